@@ -22,7 +22,6 @@ DIFFERS: dict[str, str] = {
     "ray.data.Dataset.to_modin": "the driver brings all rows together",
     "ray.data.Dataset.to_spark": "the driver brings all rows together; the session need not be one of RayDP",
     "ray.data.Dataset.stats": "has Ray's forms of lines, and what operators waited for; rows of a task are not told",
-    "ray.data.Dataset.streaming_split": "`locality_hints` make no difference: a block goes to the rank that asks next",
     "ray.data.Dataset.streaming_train_test_split": "each row goes by itself to one part, so the sizes vary a little",
     "ray.data.Dataset.write_delta": "columns of one name have one type in all blocks; no catalogs",
     "ray.data.Dataset.write_iceberg": "a filter that cannot be told exactly is an error; no catalogs but pyiceberg's",

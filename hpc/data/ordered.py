@@ -17,7 +17,7 @@ import pyarrow as pa
 from hpc.data.behind import Chosen, without_first
 from hpc.data.consume.order import Order, RankRows
 from hpc.data.consume.position import Position, fingerprint, position_of
-from hpc.data.consume.sharing import Copies
+from hpc.data.consume.sharing import Copies, Equal, check_equal
 from hpc.data.context import DataContext
 from hpc.data.exec.build import DRAWING_CPUS, parallelism
 from hpc.data.iterator import Again
@@ -161,7 +161,7 @@ class OrderedPasses(Passes):
     """Passes in the order of a seed."""
 
     def __init__(self, dataset: Planned, ranks: int, seed: int | None, window: int) -> None:
-        super().__init__(dataset, ranks, True)
+        super().__init__(dataset, ranks, "drop")
         self._seed, self._window = seed, window
         dataset.context.execution_options.preserve_order = True
 
@@ -186,9 +186,11 @@ class OrderedIterator(SplitIterator):
     `state_dict` says where all ranks are, if each has taken as many batches as this one. With `load_state_dict` the
     next loop goes on there, on any number of ranks. Each further loop is the next epoch."""
 
-    def __init__(self, actor: Any, rank: int, ranks: int, context: DataContext, seed: int | None, window: int) -> None:
+    def __init__(
+        self, actor: Any, rank: int, ranks: int, context: DataContext, seed: int | None, window: int, equal: Equal
+    ) -> None:
         super().__init__(actor, rank, ranks, context)
-        self._seed, self._window = seed, window
+        self._seed, self._window, self._equal = seed, window, equal
         self._at = Position("", seed, 0, 0)
         self._is_begun = self._is_drawn = False
         self._each = 1
@@ -281,15 +283,18 @@ class OrderedFlow(SharedFlow):
         one = self._iterator
         one._at = one._at._replace(fingerprint=told[0], drawn=told[1])
         order = Order(one._seed, self._start.epoch, one._window)
-        cut = RankRows(order, one._rank, one._ranks, one._each * one._ranks, self._start.rows)
+        cut = RankRows(order, one._rank, one._ranks, one._each * one._ranks, self._start.rows, one._equal)
         for table in tables:
             yield from cut.add(table)
         yield from cut.end()
 
 
-def ordered_split(dataset: Planned, ranks: int, seed: int | None, window: int) -> list[OrderedIterator]:
-    """An iterator for each rank. Raises ValueError for a window below 1."""
+def ordered_split(
+    dataset: Planned, ranks: int, seed: int | None, window: int, equal: Equal = "drop"
+) -> list[OrderedIterator]:
+    """An iterator for each rank. Raises ValueError for a window below 1, and for no way of ``equal``."""
+    check_equal(equal)
     if window < 1:
         raise ValueError(f"the window of a shuffle has at least one row, not {window}")
     actor = coordinate(OrderedPasses, ranks, dataset, ranks, seed, window)
-    return [OrderedIterator(actor, rank, ranks, dataset.context, seed, window) for rank in range(ranks)]
+    return [OrderedIterator(actor, rank, ranks, dataset.context, seed, window, equal) for rank in range(ranks)]

@@ -17,7 +17,7 @@ import pyarrow as pa
 import hpc
 from hpc.data import facts
 from hpc.data.block.schema import Schema
-from hpc.data.consume.sharing import Piece, Sharing
+from hpc.data.consume.sharing import Equal, Piece, Sharing
 from hpc.data.consume.times import Times
 from hpc.data.context import DataContext
 from hpc.data.exec.progress import speak_here
@@ -37,13 +37,15 @@ logger = logging.getLogger("hpc.data")
 class Passes:
     """The passes over a dataset that several ranks make together. Its methods wait, each in a thread of its own."""
 
-    def __init__(self, dataset: Planned, ranks: int, equal: bool) -> None:
-        self._dataset, self._ranks, self._equal = dataset, ranks, equal
+    def __init__(self, dataset: Planned, ranks: int, equal: Equal, nodes: list[str] | None = None) -> None:
+        self._dataset, self._ranks, self._equal, self._nodes = dataset, ranks, equal, nodes
         speak_here()
         self._change = threading.Condition()
         self._waiting: dict[int, Any] = {}
         self._number = -1
         self._sharing: Any = Sharing(ranks, equal)
+        #: Ranks that want no pass any more.
+        self._ended: set[int] = set()
         self._run: Any = None
         self._told: Any = None
         self._error: BaseException | None = None
@@ -58,17 +60,29 @@ class Passes:
         Raises ValueError where ranks want different ones."""
         with self._change:
             self._leave(rank)
+            self._ended.discard(rank)
             self._waiting[rank] = wanted
             before = self._number
-            if len(self._waiting) == self._ranks:
-                self._start(wanted)
+            self._start_if_all()
             while self._number == before:
                 if not self._change.wait(SAY_S) and self._number == before:
-                    missing = sorted({*range(self._ranks)} - {*self._waiting})
+                    missing = sorted({*range(self._ranks)} - {*self._waiting} - self._ended)
                     logger.warning("a pass over the dataset waits for ranks %s to begin their loop", missing)
             if self._refused is not None:
                 raise self._refused
             return self._number, self._told
+
+    def end(self, rank: int) -> None:
+        """A rank wants no pass any more: the others begin theirs without it."""
+        with self._change:
+            self._ended.add(rank)
+            self._waiting.pop(rank, None)
+            self._leave(rank)
+            self._start_if_all()
+
+    def _start_if_all(self) -> None:
+        if self._waiting and len(self._waiting) + len(self._ended) == self._ranks:
+            self._start(next(iter(self._waiting.values())))
 
     def _start(self, wanted: Any) -> None:
         if self._run is not None:
@@ -80,6 +94,8 @@ class Passes:
             if any(one != wanted for one in asked.values()):
                 raise ValueError(f"ranks are at different places of the dataset: {asked}")
             self._sharing, self._run, self._told = self._open(wanted)
+            for rank in self._ended:
+                self._sharing.leave(rank)
             threading.Thread(target=self._fill, args=(self._run, self._sharing), daemon=True).start()
         except Exception as error:
             self._refused = error
@@ -87,14 +103,14 @@ class Passes:
 
     def _open(self, wanted: Any) -> tuple[Any, Any, Any]:
         """How a pass is shared, its run, and what ranks are told of it."""
-        return Sharing(self._ranks, self._equal), self._dataset.begin(), None
+        return Sharing(self._ranks, self._equal, self._nodes), self._dataset.begin(), None
 
     def _fill(self, run: Any, sharing: Any) -> None:
         """Blocks come as long as they are taken."""
         try:
             for handle in run:
                 with self._change:
-                    sharing.put(handle.ref, handle.meta.rows)
+                    sharing.put(handle.ref, handle.meta.rows, handle.node)
                     self._change.notify_all()
                     while sharing.is_full() and sharing is self._sharing and sharing.given:
                         self._change.wait()
@@ -107,7 +123,7 @@ class Passes:
             run.close()
             self._dataset._ended(run)
             with self._change:
-                sharing.is_over = True
+                sharing.end()
                 self._change.notify_all()
 
     def take(self, rank: int, number: int) -> list[Piece]:
@@ -126,7 +142,7 @@ class Passes:
             if self._error is not None:
                 raise self._error
             found: list[Piece] = []
-            while len(found) < AT_ONCE:
+            while len(found) < AT_ONCE and (not found or self._sharing.is_near(rank)):
                 piece = self._sharing.take(rank)
                 if piece is None:
                     break
@@ -189,6 +205,10 @@ class SplitIterator(DataIterator):
 
     def __repr__(self) -> str:
         return f"SplitIterator(rank {self._rank} of {self._ranks})"
+
+    def end(self) -> None:
+        """This rank wants no pass any more: the others go on without it."""
+        self._actor.end.remote(self._rank)
 
     def world_size(self) -> int:
         """How many iterators share a run."""
@@ -254,7 +274,7 @@ class SharedFlow(Flow):
                 self._is_over = True
                 return
             asked = take.remote(rank, number)
-            for block, start, stop in pieces:
+            for block, start, stop, _ in pieces:
                 table = hpc.get(block)
                 yield table if stop - start == table.num_rows else table.slice(start, stop - start)
 

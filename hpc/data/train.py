@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from hpc import spi
+from hpc.data.consume.sharing import Equal
 from hpc.data.dataset import Dataset
 from hpc.data.iterator import DataIterator
 from hpc.data.methods.splitting import streaming_split
@@ -23,12 +24,15 @@ def shards(
     deterministic: bool = True,
     seed: int | None = None,
     window: int = 8192,
+    equal: Equal = "drop",
+    nodes: list[str] | None = None,
     options: ExecutionOptions | None = None,
 ) -> list[DataIterator]:
     """The iterator of each rank: of its part, or (``split`` False) of all rows.
 
     ``deterministic``: the order of all ranks' rows together depends on ``seed`` and the epoch alone, as
-    `hpc.data.ordered` has it. Otherwise blocks go to whoever asks, and all get the same number of rows.
+    `hpc.data.ordered` has it. Otherwise blocks go to the rank that asks, those on its node (``nodes``) first.
+    ``equal``: as `streaming_split` has it.
 
     It is called when the ranks have their CPUs. Where those are all that there are, tasks of the dataset take none.
 
@@ -48,5 +52,5 @@ def shards(
     if not split:
         return [own.iterator() for _ in range(ranks)]
     if deterministic:
-        return list(ordered_split(own, ranks, seed, window))
-    return streaming_split(own, ranks, equal=True)
+        return list(ordered_split(own, ranks, seed, window, equal))
+    return streaming_split(own, ranks, equal=equal, locality_hints=nodes)

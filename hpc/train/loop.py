@@ -147,10 +147,18 @@ class Loop:
             event: Event = Returned(value if self.identity.world_rank == 0 else None)
         except BaseException as error:
             event = self._ended_by(error)
+        self._end_datasets()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # the function may have closed it, or put another in its place
                 stream.flush()
         self.events.put(event)  # always: the driver and all other ranks wait for it
+
+    def _end_datasets(self) -> None:
+        """The other ranks that share a dataset go on without this one."""
+        for own in (self.own_datasets or {}).values():
+            if hasattr(own, "end"):
+                with contextlib.suppress(Exception):  # what shares it may have ended with the session
+                    own.end()
 
     def _ended_by(self, error: BaseException) -> Event:
         if not isinstance(error, SystemExit) or error.code not in (0, None):

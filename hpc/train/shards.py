@@ -29,9 +29,12 @@ class DataConfig:
       `state_dict` of a shard says where they are. Otherwise blocks go to the rank that asks next.
     * shuffle_seed: that order is random, and another one in each epoch. None: the order of the files.
     * shuffle_window: pieces of files come in random order, and rows among as many neighbours.
+    * equal: "drop" and True leave out fewer rows than there are ranks, so that all get as many. "pad" gives as few
+      rows twice, so that none is left out. With False each row comes once, and ranks may have one batch more.
+      For all datasets, or in a dict by name.
+    * enable_shard_locality: a rank gets blocks of its own node first, where the order is not deterministic.
 
-    enable_shard_locality makes no difference: blocks come from the store of the node, or from the nearest. A class
-    of your own can have a `configure` that divides datasets in another way.
+    A class of your own can have a `configure` that divides datasets in another way.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class DataConfig:
         deterministic: bool = True,
         shuffle_seed: int | None = None,
         shuffle_window: int = 8192,
+        equal: Any = "drop",
     ) -> None:
         if datasets_to_split != "all" and not isinstance(datasets_to_split, list):
             raise TypeError(f'datasets_to_split must be "all" or a list of names, not {datasets_to_split!r}')
@@ -51,6 +55,10 @@ class DataConfig:
         for one in execution_options.values() if isinstance(execution_options, dict) else [execution_options]:
             if one is not None and not hasattr(one, "resource_limits"):
                 raise TypeError(f"execution_options must be hpc.data.ExecutionOptions, or a dict of them, not {one!r}")
+        for one in equal.values() if isinstance(equal, dict) else [equal]:
+            if not isinstance(one, bool) and one not in ("drop", "pad"):
+                raise ValueError(f"equal must be True, False, 'drop' or 'pad', or a dict of them by name, not {one!r}")
+        self.equal = equal
         self.execution_options = execution_options
         self.deterministic = deterministic
         self.shuffle_seed = shuffle_seed
@@ -79,7 +87,7 @@ class DataConfig:
         have started, with the datasets themselves. It may return anything that has rows; it is sent to the rank."""
         split = self.split(list(datasets))
         streamed = {
-            name: self._streamed(name, data, world_size, name in split)
+            name: self._streamed(name, data, world_size, name in split, worker_node_ids)
             for name, data in datasets.items()
             if is_streamed(data)
         }
@@ -93,7 +101,7 @@ class DataConfig:
             for rank in range(world_size)
         ]
 
-    def _streamed(self, name: str, data: Any, ranks: int, split: bool) -> list[Any]:
+    def _streamed(self, name: str, data: Any, ranks: int, split: bool, nodes: list[str] | None) -> list[Any]:
         """The iterators of a dataset of `hpc.data`."""
         from hpc.data.train import shards
 
@@ -106,6 +114,8 @@ class DataConfig:
                 deterministic=self.deterministic,
                 seed=self.shuffle_seed,
                 window=self.shuffle_window,
+                equal=self.equal.get(name, "drop") if isinstance(self.equal, dict) else self.equal,
+                nodes=nodes if self.enable_shard_locality else None,
                 options=options.get(name) if isinstance(options, dict) else options,
             )
         )

@@ -57,6 +57,31 @@ def test_each_row_goes_to_one_rank_and_each_pass_is_for_all_of_them():
     assert ranks[0].schema().names == ["id"] and ranks[1].world_size() == 2
 
 
+@pytest.mark.parametrize("split", [
+    lambda rows, equal: rows.streaming_split(3, equal=equal),
+    lambda rows, equal: ordered_split(rows, 3, 5, 64, equal),
+])  # fmt: skip
+def test_rows_are_left_out_or_come_twice_or_ranks_have_not_as_many(split):
+    for equal, counts, kinds in (("drop", [33] * 3, 99), ("pad", [34] * 3, 100), (False, None, 100)):
+        ranks = split(range(100), equal)
+        parts = together(*(lambda one=one: ids(one) for one in ranks))
+        assert counts is None or [len(part) for part in parts] == counts
+        assert len({row for part in parts for row in part}) == kinds
+    with pytest.raises(ValueError, match="'drop' or 'pad'"):
+        split(range(3), "more")
+
+
+def test_a_rank_that_wants_no_pass_any_more_holds_no_other():
+    ranks = range(60).streaming_split(3, equal=True)
+    parts = together(*(lambda one=one: ids(one) for one in ranks))
+    assert [len(part) for part in parts] == [20] * 3
+    ranks[1].end()
+    parts = together(lambda: ids(ranks[0]), lambda: ids(ranks[2]))
+    assert [len(part) for part in parts] == [30] * 2
+    parts = together(*(lambda one=one: ids(one) for one in ranks))  # it comes back
+    assert [len(part) for part in parts] == [20] * 3
+
+
 def test_a_rank_that_leaves_its_loop_stops_nobody_and_comes_back_in_the_next():
     ranks = range(4000, override_num_blocks=40).streaming_split(2, equal=True)
 

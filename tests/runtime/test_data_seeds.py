@@ -16,7 +16,7 @@ from hpc.data.expressions import random as random_of
 from hpc.data.ordered import ordered_split
 from runtime.running import local_nodes, one_node
 
-ROWS = 700_000
+ROWS = 300_000
 
 
 class Same:
@@ -82,10 +82,10 @@ def in_all_ways() -> dict[str, Any]:
 
 def trained(name: str, state: dict[str, Any] | None, batches: int | None) -> tuple[list[int], dict[str, Any]]:
     """The rows of an epoch from a position on, and the position behind them."""
-    (one,) = ordered_split(INPUTS[name](), 1, 3, 100_000)
+    (one,) = ordered_split(INPUTS[name](), 1, 3, 40_000)
     if state is not None:
         one.load_state_dict(state)
-    some = itertools.islice(one.iter_batches(batch_size=100_000), batches)
+    some = itertools.islice(one.iter_batches(batch_size=40_000), batches)
     return [int(row) for batch in some for row in batch["id"]], one.state_dict()
 
 

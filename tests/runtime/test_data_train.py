@@ -90,6 +90,25 @@ def test_a_dataset_is_a_value_of_a_search(tmp_path):
     assert not results.errors and sorted(one.metrics["rows"] for one in results) == [5, 10]
 
 
+def test_a_rank_whose_function_has_ended_holds_no_other_at_the_next_pass(tmp_path):
+    def loop():
+        from hpc import train
+
+        rank, shard = train.get_context().get_world_rank(), train.get_dataset_shard("train")
+        rows = [sum(len(batch["id"]) for batch in shard.iter_batches()) for _ in (1, 2, 3)[: 3 - 2 * rank]]
+        (tmp_path / f"{rank}").write_text(str(rows))
+
+    for deterministic, rows in ((True, 20), (False, 40)):
+        DataParallelTrainer(
+            loop,
+            scaling_config=ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.5}),
+            run_config=RunConfig(storage_path=str(tmp_path / "runs")),
+            datasets={"train": range(40)},
+            dataset_config=DataConfig(deterministic=deterministic, equal={"train": "pad"}),
+        ).fit()
+        assert [(tmp_path / str(rank)).read_text() for rank in (0, 1)] == [f"[20, {rows}, {rows}]", "[20]"]
+
+
 def test_ranks_that_hold_all_cpus_share_them_with_the_tasks_of_their_dataset(tmp_path):
     """Otherwise the tasks would wait for the ranks, which wait for rows."""
 

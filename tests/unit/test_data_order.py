@@ -82,6 +82,24 @@ def test_an_epoch_goes_on_from_any_row_with_another_number_of_ranks(seed, start)
         assert list(left) == list(whole[start : start + len(left)]) and len(left) > ROWS - start - ranks
 
 
+@pytest.mark.parametrize("seed", [None, 5])
+@pytest.mark.parametrize("equal", ["drop", "pad", False])
+def test_the_last_batch_leaves_rows_out_or_gives_them_twice_or_is_not_equal(seed, equal):
+    order = Order(seed, 0, 64)
+    for ranks in (1, 3, 7, 16):
+        cuts = [RankRows(order, rank, ranks, 4 * ranks, 0, equal) for rank in range(ranks)]
+        parts = [[row for one in (*map(cut.add, stream(order)), cut.end()) for table in one for row in
+                  table["id"].to_pylist()] for cut in cuts]  # fmt: skip
+        rows, counts = [row for part in parts for row in part], {len(part) for part in parts}
+        each, more = divmod(ROWS, ranks)
+        if equal == "drop":
+            assert len({*rows}) == len(rows) and counts == {each}
+        elif equal == "pad":
+            assert {*rows} == {*range(ROWS)} and counts == {each + bool(more)}
+        else:
+            assert sorted(rows) == [*range(ROWS)] and counts == {each, each + bool(more)}
+
+
 def test_epochs_and_seeds_have_different_orders():
     orders = [tuple(of_all(Order(seed, epoch, 64), 2, 8)) for seed, epoch in ((1, 0), (1, 1), (2, 0))]
     assert len({*orders}) == 3 and orders[0] == tuple(of_all(Order(1, 0, 64), 4, 8))

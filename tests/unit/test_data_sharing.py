@@ -21,7 +21,8 @@ def play(sizes, ranks, equal, chance, leaves=None):
         while coming and not sharing.is_full():
             sharing.put(number, coming.pop(0))
             number += 1
-        sharing.is_over = not coming
+        if not coming and not sharing.is_over:
+            sharing.end()
         rank = chance.randrange(ranks)
         if leaves == rank and len(rows[rank]) > 20:
             sharing.leave(rank)
@@ -46,6 +47,26 @@ def test_each_row_goes_to_one_rank(equal):
             assert {len(mine) for mine in rows.values()} == {sum(sizes) // ranks}
         else:
             assert len(taken) == sum(sizes)
+
+
+def test_rows_come_twice_so_that_none_is_left_out_and_all_have_as_many():
+    for seed in range(60):
+        chance = random.Random(seed)
+        sizes = [chance.choice([0, 1, 2, 40, 200]) for _ in range(chance.randrange(30))]
+        ranks = chance.randrange(1, 6)
+        rows, _ = play(sizes, ranks, "pad", chance)
+        taken = [row for mine in rows.values() for row in mine]
+        assert {*taken} == {*range(sum(sizes))} and len(taken) < sum(sizes) + ranks
+        assert {len(mine) for mine in rows.values()} == {-(-sum(sizes) // ranks)}
+
+
+def test_a_rank_gets_a_block_of_its_node_and_else_one_of_nobodys_node():
+    sharing = Sharing(2, False, ["1", "2"])
+    for number, node in enumerate(["2", "1", "3", "2", "2"]):
+        sharing.put(number, 10, node)
+    assert [sharing.take(0).block for _ in range(2)] == [1, 2]  # type: ignore[union-attr]
+    assert [sharing.take(1).block, sharing.take(0).block] == [0, 3]  # type: ignore[union-attr]
+    assert Sharing(2, False, ["1", "2"]).take(0) is None
 
 
 def test_one_that_leaves_stops_nobody_and_the_others_have_equal_parts():
@@ -73,7 +94,7 @@ class Run:
 
     def __init__(self, blocks):
         meta = SimpleNamespace(rows=10)
-        self.blocks = iter([SimpleNamespace(ref=number, meta=meta) for number in range(blocks)])
+        self.blocks = iter([SimpleNamespace(ref=number, meta=meta, node="") for number in range(blocks)])
 
     def __iter__(self):
         return self.blocks
@@ -82,7 +103,9 @@ class Run:
         pass
 
 
-@pytest.mark.parametrize("sharing", [lambda ranks, equal: Sharing(ranks, equal), lambda ranks, equal: Copies(ranks)])
+@pytest.mark.parametrize(
+    "sharing", [lambda ranks, equal, nodes=None: Sharing(ranks, equal), lambda ranks, equal, nodes=None: Copies(ranks)]
+)
 def test_ranks_that_wait_for_one_that_has_ended_in_its_loop_are_told_which(monkeypatch, sharing):
     monkeypatch.setattr(split, "SAY_S", 0.05)
     monkeypatch.setattr(split, "Sharing", sharing)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import promote
+from hpc.data.consume.sharing import Equal
 
 
 class Order(NamedTuple):
@@ -59,9 +60,11 @@ class RankRows:
 
     ``batch``: rows of a global batch, a multiple of ``ranks``; rank r gets the r-th part of each. ``start``: the first
     row of the order that is wanted. The stream begins with the first row of the window that it is in.
-    The last batch may be shorter: each rank gets as many rows of it, and less than ``ranks`` rows are left out."""
+    The last batch may be shorter: each rank gets as many rows of it. With ``equal`` "drop" less than ``ranks`` rows are
+    left out. With "pad" as many come twice as are missing, and with False the first ranks get one more."""
 
-    def __init__(self, order: Order, rank: int, ranks: int, batch: int, start: int = 0) -> None:
+    def __init__(self, order: Order, rank: int, ranks: int, batch: int, start: int = 0, equal: Equal = "drop") -> None:
+        self._equal = equal
         self.order, self.rank, self.ranks, self.batch = order, rank, ranks, batch
         self._number, first = order.window_of(start)
         self._skip = start - first
@@ -90,10 +93,21 @@ class RankRows:
         if self._coming_rows:
             self._permute()
         yield from self._full()
-        each = self._rows // self.ranks
-        if each:
-            yield self._take(np.arange(self.rank * each, (self.rank + 1) * each))
+        mine = self._of_rest(self._rows)
+        if len(mine):
+            again = np.flatnonzero(np.diff(mine) < 0) + 1  # from there on rows come once more
+            yield promote.concat([self._take(some) for some in np.split(mine, again)])
         self._parts, self._rows = [], 0
+
+    def _of_rest(self, rows: int) -> np.ndarray:
+        """This rank's places in the last batch. They ascend, but for those that come twice."""
+        each, more = divmod(rows, self.ranks)
+        if self._equal == "pad" and more:
+            return np.arange(self.rank * (each + 1), (self.rank + 1) * (each + 1)) % rows
+        if not self._equal:
+            first = self.rank * each + min(self.rank, more)
+            return np.arange(first, first + each + (self.rank < more))
+        return np.arange(self.rank * each, (self.rank + 1) * each)
 
     def _permute(self) -> None:
         table = promote.concat(self._coming)

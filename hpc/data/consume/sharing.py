@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+#: How ranks get as many rows: "drop" (or True) leaves the last ones out, "pad" gives some twice. False: they need not.
+Equal: TypeAlias = "Literal['drop', 'pad'] | bool"
 #: The most blocks for each rank that wait for ranks which are behind.
 WAITING = 2
 #: The most blocks that wait where each rank gets all of them.
@@ -12,31 +15,56 @@ COPIES = 8
 
 
 class Piece(NamedTuple):
-    """Rows start to stop - 1 of a block."""
+    """Rows start to stop - 1 of a block, which lies on a node ("": unknown)."""
 
     block: Any
     start: int
     stop: int
+    node: str = ""
+
+
+def check_equal(equal: Any) -> None:
+    """Raises ValueError for what is none of the ways."""
+    if not isinstance(equal, bool) and equal not in ("drop", "pad"):
+        raise ValueError(f"equal must be True, False, 'drop' or 'pad', not {equal!r}")
 
 
 class Sharing:
     """Of one pass: who gets which rows. Blocks are put in as they come, and taken out by the ranks that ask.
 
     With ``equal`` all that stay to the end get the same number of rows. For that, rows are held back: as many as the
-    others lack of the rank that has most. A rank that has left gets nothing, and nobody waits for it."""
+    others lack of the rank that has most. With "pad" rows of the last block come once more, until there are enough for
+    all. A rank that has left gets nothing, and nobody waits for it. ``nodes``: of the ranks. A rank gets a block of its
+    own node first, if one waits."""
 
-    def __init__(self, ranks: int, equal: bool) -> None:
-        self.equal = equal
+    def __init__(self, ranks: int, equal: Equal, nodes: Sequence[str] | None = None) -> None:
+        self.equal = bool(equal)
+        self._pads = equal == "pad"
+        self._nodes = nodes
         self.given = dict.fromkeys(range(ranks), 0)
         self.is_over = False
+        self._last: Piece | None = None
         self._held: deque[Piece] = deque()
         self._rows = 0
 
-    def put(self, block: Any, rows: int) -> None:
+    def put(self, block: Any, rows: int, node: str = "") -> None:
         """A block has come."""
         if rows:
-            self._held.append(Piece(block, 0, rows))
+            self._last = Piece(block, 0, rows, node)
+            self._held.append(self._last)
             self._rows += rows
+
+    def end(self) -> None:
+        """The last block has come."""
+        self.is_over = True
+        last = self._last
+        if not self._pads or last is None or not self.given:
+            return
+        missing = -(sum(self.given.values()) + self._rows) % len(self.given)
+        while missing:
+            rows = min(missing, last.stop)
+            self._held.append(last._replace(stop=rows))
+            self._rows, missing = self._rows + rows, missing - rows
 
     def leave(self, rank: int) -> None:
         """A rank wants no more."""
@@ -44,25 +72,42 @@ class Sharing:
 
     def is_full(self) -> bool:
         """Whether enough blocks wait: no more should come before some are taken."""
-        return len(self._held) >= (WAITING * max(1, len(self.given)) if self.equal else 1)
+        several = self.equal or self._nodes is not None
+        return len(self._held) >= (WAITING * max(1, len(self.given)) if several else 1)
 
     def take(self, rank: int) -> Piece | None:
         """The next rows of a rank. None: it has to wait for blocks, for other ranks, or has all that it gets."""
         if rank not in self.given or not self._held:
             return None
-        piece = self._held[0]
+        place = self._nearest(rank)
+        piece = self._held[place]
         rows = piece.stop - piece.start
         most = self._most(rank) if self.equal else rows
         if most < rows:
             if most < 1 or not (self.is_over or self.is_full()):
                 return None
             rows = most
-        self._held.popleft()
         if piece.start + rows < piece.stop:
-            self._held.appendleft(piece._replace(start=piece.start + rows))
+            self._held[place] = piece._replace(start=piece.start + rows)
+        else:
+            del self._held[place]
         self._rows -= rows
         self.given[rank] += rows
         return piece._replace(stop=piece.start + rows)
+
+    def _nearest(self, rank: int) -> int:
+        """The place of the block that a rank should have: the first on its node, or on no node of another rank."""
+        if self._nodes is None:
+            return 0
+        near, others = self._nodes[rank], {self._nodes[one] for one in self.given}
+        nodes = [piece.node for piece in self._held]
+        if near in nodes:
+            return nodes.index(near)
+        return next((place for place, node in enumerate(nodes) if node not in others), 0)
+
+    def is_near(self, rank: int) -> bool:
+        """Whether a block waits on the node of a rank, so that it may ask for several at once."""
+        return self._nodes is None or any(piece.node == self._nodes[rank] for piece in self._held)
 
     def behind(self) -> list[int]:
         """The ranks that others wait for: they could take rows, and have fewest of all."""
@@ -91,10 +136,14 @@ class Copies:
         self._held: deque[Piece] = deque()
         self._first = 0
 
-    def put(self, block: Any, rows: int) -> None:
+    def put(self, block: Any, rows: int, node: str = "") -> None:
         """A block has come."""
         if rows:
-            self._held.append(Piece(block, 0, rows))
+            self._held.append(Piece(block, 0, rows, node))
+
+    def end(self) -> None:
+        """The last block has come."""
+        self.is_over = True
 
     def leave(self, rank: int) -> None:
         """A rank wants no more."""
@@ -114,6 +163,10 @@ class Copies:
         self.given[rank] += 1
         self._forget()
         return piece
+
+    def is_near(self, rank: int) -> bool:
+        """Blocks go to all ranks in any case."""
+        return True
 
     def behind(self) -> list[int]:
         """The ranks that others wait for: the first block is kept for them."""

@@ -59,6 +59,8 @@ def _spec(field: pa.Field) -> Any:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return tf.RaggedTensorSpec((None, None), dtype=tf.as_dtype(kind.value_type.to_pandas_dtype()))
     array = to_batch(pa.schema([field]).empty_table(), "numpy")[field.name]
+    if array.dtype.kind in "mM":
+        raise ValueError(f"the column {field.name!r} is of {kind}, and TensorFlow has no such type: make numbers of it")
     if array.dtype != object:
         return tf.TensorSpec((None, *array.shape[1:]), dtype=tf.as_dtype(array.dtype), name=field.name)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):

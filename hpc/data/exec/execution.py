@@ -125,7 +125,7 @@ class Execution:
             raise StopIteration
         block = channel.queue.popleft()
         self._shell.took()
-        return BlockHandle(block.ref, block.meta)
+        return BlockHandle(block.ref, block.meta, block.node)
 
     def close(self) -> None:
         """Want no more: what runs for it is cancelled at once. Closing again changes nothing."""

@@ -14,6 +14,7 @@ import hpc
 from hpc.data import running
 from hpc.data.block import compact
 from hpc.data.block.meta import BlockMeta
+from hpc.data.consume.sharing import Equal, check_equal
 from hpc.data.expr.special import Draws
 from hpc.data.iterator import DataIterator
 from hpc.data.methods import consume, look, rows, staging
@@ -193,17 +194,21 @@ class Part:
 
 
 def streaming_split(
-    self: Planned, n: int, *, equal: bool = False, locality_hints: list[str] | None = None
+    self: Planned, n: int, *, equal: Equal = False, locality_hints: list[str] | None = None
 ) -> list[DataIterator]:
     """``n`` iterators that share each run of the dataset: a block goes to whoever asks next.
 
     An actor on this node runs it. A pass begins when all have begun their loop; one that leaves its loop early stops
-    nobody. ``equal``: all get the same number of rows, without up to n - 1. Raises ValueError for wrong numbers."""
+    nobody. Raises ValueError for wrong numbers.
+
+    * ``equal``: all get the same number of rows. True and "drop" leave up to n - 1 rows out, "pad" gives as many twice.
+    * ``locality_hints``: the ids of the nodes of the iterators. Each gets a block of its node first, if one waits."""
+    check_equal(equal)
     if n <= 0:
         raise ValueError(f"The number of splits {n} is not positive.")
     if locality_hints is not None and len(locality_hints) != n:
         raise ValueError(f"The length of locality_hints {len(locality_hints)} doesn't equal the number of splits {n}.")
-    actor = coordinate(Passes, n, self, n, equal)
+    actor = coordinate(Passes, n, self, n, equal, None if locality_hints is None else [*map(str, locality_hints)])
     return [SplitIterator(actor, rank, n, self._context) for rank in range(n)]
 
 

@@ -22,10 +22,13 @@ N = TypeVar("N", bound="Node")
 
 
 class BlockHandle(NamedTuple):
-    """A block that is somewhere in the session: the reference to its table, and what is known of it."""
+    """A block that is somewhere in the session: the reference to its table, and what is known of it.
+
+    node: where it was made; "" where that is not known."""
 
     ref: Any
     meta: BlockMeta
+    node: str = ""
 
     @property
     def block_refs(self) -> list[Any]:

@@ -51,6 +51,7 @@ COMMANDS = (
     ("hpc get KIND ID | summary KIND | memory", "one thing; counts by state; what is in the object stores"),
     ("hpc why ID", "why a task, an actor or an object waits"),
     ("hpc stack [WORKER ...] | timeline FILE", "where the processes are; what ran when, for ui.perfetto.dev"),
+    ("hpc profile [WORKER ...] [--task NAME] [-o FILE]", "which calls take the time of workers, without ptrace"),
     (
         "hpc top [JOB] [--once] [--show=KIND]",
         "a session at the terminal, as it changes",

@@ -167,6 +167,9 @@ def _behind_mix(node: nodes.Mix, rows: int) -> Rest:
         port = min(live, key=lambda one: (given[one] / node.weights[one], one))
         block = min(sizes[port], known[port] - given[port])
         if block > left:
-            inputs = tuple(without_first(one, taken) for one, taken in zip(node.nodes, given))
+            # Rows are left out before blocks are cut, so that these end where they did.
+            inputs = tuple(
+                one.with_inputs((without_first(one.inputs[0], taken),)) for one, taken in zip(node.nodes, given)
+            )
             return Rest(replace(node, nodes=inputs, given=tuple(given)), left)
         given[port], left = given[port] + block, left - block

@@ -8,7 +8,7 @@ from typing import Any
 
 #: The parts, as they are called in the lines of `stats`.
 WAIT, GET, CREATE, FORMAT, COLLATE = "waiting for blocks", "get", "batch creation", "batch formatting", "collate_fn"
-#: Those that `Times` counts, in their order.
+#: The parts that `Times` counts, in their order.
 PARTS = (GET, CREATE, FORMAT, COLLATE)
 
 

@@ -308,8 +308,8 @@ class Shell:
             self._dropped.append(stream.generator)
 
     def _see_errors(self) -> None:
-        """What tasks raise that nobody waits for any more is not printed as errors that nobody got: the run has ended,
-        with the first one or for another reason."""
+        """Errors of tasks that nobody waits for are not printed as errors that nobody got. The run has ended, with the
+        first one or for another reason."""
         left, self._dropped = self._dropped, []
         ends = [generator.completed() for generator in left]
         hpc.wait(ends, num_returns=len(ends), timeout=ENDS_S, fetch_local=False)

@@ -1,6 +1,6 @@
 """Rows of several tables on their way to the store: each value is moved once, from where it lies to where it stays.
 
-A table that is made in the memory of its task is copied to the store, and that memory is new to the system each time.
+A table that is made in the memory of its task is copied to the store. That memory is new to the system each time.
 So the columns of fixed width are made in the store itself. Texts, and columns in which some values are null, are made
 before, as `gather` does it.
 """

@@ -5,7 +5,7 @@ when samples of all have come. Then map tasks cut the rows of some blocks each, 
 partitions, with offsets inside of it. A group is a range of partitions which one node should have: so M tasks give
 M x groups objects, and not M x partitions. When the last has come, each partition is a reduce task over the objects of
 its group. A plan that only gathers ranges of blocks has no map tasks. Where map tasks times groups are very many,
-objects of a group are merged as they come: those of map tasks that follow each other become one.
+objects of a group are merged as they come. Those of neighbouring map tasks become one.
 
 What is kept meanwhile counts for no budget: the store spills it. Objects of tasks are recomputed by the runtime.
 """

@@ -207,8 +207,8 @@ class Machine(Scheduler):
         self._begin_anew(work, left, False)
 
     def spilled(self, nbytes: int) -> None:
-        """Tell the bytes that were spilled since the run began. Nothing says which objects these were: new ones count for
-        the operators whose blocks exist, by their bytes."""
+        """Tell the bytes that were spilled since the run began. Nothing says which objects these were. So new
+        ones count for the operators whose blocks exist, by their bytes."""
         new, self._spilled = nbytes - self._spilled, nbytes
         total = sum(op.tally.live for op in self.ops)
         if new > 0 and total:

@@ -13,6 +13,7 @@ pa = pytest.importorskip("pyarrow")
 
 from hpc.data.aggregate import AggregateFnV2, Count, Mean, Sum  # noqa: E402
 from hpc.data.dataset import from_blocks  # noqa: E402
+from hpc.data.expressions import col  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,6 +39,16 @@ def test_rows_come_sorted_and_blocks_are_cut_at_boundaries(data):
     found = data.sort(["k", "id"], descending=[True, False]).take_all()
     assert [(row["k"], row["id"]) for row in found[:2]] == [(6, 6), (6, 13)]
     assert sizes(data.sort("id", boundaries=[10, 500])) == [10, 490, 500]
+
+
+def test_what_follows_an_exchange_is_done_by_its_last_tasks(data):
+    found = data.sort("id").filter(expr=col("id") % 2 == 1).with_column("x", col("id") * 2).materialize()
+    assert [row["x"] for row in found.take_all()] == list(range(2, 2000, 4))
+    assert "Sort(id)->Filter->WithColumns: " in found.stats()
+    blocks = data.repartition(5, shuffle=True).select_columns(["k"])
+    assert sizes(blocks) == [200] * 5
+    joined = data.join(data.groupby("k").aggregate(Sum("id")), "inner", 2, on=("k",)).groupby("k").aggregate(Count())
+    assert sorted(row["count()"] for row in joined.take_all()) == [142, 143, 143, 143, 143, 143, 143]
 
 
 def test_a_random_order_has_each_row_once_and_a_seed_repeats_it(data):

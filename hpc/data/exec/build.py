@@ -132,6 +132,7 @@ def _operator(stage: Stage, settings: RunSettings, rooms: Rooms, parts_of: Parts
             cpus=sum(room.cpus for room in rooms.values()),
             store=min((room.store for room in rooms.values()), default=0),
             estimate=bytes_below(node, node),
+            chain=stage.chain,
         )
     raise TypeError(f"nothing runs {name} yet")
 

@@ -5,6 +5,8 @@ task, and never through the store in between. Nodes that want other resources, o
 
 So is a function that wants more rows in a batch than a part has: blocks are brought together for it. Where parts are as
 large as a batch, or their rows are not known, it is fused. Then each part ends with a batch that may be smaller.
+
+What follows an exchange is done by its last tasks, where that is cheap: expressions, columns, states of groups.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from hpc.data.expr.functions import UDFExpr
 from hpc.data.plan.chains import limit_of, transform_of
 from hpc.data.plan.nodes import (
     Apply,
     Blocks,
     Drop,
+    Exchanged,
     Filter,
     Limit,
     Node,
@@ -28,6 +32,7 @@ from hpc.data.plan.nodes import (
     WithColumns,
     Write,
 )  # fmt: skip
+from hpc.data.shuffle.aggregate import PartialGroups
 from hpc.data.transform.base import Transform
 
 PLAIN = Options()
@@ -110,7 +115,8 @@ def _chained(node: Node, below: Stage, fuses: bool) -> Stage:
     drawn = getattr(transform, "draws", False) and not isinstance(below.node, Read)
     if drawn and not all(one.keeps_rows for one in below.chain):
         fuses = False  # a seed goes by the numbers of rows, which only blocks tell
-    if fuses and least is None and not small and below.is_chain and _fits(below, options, pool):
+    takes = below.is_chain or (_follows(node) and not drawn and isinstance(below.node, Exchanged))
+    if fuses and least is None and not small and takes and _fits(below, options, pool):
         return replace(
             below,
             names=(*below.names, node.name),
@@ -121,6 +127,16 @@ def _chained(node: Node, below: Stage, fuses: bool) -> Stage:
         )
     rows = wanted if small else below.part_rows
     return Stage(node, (below,), (node.name,), (transform,), options, pool, wanted, repeatable, rows)
+
+
+def _follows(node: Node) -> bool:
+    """Whether a node is done by the tasks that end an exchange. Functions of users are not: these tasks may be fewer
+    than the blocks that they make."""
+    if isinstance(node, Apply):
+        return isinstance(node.transform, PartialGroups)
+    exprs = [node.expr] if isinstance(node, Filter) else []
+    exprs += [expr for _, expr in node.columns] if isinstance(node, WithColumns) else []
+    return not isinstance(node, Write) and not any(isinstance(one, UDFExpr) for expr in exprs for one in expr.walk())
 
 
 def _rows_of_parts(read: Read, parts: int) -> float | None:

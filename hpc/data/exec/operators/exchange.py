@@ -33,6 +33,7 @@ from hpc.data.plan.nodes import Options
 from hpc.data.shuffle.exchange import Exchange, Gather, Merger, Partitioner, Place, Reordering
 from hpc.data.shuffle.moved import Run, moved, rows_of, table_of
 from hpc.data.shuffle.reorder import reordered
+from hpc.data.transform.base import Transform
 from hpc.exceptions import ObjectStoreFullError
 
 MIB = 1 << 20
@@ -125,10 +126,18 @@ class ReduceBody:
     """The result of some partitions. ``note``: the first of them, the first behind them, the first of their group, and
     how many inputs each side has.
 
-    rows: the most rows of a block; None: blocks are cut by bytes alone."""
+    rows: the most rows of a block; None: blocks are cut by bytes alone. chain: what is done with the rows then."""
 
-    def __init__(self, merger: Merger, exact: bool, target_bytes: int | None, rows: int | None = None) -> None:
+    def __init__(
+        self,
+        merger: Merger,
+        exact: bool,
+        target_bytes: int | None,
+        rows: int | None = None,
+        chain: Sequence[Transform] = (),
+    ) -> None:
         self.merger = merger
+        self.chain = tuple(chain)
         self.exact = exact
         self.target_bytes = target_bytes
         self.rows = rows
@@ -138,15 +147,15 @@ class ReduceBody:
         begin, end = first - base, last - base
         parts = [[(table, ends[begin : end + 1]) for table, ends in value] for value in inputs]
         merger = self.merger
-        # Rows that are put in order go straight into blocks, unless the blocks are batches of a number of rows.
-        if isinstance(merger, Reordering) and self.rows is None:
+        # Rows that are put in order go straight into blocks, unless more is done with them, or the blocks are batches.
+        if isinstance(merger, Reordering) and self.rows is None and not self.chain:
             pieces = [one for value in parts for one in value]
             yield from self._reordered(merger, pieces, first)
             return
         tables = chain.from_iterable(
             self._merge(parts, counts, partition, partition - first, task) for partition in range(first, last)
         )
-        yield from self.cut(tables, columns=not first)
+        yield from self.cut(tables, task, columns=not first)
 
     def _reordered(self, merger: Reordering, pieces: list[tuple[pa.Table, Any]], first: int) -> Iterator[Any]:
         for made in reordered(
@@ -162,11 +171,13 @@ class ReduceBody:
         sides = [[table for some in side for table in some] for side in _sides(tables, counts)]
         return self.merger.merge(sides, partition, task)
 
-    def cut(self, tables: Iterator[pa.Table], columns: bool) -> Iterator[pa.Table]:
+    def cut(self, tables: Iterator[pa.Table], task: Any, columns: bool) -> Iterator[pa.Table]:
         """The blocks of the result. ``columns``: see `blocks_of`."""
         if self.exact:
-            yield from tables
+            for table in tables:
+                yield from _through(self.chain, iter([table]), task)
             return
+        tables = _through(self.chain, tables, task)
         cutter: Cutter | Batcher = Cutter(self.target_bytes) if self.rows is None else Batcher(self.rows)
         yield from blocks_of(tables, cutter, columns)
 
@@ -177,7 +188,7 @@ class GatherBody(ReduceBody):
     def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[pa.Table]:
         partition, counts, ranges = note
         tables = [table.slice(start, stop - start) for table, (start, stop) in zip(inputs, ranges)]
-        yield from self.cut(self.merger.merge(_sides(tables, counts), partition, task), columns=not partition)
+        yield from self.cut(self.merger.merge(_sides(tables, counts), partition, task), task, columns=not partition)
 
 
 def _sides(tables: list[Any], counts: Sequence[int]) -> list[list[Any]]:
@@ -193,6 +204,12 @@ def last_line(error: BaseException) -> str:
     return str(error).strip().rsplit("\n", 1)[-1]
 
 
+def _through(chain: Sequence[Transform], tables: Iterator[pa.Table], task: Any) -> Iterator[pa.Table]:
+    for transform in chain:
+        tables = transform(tables, task)
+    return tables
+
+
 def _bytes(part: Part) -> int:
     return sum(block.meta.nbytes for block in part.blocks)
 
@@ -201,7 +218,7 @@ class ExchangeOperator(Operator):
     """See the top of this file.
 
     partitions: so many, or None: by bytes and CPUs. estimate: bytes of the input, if they are known ahead; otherwise
-    all of the input is waited for. store: bytes of the store of a node."""
+    all of the input is waited for. store: bytes of the store of a node. chain: what its last tasks do with the rows."""
 
     hoards = True
 
@@ -220,8 +237,10 @@ class ExchangeOperator(Operator):
         estimate: int | None = None,
         least_bytes: int = LEAST_BUNDLE,
         most_objects: int = MOST_OBJECTS,
+        chain: Sequence[Transform] = (),
     ) -> None:
         super().__init__(name, options, ports=ports)
+        self._chain = tuple(chain)
         self.error: Exception | None = None
         self._partitions = exchange.partitions if exchange.partitions is not None else partitions
         self._target_bytes, self._nodes = target_bytes, list(nodes) or [""]
@@ -395,7 +414,8 @@ class ExchangeOperator(Operator):
         if isinstance(plan, Gather):
             self._gather(plan)
             return
-        self.bodies["reduce"] = ReduceBody(plan, self.exchange.exact, self._target_bytes, self._rows_of_block(plan))
+        rows = self._rows_of_block(plan)
+        self.bodies["reduce"] = ReduceBody(plan, self.exchange.exact, self._target_bytes, rows, self._chain)
         groups = len(self._pieces)
         self._spread = max(1, (len(self._tasks) - 1) // groups)
         for group, pieces in enumerate(self._pieces):
@@ -444,7 +464,7 @@ class ExchangeOperator(Operator):
         return max(1, -(-sum(block.meta.rows for pieces in self._pieces for _, _, block in pieces) // wanted))
 
     def _gather(self, plan: Gather) -> None:
-        self.bodies["reduce"] = GatherBody(plan.merger, self.exchange.exact, self._target_bytes)
+        self.bodies["reduce"] = GatherBody(plan.merger, self.exchange.exact, self._target_bytes, None, self._chain)
         if all(ranges is plan.ranges[0] for ranges in plan.ranges):
             self._spread = plan.parts  # each has its part of the same blocks
         kept, self._kept = self._kept, [[] for _ in range(self.ports)]

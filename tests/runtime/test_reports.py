@@ -15,6 +15,7 @@ import pytest
 import hpc
 from hpc import spi
 from hpc.core.node.reap import descendants, is_running
+from hpc.report.recorder import NICE
 from hpc.report.render import MAX_BYTES
 from runtime.running import eventually, one_node
 
@@ -126,10 +127,13 @@ def test_a_job_that_is_killed_by_force(tmp_path, recorder_too):
 
 
 def recorder_of(launch: int) -> int:
-    """The one child of a launch that is nice."""
-    (found,) = [
-        pid for pid in descendants(launch) if Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[16] == "10"
-    ]
+    """The one process below a launch that is nicer than that by as much as a recorder is."""
+
+    def niceness(pid: int) -> int:
+        return os.getpriority(os.PRIO_PROCESS, pid)
+
+    meant = min(19, niceness(launch) + NICE)
+    (found,) = [pid for pid in descendants(launch) if is_running(pid) and niceness(pid) == meant]
     return found
 
 

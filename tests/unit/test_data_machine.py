@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from hpc.data.exec.operators.maps import MapOperator
 from hpc.data.exec.sim import World
+from hpc.data.exec.work import Part, Work
 
 
 def story(seed: int) -> tuple[object, ...]:
@@ -32,3 +36,14 @@ def test_what_is_lost_with_a_node_is_made_again_as_far_as_it_is_needed():
         again += world.made_again
         deaths += world.node_deaths
     assert again > 100 and deaths > 20
+
+
+def test_work_of_which_all_parts_have_come_keeps_nothing_waiting_for_it():
+    def unused(inputs: list[Any], unit: Any, note: Any, task: Any) -> Any:
+        raise AssertionError
+
+    op = MapOperator("Map", unused)
+    work = Work(op, [Part(0)])
+    assert op.is_head(work)
+    work.next_part()  # that it has ended is told later
+    assert not op.is_head(work)

@@ -200,5 +200,5 @@ class Operator:
         return seq
 
     def is_head(self, work: Work) -> bool:
-        """Whether what it makes now is passed on at once, and others wait for it."""
-        return work.part.seq <= self.order.head
+        """Whether what it makes now is passed on at once, and others wait for it. All parts may be over already."""
+        return work.at < len(work.parts) and work.part.seq <= self.order.head

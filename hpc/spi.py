@@ -430,13 +430,20 @@ def tell_metrics(changes: Callable[[], Sequence[MetricChange]]) -> None:
 
 
 def _sample(name: str, kind: str, tags: Any, bounds: Sequence[float], numbers: Sequence[float]) -> Sample:
-    labels = tuple(word for tag in tags for word in tag)
+    """Of plain types, for others cannot be sent: a number of NumPy's would end the session of its process."""
+    name, labels = _plain(name), tuple(_plain(word) for tag in tags for word in tag)
+    total = float(numbers[-1])
     if kind == "counter":
-        return Sample(name, COUNTER, labels, numbers[0])
+        return Sample(name, COUNTER, labels, total)
     if kind == "gauge":
-        return Sample(name, GAUGE, labels, numbers[0], 1, numbers[0], numbers[0])
+        return Sample(name, GAUGE, labels, total, 1, total, total)
     bins = [int(number) for number in numbers[:-1]]
-    return Sample(name, HISTOGRAM, labels, numbers[-1], sum(bins), bins=bins, bounds=tuple(bounds))
+    return Sample(name, HISTOGRAM, labels, total, sum(bins), bins=bins, bounds=tuple(map(float, bounds)))
+
+
+def _plain(word: str) -> str:
+    """The same as a str and no subclass of it, with a question mark for each character that UTF-8 does not have."""
+    return word.encode("utf-8", "replace").decode()
 
 
 def show_devices(resource: str, ids: Sequence[str]) -> tuple[int, ...]:

@@ -152,7 +152,7 @@ class Metric:
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"value must be a number, not {type(value).__name__}")
-    return value
+    return float(value)
 
 
 class Counter(Metric):
@@ -162,13 +162,14 @@ class Counter(Metric):
 
     def inc(self, value: float = 1.0, tags: Mapping[str, str] | None = None) -> None:
         """Add ``value``, which must be positive (else ValueError)."""
-        if _number(value) <= 0:
+        number = _number(value)
+        if number <= 0:
             raise ValueError(f"a counter only grows: value must be above 0, not {value}")
         key, values = self._tags(tags), self._series.values
         with _lock:
-            values[key] = values.get(key, 0.0) + value
+            values[key] = values.get(key, 0.0) + number
             news, told = self._series.news, self._series.told_as(key)
-            news[told] = news.get(told, 0.0) + value
+            news[told] = news.get(told, 0.0) + number
 
 
 class Gauge(Metric):
@@ -178,7 +179,7 @@ class Gauge(Metric):
 
     def set(self, value: float, tags: Mapping[str, str] | None = None) -> None:
         """Set the value."""
-        key, number = self._tags(tags), float(_number(value))
+        key, number = self._tags(tags), _number(value)
         with _lock:
             self._series.values[key] = number
             self._series.news[self._series.told_as(key)] = number
@@ -221,7 +222,7 @@ class Histogram(Metric):
             told = self._series.told_as(key)
             news = self._series.news.get(told)
             if news is None:
-                news = self._series.news[told] = [0] * len(counts)
+                news = self._series.news[told] = [0] * len(self._boundaries) + [0, 0.0]
             for found in (counts, news):
                 found[bisect_left(self._boundaries, number)] += 1
                 found[-1] += number

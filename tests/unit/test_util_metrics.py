@@ -6,8 +6,11 @@ import json
 import pickle
 import threading
 
+import numpy as np
 import pytest
 
+from hpc.core.wire import ProcessMetrics, decode_body, encode_body
+from hpc.spi import _sample
 from hpc.util import metrics
 from hpc.util.metrics import Counter, Gauge, Histogram
 
@@ -148,3 +151,24 @@ def test_many_values_of_a_tag_are_told_as_a_hundred_and_the_others():
     assert len(told) == metrics.MAX_SETS + 1 and told["other"] == 5_000 - metrics.MAX_SETS
     dropped = [numbers[0] for name, _, _, _, numbers in changes if name == metrics.DROPPED]
     assert dropped == [5_000 - metrics.MAX_SETS]
+
+
+class Word(str):
+    """A str of a program's own."""
+
+
+def test_values_and_tags_of_other_libraries_can_be_sent():
+    strange = {"a": Word("word"), "b": np.str_("x"), "c": "\udc80"}
+    metrics.changes()
+    Counter("told_strange", tag_keys=tuple(strange)).inc(np.float64(2), strange)
+    Gauge("told_strange_level").set(np.float64(3))
+    sizes = Histogram("told_strange_sizes", boundaries=[1.0])
+    sizes.observe(np.float64(2))
+    sizes.observe(2**70)
+    sent = [_sample(*change) for change in metrics.changes() if change[0].startswith("told_strange")]
+    (again,) = decode_body(encode_body([ProcessMetrics(sent)]))
+    assert isinstance(again, ProcessMetrics)
+    found = {one.name: one for one in again.samples}
+    assert found["told_strange"].labels == ("a", "word", "b", "x", "c", "?")
+    assert found["told_strange"].total == 2 and found["told_strange_level"].low == 3
+    assert (found["told_strange_sizes"].bins, found["told_strange_sizes"].total) == ([0, 2], 2.0 + 2**70)

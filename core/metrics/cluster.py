@@ -27,6 +27,8 @@ LOOK_S, AGAIN_S = 30.0, 10.0
 #: An answer has at most this many numbers: those of 200 gauges at 300 times.
 MAX_NUMBERS = 420_000
 MAX_SILENT = 100
+#: The largest number of samples that is told: doubles are exact up to it.
+MAX_COUNT = 1 << 53
 
 
 class Told(Struct):
@@ -153,7 +155,8 @@ class ClusterMetrics:
 
     def _dropped(self) -> int:
         lower = self.totals.samples.get((DROPPED, ()))
-        return int(lower.total if lower else 0) + self.dropped + self.totals.dropped + len(self.series.dropped)
+        below = int(min(lower.total, MAX_COUNT)) if lower else 0  # a program may count under this name, and more
+        return below + self.dropped + self.totals.dropped + len(self.series.dropped)
 
     def _now(self, now: float) -> dict[Key, Sample]:
         """All samples: the totals of what was counted, and the gauges of those that were heard lately."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-from hpc.core.metrics.sample import Labels, Sample, merged
+from hpc.core.metrics.sample import GAUGE, Labels, Sample, merged
 
 #: Sets of labels of one metric; those beyond are merged into one, whose labels all say OTHER.
 MAX_SETS = 100
@@ -21,7 +22,8 @@ def others(labels: Labels) -> Labels:
 
 
 class Merged:
-    """Samples by name and labels. ``dropped`` counts those that had no room: folded into others, or lost."""
+    """Samples by name and labels. ``dropped`` counts those that had no room: folded into others, or lost. With some a
+    sum would have had no end: they are lost too."""
 
     def __init__(self, max_sets: int = MAX_SETS, max_series: int = MAX_SERIES) -> None:
         self.samples: dict[Key, Sample] = {}
@@ -51,9 +53,14 @@ class Merged:
             self.dropped += 1
             return
         try:
-            self.samples[key] = merged(there, sample)
+            both = merged(there, sample)
         except ValueError:
             self.dropped += 1
+            return
+        if both.kind != GAUGE and not math.isfinite(both.total):
+            self.dropped += 1
+            return
+        self.samples[key] = both
 
     def add_all(self, samples: Iterable[Sample]) -> None:
         """Several more."""

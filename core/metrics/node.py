@@ -8,6 +8,7 @@ first.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -83,11 +84,13 @@ class NodeMetrics:
             gauges = self.gauges.setdefault(src.proc, {})
             self._dropped += msg.dropped
             for sample in msg.samples[:MAX_SAMPLES]:
+                key = (sample.name, sample.labels)
                 if not is_sane(sample):
                     self._dropped += 1
+                    gauges.pop(key, None)  # a gauge that is no number now is not what it was either
                 elif sample.kind != GAUGE:
                     self.counts.add(sample)
-                elif (key := (sample.name, sample.labels)) in gauges or len(gauges) < MAX_SAMPLES:
+                elif key in gauges or len(gauges) < MAX_SAMPLES:
                     gauges[key] = sample
                 else:
                     self._dropped += 1
@@ -215,8 +218,12 @@ def size_of(sample: Sample) -> int:
 
 
 def is_sane(sample: Sample) -> bool:
-    """Whether a sample can be one: of a known kind, with few words, none of them long."""
+    """Whether a sample can be one: of a known kind, with few words, none of them long, and with finite numbers. With
+    NaN or an infinity nothing could be said of all others either: their sum is none, and bins get too wide."""
     words = (sample.name, *sample.labels)
+    numbers = (sample.low, sample.high) if sample.kind == GAUGE else (sample.total,)
+    if not all(map(math.isfinite, numbers)):
+        return False
     lists = len(sample.bins) <= 1 + max(len(sample.bounds), 40) and len(sample.bounds) <= 1_000
     if sample.kind == 2 and len(sample.bins) != len(sample.bounds) + 1:
         return False

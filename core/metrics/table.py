@@ -105,7 +105,7 @@ TABLE = (
     ),
     Metric(
         DROPPED, "counter", "", (), "runtime",
-        "Samples that had no room: they count under labels that all say other, or not at all.",
+        "Samples that were no numbers or had no room: these count under labels that all say other, or not at all.",
     ),
 )  # fmt: skip
 

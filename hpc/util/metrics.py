@@ -7,6 +7,7 @@ seconds: `hpc metrics` shows them.
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -47,6 +48,13 @@ class _Series:
             return tags
         self.dropped += 1
         return tuple((key, OTHER) for key, _ in tags)
+
+    def can_be_told(self, number: float) -> bool:
+        """Whether this can be added to what all processes have: with NaN or an infinity their sum would be none."""
+        if math.isfinite(number):
+            return True
+        self.dropped += 1
+        return False
 
 
 _lock = threading.Lock()
@@ -168,6 +176,8 @@ class Counter(Metric):
         key, values = self._tags(tags), self._series.values
         with _lock:
             values[key] = values.get(key, 0.0) + number
+            if not self._series.can_be_told(number):
+                return
             news, told = self._series.news, self._series.told_as(key)
             news[told] = news.get(told, 0.0) + number
 
@@ -219,13 +229,18 @@ class Histogram(Metric):
             counts = values.get(key)
             if counts is None:
                 counts = values[key] = [0] * (len(self._boundaries) + 1) + [0.0]
+            self._count(counts, number)
+            if not self._series.can_be_told(number):
+                return
             told = self._series.told_as(key)
             news = self._series.news.get(told)
             if news is None:
-                news = self._series.news[told] = [0] * len(self._boundaries) + [0, 0.0]
-            for found in (counts, news):
-                found[bisect_left(self._boundaries, number)] += 1
-                found[-1] += number
+                news = self._series.news[told] = [0] * (len(self._boundaries) + 1) + [0.0]
+            self._count(news, number)
+
+    def _count(self, counts: list[float], number: float) -> None:
+        counts[bisect_left(self._boundaries, number)] += 1
+        counts[-1] += number
 
 
 def snapshot() -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 
 from hpc.core.ids import HEAD, HEAD_NODE, Address
 from hpc.core.metrics import table, tree
-from hpc.core.metrics.cluster import ClusterMetrics
+from hpc.core.metrics.cluster import MAX_COUNT, ClusterMetrics
 from hpc.core.metrics.merge import MAX_SETS
 from hpc.core.metrics.node import IDLE_S, MAX_PACKET_BYTES, NodeMetrics
 from hpc.core.metrics.sample import Sample, counted, gauge
@@ -202,3 +203,28 @@ def test_nonsense_is_dropped_and_counted():
     assert nodes.ask("latest")["dropped"] == 4 and ("c", ()) not in nodes.samples()
     nodes.head.on_tree(Address(1, 0), TreeMetrics(2.0, b"12345", {}, [counted("c", 1)]), nodes.now)
     assert ("c", ()) not in nodes.samples()
+
+
+def test_what_is_no_number_spoils_no_band_and_no_sum():
+    nodes = Nodes(2)
+    for number, value in ((3, 1.0), (4, math.nan), (5, math.inf), (6, 3.0)):
+        samples = [gauge("g", value), counted("c", value), gauge("still", 7.0)]
+        nodes.raylets[2].on_process(Address(2, number), ProcessMetrics(samples))
+    nodes.run(25)
+    found = nodes.samples()
+    band = found["g", ()]
+    assert (band.low, band.high, band.total, band.count, band.under + sum(band.bins)) == (1.0, 3.0, 4.0, 2, 2)
+    assert found["c", ()].total == 4.0 and nodes.ask("latest")["dropped"] == 4
+    nodes.raylets[2].on_process(Address(2, 3), ProcessMetrics([gauge("g", math.nan)]))
+    nodes.run(25)
+    found = nodes.samples()
+    assert (found["g", ()].low, found["g", ()].count, found["still", ()].count) == (3.0, 1, 4)
+
+
+def test_a_sum_that_would_have_no_end_keeps_what_it_was():
+    nodes = Nodes(1)
+    for _ in range(3):
+        nodes.raylets[1].on_process(Address(1, 3), ProcessMetrics([counted(table.DROPPED, 1e308)]))
+        nodes.run(12)
+    assert nodes.head.totals.samples[table.DROPPED, ()].total == 1e308
+    assert nodes.samples()[table.DROPPED, ()].total == nodes.ask("latest")["dropped"] >= MAX_COUNT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import threading
 
@@ -172,3 +173,15 @@ def test_values_and_tags_of_other_libraries_can_be_sent():
     assert found["told_strange"].labels == ("a", "word", "b", "x", "c", "?")
     assert found["told_strange"].total == 2 and found["told_strange_level"].low == 3
     assert (found["told_strange_sizes"].bins, found["told_strange_sizes"].total) == ([0, 2], 2.0 + 2**70)
+
+
+def test_no_number_and_no_end_are_left_out_of_what_is_told_and_counted():
+    counter, histogram = Counter("told_ends"), Histogram("told_ends_sizes", boundaries=[1.0])
+    metrics.changes()
+    for value in (2.0, math.nan, math.inf):
+        counter.inc(value)
+        histogram.observe(value)
+    changes = [(name, numbers) for name, _, _, _, numbers in metrics.changes()]
+    assert ("told_ends", [2.0]) in changes and ("told_ends_sizes", [0, 1, 2.0]) in changes
+    assert sum(numbers[0] for name, numbers in changes if name == metrics.DROPPED) == 4
+    assert values("told_ends_sizes")[()]["count"] == 3

@@ -71,6 +71,8 @@ class Merged:
         """One of them, which is not here any more."""
         sample = self.samples.pop(key)
         self._sets[key[0]] -= 1
+        if not self._sets[key[0]]:  # else a raylet had all names for ever of programs that make new ones
+            del self._sets[key[0]]
         return sample
 
 

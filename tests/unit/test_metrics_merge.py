@@ -89,3 +89,14 @@ def test_a_table_has_room_for_so_many_series():
     table = Merged(max_series=10)
     table.add_all(counted(f"c{number}", 1) for number in range(12))
     assert len(table.samples) == 10 and table.dropped == 2
+
+
+def test_a_name_whose_samples_were_taken_leaves_nothing_behind():
+    table = Merged()
+    for number in range(3):
+        table.add(counted(f"c{number}", 1, ("k", "a")))
+        table.add(counted(f"c{number}", 1, ("k", "b")))
+        table.take((f"c{number}", ("k", "a")))
+        assert list(table._sets) == [f"c{number}"]
+        table.take((f"c{number}", ("k", "b")))
+    assert not table._sets and not table.samples

@@ -1,9 +1,9 @@
 """A raylet's part: what its processes and the nodes below it tell, its own numbers, and what goes up the tree. Pure.
 
 Counters and histograms are kept until they were sent, and then added by whoever is above. Gauges are those of now: of
-each process, and of each node below, the last that was heard. A packet has room for `MAX_PACKET_BYTES`. What was
-counted and has no room in it goes with the next; gauges that have none are dropped and counted. The runtime's own come
-first.
+each process, and of each node below, the last that was heard. A packet has room for `MAX_PACKET_BYTES` of samples. What
+was counted and has no room in it goes with the next; gauges that have none are dropped and counted. The runtime's own
+come first. The numbers of the nodes and their heat, 4 bytes and at most 5 for each, come on top.
 """
 
 from __future__ import annotations
@@ -196,9 +196,9 @@ class NodeMetrics:
             else:
                 chosen.append(sample)
         room = MAX_PACKET_BYTES - sum(map(size_of, chosen))
-        for key in own + rest:
+        for at, key in enumerate(own + rest):
             room -= size_of(self.counts.samples[key])
-            if room < 0:
+            if room < 0 and at:  # the first goes in any case, or it would hold up all others for ever
                 break
             chosen.append(self.counts.take(key))
         return chosen
@@ -213,8 +213,8 @@ def _warm(sample: Sample | None) -> int:
 
 def size_of(sample: Sample) -> int:
     """About how many bytes a sample takes in a packet."""
-    bounds = 9 * len(sample.bounds)
-    return 40 + len(sample.name) + sum(map(len, sample.labels)) + 3 * len(sample.bins) + bounds
+    words = sum(len(word) if word.isascii() else len(word.encode()) for word in (sample.name, *sample.labels))
+    return 40 + words + 3 * len(sample.bins) + 9 * len(sample.bounds)
 
 
 def is_sane(sample: Sample) -> bool:

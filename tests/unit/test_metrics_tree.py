@@ -12,7 +12,7 @@ from hpc.core.ids import HEAD, HEAD_NODE, Address
 from hpc.core.metrics import table, tree
 from hpc.core.metrics.cluster import MAX_COUNT, ClusterMetrics
 from hpc.core.metrics.merge import MAX_SETS
-from hpc.core.metrics.node import IDLE_S, MAX_PACKET_BYTES, NodeMetrics
+from hpc.core.metrics.node import IDLE_S, MAX_PACKET_BYTES, NodeMetrics, size_of
 from hpc.core.metrics.sample import Sample, counted, gauge
 from hpc.core.wire import Message, MetricsQuery, NodeInfo, ProcessMetrics, TreeMetrics, encode_body
 
@@ -228,3 +228,15 @@ def test_a_sum_that_would_have_no_end_keeps_what_it_was():
         nodes.run(12)
     assert nodes.head.totals.samples[table.DROPPED, ()].total == 1e308
     assert nodes.samples()[table.DROPPED, ()].total == nodes.ask("latest")["dropped"] >= MAX_COUNT
+
+
+def test_a_count_that_is_larger_than_its_room_holds_up_no_others():
+    nodes = Nodes(1)
+    words = tuple("\U0001f600" * 190 + str(number) for number in range(32))
+    bounds = tuple(float(number) for number in range(1, 1001))
+    large = Sample("large", 2, words, 1.0, 1, bins=[1] + [0] * 1000, bounds=bounds)
+    assert size_of(large) > MAX_PACKET_BYTES and size_of(large) >= len(msgspec.msgpack.encode(large))
+    nodes.raylets[1].on_process(Address(1, 3), ProcessMetrics([large, counted("c", 1)]))
+    nodes.run(25)
+    found = nodes.samples()
+    assert found["large", words].count == 1 and found["c", ()].total == 1

@@ -146,8 +146,20 @@ class ClusterMetrics:
     # -------------------------------------------------------------- what is known
 
     def _heard(self, now: float) -> list[Told]:
+        """What counts, each node once. When the first of the tree has died, or a new node took itself for that, two
+        tell of the same nodes for a while. Then the one that knows of more nodes counts, or the newer one."""
         self.told = {node: told for node, told in self.told.items() if now - told.at <= told.due_s}
-        return list(self.told.values())
+        if len(self.told) < 2:
+            return list(self.told.values())
+        parts = [(told, self.living.keys() & set(told.nodes)) for told in self.told.values()]
+        parts.sort(key=lambda part: (len(part[1]), part[0].at), reverse=True)
+        kept: list[Told] = []
+        seen: set[int] = set()
+        for told, nodes in parts:
+            if nodes and nodes.isdisjoint(seen):
+                kept.append(told)
+                seen |= nodes
+        return kept
 
     def _silent(self, now: float) -> list[int]:
         heard = {node for told in self._heard(now) for node in told.nodes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from types import SimpleNamespace
 from typing import Any
 
@@ -240,3 +241,16 @@ def test_a_count_that_is_larger_than_its_room_holds_up_no_others():
     nodes.run(25)
     found = nodes.samples()
     assert found["large", words].count == 1 and found["c", ()].total == 1
+
+
+def test_no_node_counts_twice_when_the_first_dies_or_another_takes_itself_for_it():
+    nodes = Nodes(40)
+    nodes.run(25)
+    alone = TreeMetrics(10.0, array("I", [7]).tobytes(), {}, [gauge(table.CPU_RATIO, 0.5)])
+    nodes.head.on_tree(Address(7, 0), alone, nodes.now)
+    assert nodes.samples()[(table.CPU_RATIO, ())].count == 40
+    nodes.kill(1)
+    for _ in range(80):
+        nodes.run(0.5)
+        assert nodes.samples()[(table.CPU_RATIO, ())].count <= 40, "39 and what the dead one had told"
+    assert nodes.samples()[(table.CPU_RATIO, ())].count == 39 and nodes.ask("latest")["silent"] == []

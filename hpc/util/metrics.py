@@ -8,6 +8,7 @@ seconds: `hpc metrics` shows them.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -57,8 +58,18 @@ class _Series:
         return False
 
 
-_lock = threading.Lock()
+#: May be taken again by the thread that holds it: finalizers and handlers of signals count too, at any moment.
+_lock = threading.RLock()
 _series: dict[str, _Series] = {}
+
+
+def _in_child() -> None:
+    """In a forked process nobody is left to give back the lock: another thread may have held it, to tell."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 class Metric:
@@ -271,10 +282,10 @@ def changes() -> list[Change]:
     what it has grown by, of a gauge its value. Of a histogram they are the new values in each range, then their sum."""
     found: list[Change] = []
     with _lock:
-        for name, series in _series.items():
-            for tags, value in series.news.items():
+        for name, series in list(_series.items()):
+            news, series.news = series.news, {}  # a finalizer may count meanwhile
+            for tags, value in news.items():
                 found.append((name, series.kind, tags, series.boundaries, value if series.boundaries else [value]))
-            series.news.clear()
             if series.dropped:
                 found.append((DROPPED, "counter", (), (), [series.dropped]))
                 series.dropped = 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
+import signal
 import threading
 
 import numpy as np
@@ -185,3 +187,35 @@ def test_no_number_and_no_end_are_left_out_of_what_is_told_and_counted():
     assert ("told_ends", [2.0]) in changes and ("told_ends_sizes", [0, 1, 2.0]) in changes
     assert sum(numbers[0] for name, numbers in changes if name == metrics.DROPPED) == 4
     assert values("told_ends_sizes")[()]["count"] == 3
+
+
+def test_a_forked_process_counts_though_another_thread_held_the_lock():
+    counter, held, done = Counter("jobs"), threading.Event(), threading.Event()
+
+    def hold():
+        with metrics._lock:
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        counter.inc()
+        os._exit(7)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_handler_of_a_signal_counts_though_the_lock_is_held_below_it():
+    counter = Counter("jobs")
+    before = signal.signal(signal.SIGUSR1, lambda *_: counter.inc())
+    try:
+        with metrics._lock:
+            signal.raise_signal(signal.SIGUSR1)
+            assert values("jobs")[()]["value"] == 1
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -18,7 +18,7 @@ from msgspec import Struct
 from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.metrics import tree
 from hpc.core.metrics.merge import Key, Merged
-from hpc.core.metrics.sample import GAUGE, Labels, Sample, counted
+from hpc.core.metrics.sample import GAUGE, Labels, Sample, counted, fits
 from hpc.core.metrics.table import BY_NAME, DROPPED, HEAT
 from hpc.core.wire import Message, MetricsWatched, NodeInfo, ProcessMetrics, TreeMetrics
 
@@ -31,7 +31,6 @@ MAX_PACKET_BYTES = 32 << 10
 MISSED, GRACE_S = 2.5, 1.0
 #: A process tells no more samples at once, and has no more gauges.
 MAX_SAMPLES = 2_000
-MAX_WORD = 200
 NO_HEAT = 255
 
 
@@ -218,13 +217,7 @@ def size_of(sample: Sample) -> int:
 
 
 def is_sane(sample: Sample) -> bool:
-    """Whether a sample can be one: of a known kind, with few words, none of them long, and with finite numbers. With
-    NaN or an infinity nothing could be said of all others either: their sum is none, and bins get too wide."""
-    words = (sample.name, *sample.labels)
+    """Whether a sample can be one, and its numbers are finite. With NaN or an infinity nothing could be said of all
+    others either: their sum is none, and bins get too wide."""
     numbers = (sample.low, sample.high) if sample.kind == GAUGE else (sample.total,)
-    if not all(map(math.isfinite, numbers)):
-        return False
-    lists = len(sample.bins) <= 1 + max(len(sample.bounds), 40) and len(sample.bounds) <= 1_000
-    if sample.kind == 2 and len(sample.bins) != len(sample.bounds) + 1:
-        return False
-    return 0 <= sample.kind <= 2 and lists and len(words) <= 33 and all(len(word) <= MAX_WORD for word in words)
+    return fits(sample) and all(map(math.isfinite, numbers))

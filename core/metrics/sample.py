@@ -23,6 +23,8 @@ KINDS: tuple[Kind, Kind, Kind] = ("counter", "gauge", "histogram")
 
 BINS = 32
 PER_DOUBLE = 16
+#: Words of a sample, the characters of each, and the bounds of a histogram.
+MAX_WORDS, MAX_WORD, MAX_BOUNDS = 33, 200, 1_000
 
 #: Names and values of labels, one after the other.
 Labels = tuple[str, ...]
@@ -58,6 +60,16 @@ def counted(name: str, total: float, labels: Labels = ()) -> Sample:
 def gauge(name: str, value: float, labels: Labels = ()) -> Sample:
     """One value of a gauge."""
     return Sample(name, GAUGE, labels, value, 1, value, value)
+
+
+def fits(sample: Sample) -> bool:
+    """Whether a sample can be one: of a known kind, with few words and bins, and no word that is long."""
+    words = (sample.name, *sample.labels)
+    lists = len(sample.bins) <= 1 + max(len(sample.bounds), 40) and len(sample.bounds) <= MAX_BOUNDS
+    if sample.kind == HISTOGRAM and len(sample.bins) != len(sample.bounds) + 1:
+        return False
+    known = COUNTER <= sample.kind <= HISTOGRAM
+    return known and lists and len(words) <= MAX_WORDS and all(len(word) <= MAX_WORD for word in words)
 
 
 def merged(one: Sample, other: Sample) -> Sample:

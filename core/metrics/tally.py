@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpc.core.metrics.merge import MAX_SETS, OTHER, Merged
-from hpc.core.metrics.sample import HISTOGRAM, Sample, counted
+from hpc.core.metrics.sample import HISTOGRAM, Sample, counted, fits
 from hpc.core.metrics.table import TASK_BOUNDS_S, TASK_SECONDS, TASKS_FINISHED
 from hpc.core.wire import INLINE, STORED, ProcessMetrics
 
@@ -101,7 +101,10 @@ class Tally:
             if self._told.get(sample.name, 0.0) != sample.total:
                 self._told[sample.name] = sample.total
                 told.add(sample)
-        for source in sources:
-            told.add_all(source())
+        for sample in (sample for source in sources for sample in source()):
+            if fits(sample):  # a raylet would not take it, and a tag can be longer than a message may be
+                told.add(sample)
+            else:
+                told.dropped += 1
         dropped, self._dropped = self._dropped + told.dropped, 0
         return ProcessMetrics(list(told.samples.values()), dropped) if told.samples or dropped else None

@@ -6,7 +6,7 @@ import pytest
 
 from hpc.core.metrics import tally as module
 from hpc.core.metrics.merge import MAX_SETS, OTHER
-from hpc.core.metrics.sample import Sample, counted, gauge
+from hpc.core.metrics.sample import HISTOGRAM, Sample, counted, gauge
 from hpc.core.metrics.table import TASK_SECONDS, TASKS_FINISHED, TASKS_UNFINISHED
 from hpc.core.metrics.tally import Tally
 
@@ -68,3 +68,10 @@ def test_a_gauge_is_told_when_it_has_changed():
 def test_sources_are_asked(monkeypatch):
     monkeypatch.setattr(module, "sources", [lambda: [counted("mine", 2)]])
     assert told(Tally())[("mine",)].total == 2
+
+
+def test_what_no_raylet_would_take_is_not_sent_and_counted(monkeypatch):
+    samples = [counted("mine", 2), counted("mine", 1, ("text", "x" * (65 << 20))), Sample("h", HISTOGRAM, bins=[1, 2])]
+    monkeypatch.setattr(module, "sources", [lambda: samples])
+    news = Tally().news(0.0)
+    assert news is not None and news.samples == [counted("mine", 2)] and news.dropped == 2

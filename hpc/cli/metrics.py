@@ -74,6 +74,7 @@ def _metrics(given: dict[str, Any], rest: list[str]) -> int:
 
 
 def _serve(file: Path, bind: str) -> int:
+    from hpc.exceptions import GetTimeoutError
     from hpc.metrics.serve import LOCAL, Door
     from hpc.spi import whoami
     from hpc.state import metrics
@@ -84,7 +85,7 @@ def _serve(file: Path, bind: str) -> int:
         raise CliError("USAGE", f"--bind takes ADDR or ADDR:PORT, not {bind!r}")
     try:
         door = Door(metrics.latest, host or LOCAL, int(port or 0))
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # a port that is in use; a number that no port has
         raise CliError("USAGE", f"nothing can listen on {bind or LOCAL}: {error}") from None
     token = door.write(file, whoami().session, str(session_facts().get("job_id") or ""))
     errors.note(
@@ -100,7 +101,10 @@ def _serve(file: Path, bind: str) -> int:
     threading.Thread(target=door.run, name="hpc-metrics", daemon=True).start()
     try:
         while not ended.wait(LOOK_S):
-            metrics.look()  # raises when the session has ended
+            try:
+                metrics.look()  # raises when the session has ended
+            except GetTimeoutError:
+                continue  # its head is being started again
     finally:
         door.close()
         file.unlink(missing_ok=True)

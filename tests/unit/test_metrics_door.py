@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
+from hpc import spi
+from hpc.cli import metrics as command
+from hpc.exceptions import GetTimeoutError, SessionLostError
 from hpc.metrics.serve import Door
+from hpc.settings.errors import CliError
+from hpc.state import gather, metrics
 from hpc.state.metrics import Latest, MetricRow
 
 LATEST = Latest(0.0, 0.0, 1, [], 0, [MetricRow("steps", "counter", {}, 7.0)])
@@ -62,3 +69,25 @@ def test_the_target_says_where_and_the_token_is_for_its_owner_alone(door, tmp_pa
     assert json.loads((tmp_path / "hpc.json").read_text())[0]["targets"] == [door.address]
     assert token.read_text() == door.token and token.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hpc.json", "hpc.json.token"]
+
+
+def test_a_head_that_is_silent_for_a_while_does_not_close_the_door(tmp_path, monkeypatch):
+    looks: list[bool] = []
+
+    def look() -> None:
+        looks.append((tmp_path / "hpc.json").exists())
+        raise GetTimeoutError("no answer") if len(looks) < 3 else SessionLostError("it has ended")
+
+    monkeypatch.setattr(command, "LOOK_S", 0.001)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(metrics, "look", look)
+    monkeypatch.setattr(spi, "whoami", lambda: SimpleNamespace(session="abc"))
+    monkeypatch.setattr(gather, "session_facts", dict)
+    with pytest.raises(SessionLostError):
+        command._serve(tmp_path / "hpc.json", "")
+    assert looks == [True] * 3 and not list(tmp_path.iterdir())
+
+
+def test_a_port_that_there_cannot_be_is_an_error_of_usage(tmp_path):
+    with pytest.raises(CliError, match="nothing can listen"):
+        command._serve(tmp_path / "hpc.json", "127.0.0.1:99999")

@@ -62,7 +62,7 @@ def _lines(name: str, row: MetricRow, strict: bool) -> Iterable[str]:
         for end in ENDS:
             yield f"{name}{_labels(row.labels, ('of', end))} {_number(getattr(row.band, end))}"
     elif row.buckets is not None:
-        for bound, count in row.buckets:
+        for bound, count in [one for one in row.buckets[:-1] if one[0] < math.inf] + row.buckets[-1:]:
             yield f"{name}_bucket{_labels(row.labels, ('le', _number(bound)))} {count}"
         yield f"{name}_sum{_labels(row.labels)} {_number(row.sum)}"
         yield f"{name}_count{_labels(row.labels)} {row.count}"
@@ -72,15 +72,21 @@ def _lines(name: str, row: MetricRow, strict: bool) -> Iterable[str]:
 
 
 def _labels(labels: Mapping[str, str], *more: tuple[str, str]) -> str:
-    taken = {key for key, _ in more}
-    pairs = [(_label(key, taken), value) for key, value in labels.items()] + list(more)
-    return "{" + ",".join(f'{key}="{_quoted(value)}"' for key, value in pairs) + "}" if pairs else ""
+    taken = dict(more)
+    pairs: dict[str, str] = {}
+    for key, value in labels.items():
+        pairs[_label(key, {**taken, **pairs})] = value
+    pairs |= taken
+    return "{" + ",".join(f'{key}="{_quoted(value)}"' for key, value in pairs.items()) + "}" if pairs else ""
 
 
-def _label(key: str, taken: set[str]) -> str:
+def _label(key: str, taken: Mapping[str, str]) -> str:
+    """A label that no other has: with two of one name a reader takes nothing of the whole text."""
     key = re.sub(r"[^a-zA-Z0-9_]", "_", key)
     key = f"_{key}" if key[:1].isdigit() or not key else key
-    return f"exported_{key}" if key in taken else key
+    while key in taken:
+        key = f"exported_{key}"
+    return key
 
 
 def _name(name: str) -> str:

@@ -222,7 +222,7 @@ class Histogram(Metric):
         if not boundaries:
             raise ValueError("a Histogram needs boundaries, as in Histogram('size', boundaries=[1.0, 10.0])")
         for boundary in boundaries:
-            if _number(boundary) <= 0:
+            if not _number(boundary) > 0:  # NaN is not
                 raise ValueError(f"boundaries must be above 0, which {boundary} is not")
         if any(low >= high for low, high in pairwise(boundaries)):
             raise ValueError(f"boundaries must ascend, which {list(boundaries)} do not")

@@ -77,3 +77,16 @@ def test_what_grows_is_asked_as_a_rate():
 
 def test_a_target_is_one_for_the_session():
     assert target("host:1", "s", "7") == [{"targets": ["host:1"], "labels": {"session": "s", "job_id": "7"}}]
+
+
+def test_no_two_labels_and_no_two_buckets_have_one_name():
+    buckets = [(1.0, 2), (math.inf, 3), (math.inf, 3)]
+    rows = [
+        MetricRow("c", "counter", {"a-b": "1", "a_b": "2", "a.b": "3"}, 1.0),
+        MetricRow("g", "gauge", {"of": "1", "exported_of": "2"}, 9.0, Band(9, 9, 9, 9, 9, 9, 1), None, 9.0, 1),
+        MetricRow("h", "histogram", {}, None, None, buckets, 1.5, 3),
+    ]
+    lines = prometheus(Latest(0.0, 0.0, 1, [], 0, rows)).splitlines()
+    assert 'c{a_b="1",exported_a_b="2",exported_exported_a_b="3"} 1' in lines
+    assert 'g{exported_of="1",exported_exported_of="2",of="max"} 9' in lines
+    assert [line for line in lines if "bucket" in line] == ['h_bucket{le="1"} 2', 'h_bucket{le="+Inf"} 3']

@@ -114,6 +114,7 @@ def test_threads_do_not_lose_counts():
         (lambda: Histogram("h", boundaries=[]), ValueError),
         (lambda: Histogram("h", boundaries=[0, 1]), ValueError),
         (lambda: Histogram("h", boundaries=[2, 1]), ValueError),
+        (lambda: Histogram("h", boundaries=[math.nan]), ValueError),
         (lambda: Histogram("h", boundaries=[1]).observe("x"), TypeError),
     ],
 )

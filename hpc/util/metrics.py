@@ -64,9 +64,12 @@ _series: dict[str, _Series] = {}
 
 
 def _in_child() -> None:
-    """In a forked process nobody is left to give back the lock: another thread may have held it, to tell."""
+    """In a forked process nobody is left to give back the lock: another thread may have held it, to tell. What is to
+    be told until then is the parent's to tell."""
     global _lock
     _lock = threading.RLock()
+    for series in _series.values():
+        series.news, series.dropped = {}, 0
 
 
 os.register_at_fork(after_in_child=_in_child)

@@ -15,8 +15,15 @@ from hpc.data.aggregate import AggregateFn, Count, Max, Mean, Min, Std, Sum, Uni
 from hpc.data.block.passing import passing
 from hpc.data.running import meta_of
 from hpc.data.shuffle import aggregate, partition
-from hpc.data.shuffle.aggregate import Aggregated, are_rows, groups_of
-from hpc.data.shuffle.exchange import Gather
+from hpc.data.shuffle.aggregate import (
+    Aggregated,
+    BucketsMerger,
+    GroupPartitioner,
+    StatesPartitioner,
+    are_rows,
+    groups_of,
+)
+from hpc.data.shuffle.exchange import Gather, Place
 from hpc.data.shuffle.groups import Groups, compute
 from hpc.data.shuffle.kernel import Kernel
 from hpc.data.shuffle.local import run
@@ -142,3 +149,20 @@ def test_a_mask_of_all_or_no_rows_copies_nothing():
     assert passing(table, pa.array([False, None, False, None])).num_rows == 0
     assert passing(table, pa.chunked_array([[True, None], [True, False]])).to_pydict() == {"x": [0, 2]}
     assert passing(table.slice(0, 0), pa.array([], pa.bool_())).num_rows == 0
+
+
+@pytest.mark.parametrize("kind", [StatesPartitioner, BucketsMerger])
+def test_a_group_that_one_block_has_several_times_is_one(kind):
+    asked = Aggregated(("k",), (Sum("v"), Count()))
+    early = GroupPartitioner(asked.keys, asked.aggregates, 1)
+    states = [early.states(pa.table({"k": [1, 2, None], "v": [number] * 3})) for number in (1, 10)]
+    block = pa.concat_tables(states)  # as a part gives it that has merged what it held twice
+    tasks = kind(asked.keys, asked.aggregates, 2)
+    if kind is StatesPartitioner:
+        (cut,) = tasks.split(Place(0, 0, 0), iter([block]), TASK)
+        sides = [[[cut.part(part)]] for part in range(2)]
+    else:
+        sides = [[[block]], [[block]]]
+    found = [table for part in range(2) for table in tasks.merge(sides[part], part, TASK)]
+    wanted = [{"k": key, "sum(v)": 11, "count()": 2} for key in (1, 2, None)]
+    assert rows_of(found) == rows_of([pa.Table.from_pylist(wanted, found[0].schema)])

@@ -263,11 +263,18 @@ class GroupPartitioner:
         yield pa.table(columns, names) if columns else pa.table({})
 
     def of_states(self, tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
-        """Tables of states, with those of rows that were passed on, in the same order."""
+        """Tables of states, with those of rows that were passed on, in the same order. Each group is once in a table.
+
+        One that comes may have a group several times: blocks and objects are made of several tables of states."""
         for rows, some in groupby(tables, are_rows):
             alike = list(some)
-            found = self.states(gather.concat(alike)) if rows else None
-            yield from alike if found is None else [found]
+            there = [table for table in alike if table.num_rows]
+            if rows:
+                found = self.states(gather.concat(alike))
+            else:
+                found = self._merge_all(gather.concat(there)) if there else alike[0]
+            if found is not None:
+                yield found
 
     def states(self, table: pa.Table) -> pa.Table | None:
         """The states of the groups of one table. None if it has neither rows nor columns, so that nothing is known."""

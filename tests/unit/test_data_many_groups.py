@@ -166,3 +166,16 @@ def test_a_group_that_one_block_has_several_times_is_one(kind):
     found = [table for part in range(2) for table in tasks.merge(sides[part], part, TASK)]
     wanted = [{"k": key, "sum(v)": 11, "count()": 2} for key in (1, 2, None)]
     assert rows_of(found) == rows_of([pa.Table.from_pylist(wanted, found[0].schema)])
+
+
+def test_keys_of_a_dictionary_have_a_place_in_it_also_where_they_are_null():
+    # Arrow reads beside a dictionary where it has none, when groups of several tables are brought together.
+    tables = [
+        pa.table({"k": pa.array(some).dictionary_encode(), "j": some}) for some in (["a", None], [None, "b", "a"])
+    ]
+    for keys in (["k"], ["k", "j"]):
+        found = [compute(Groups(table, keys), [[Kernel(table["k"], "count")]])[0][0] for table in tables]
+        for made, table in zip(found, tables):
+            assert set(made.to_pylist()) == {*table["k"].to_pylist()} and made.type == table["k"].type
+            places = np.frombuffer(made.indices.buffers()[1], np.int32, len(made), 4 * made.offset)
+            assert ((places >= 0) & (places < len(made.dictionary))).all()

@@ -125,7 +125,18 @@ def _group_by(groups: Groups, kernels: list[Kernel], numbered: bool) -> tuple[li
     ]
     if numbered or not groups.keys:
         return groups.key_columns(), states
-    return [whole(done.column(name)) for name in names], states
+    return [_without_garbage(whole(done.column(name))) for name in names], states
+
+
+def _without_garbage(keys: pa.Array) -> pa.Array:
+    """The same keys. Where one of a dictionary is null, Arrow's group-by leaves any number as its index, and reads
+    beside the dictionary when it brings several of these together."""
+    if not pa.types.is_dictionary(keys.type) or not keys.null_count:
+        return keys
+    places = np.asarray(keys.indices.fill_null(0))
+    return pa.DictionaryArray.from_arrays(
+        pa.array(places, mask=np.asarray(keys.indices.is_null())), keys.dictionary, ordered=keys.type.ordered
+    )
 
 
 def _aggregable(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

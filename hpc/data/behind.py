@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from hpc.data import facts
+from hpc.data.expr.special import MonotonicallyIncreasingIdExpr
 from hpc.data.io.source import Estimate, Source, SourceTask
 from hpc.data.plan import nodes
 from hpc.data.plan.nodes import Node
+from hpc.data.plan.steady import draws
 
 #: Nodes that give a row for each row of their input, in its order.
 _ROW_BY_ROW = (nodes.Select, nodes.Drop, nodes.Rename, nodes.WithColumns, nodes.Resize)
@@ -128,8 +130,15 @@ def _behind(node: Node, rows: int) -> Rest:
 
 
 def keeps_rows(node: Node) -> bool:
-    """Whether each row of its input gives one row, in the same order."""
+    """Whether each row of its input gives one row, in the same order, whichever rows come before it."""
+    if draws(node) or (isinstance(node, nodes.WithColumns) and any(map(_counts, node.columns))):
+        return False
     return isinstance(node, _ROW_BY_ROW) or (isinstance(node, nodes.Apply) and bool(node.transform.keeps_rows))
+
+
+def _counts(column: tuple[str, Any]) -> bool:
+    """Whether a column has the numbers of rows."""
+    return any(isinstance(one, MonotonicallyIncreasingIdExpr) for one in column[1].walk())
 
 
 def _behind_union(node: nodes.Union, rows: int) -> Rest:

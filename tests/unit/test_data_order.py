@@ -13,7 +13,7 @@ from hpc.data.aggregate import Count
 from hpc.data.behind import without_first
 from hpc.data.consume.order import Order, RankRows
 from hpc.data.consume.position import Position, fingerprint, position_of
-from hpc.data.expressions import col
+from hpc.data.expressions import col, monotonically_increasing_id, random
 from hpc.data.io.memory import RangeSource
 from hpc.data.ordered import ordered_plan, with_own_seeds
 from hpc.data.plan.interpret import interpret
@@ -148,6 +148,8 @@ PLANS = {
     "blocks": (lambda: RandomizeBlocks(numbers(), 4), False),
     "sums": (lambda: Exchanged((numbers(),), Aggregated(("id",), (Count(),))), False),
     "above": (lambda: Select(Exchanged((numbers(),), RandomShuffle(3)), ("id",)), False),
+    "drawn": (lambda: WithColumns(numbers(), (("id", col("id") + random(seed=3)),)), False),
+    "counted": (lambda: Select(WithColumns(numbers(), (("id", monotonically_increasing_id()),)), ("id",)), False),
 }
 
 

@@ -9,7 +9,7 @@ from hpc.data import range as range_of
 from hpc.data.aggregate import Mean, Sum
 from hpc.data.datatype import DataType
 from hpc.data.exec.operators.exchange import GatherBody, ReduceBody
-from hpc.data.expressions import col, random, udf
+from hpc.data.expressions import col, download, random, udf
 from hpc.data.plan.optimize import optimized
 from hpc.data.plan.physical import physical
 from hpc.data.shuffle.hashed import HashPartitioner
@@ -48,10 +48,11 @@ def test_cheap_steps_are_done_by_the_last_tasks_of_an_exchange():
     [
         lambda ds: ds.map_batches(lambda batch: batch),
         lambda ds: ds.with_column("x", mine(col("id"))),
+        lambda ds: ds.with_column("x", download("id")),
         lambda ds: ds.with_column("x", random(seed=1)),
     ],
 )
-def test_functions_and_random_numbers_have_tasks_of_their_own(follow):
+def test_functions_downloads_and_random_numbers_have_tasks_of_their_own(follow):
     found = names(follow(range_of(100).repartition(4, shuffle=True)))
     assert "->" not in found[0] and found[1] == "Repartition(4, shuffle)"
 

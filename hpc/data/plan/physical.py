@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hpc.data.expr.functions import UDFExpr
+from hpc.data.expr.special import DownloadExpr
 from hpc.data.plan.chains import limit_of, transform_of
 from hpc.data.plan.nodes import (
     Apply,
@@ -38,6 +39,8 @@ from hpc.data.transform.base import Transform
 PLAIN = Options()
 #: Nodes that become a transform.
 CHAINED = (Apply, Filter, Select, Drop, Rename, WithColumns, Write)
+#: Expressions that take long for each row.
+_OWN_TASKS = (UDFExpr, DownloadExpr)
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,13 @@ def _chained(node: Node, below: Stage, fuses: bool) -> Stage:
 
 
 def _follows(node: Node) -> bool:
-    """Whether a node is done by the tasks that end an exchange. Functions of users are not: these tasks may be fewer
-    than the blocks that they make."""
+    """Whether a node is done by the tasks that end an exchange. Functions of users, and what waits for a network, are
+    not: these tasks may be fewer than the blocks that they make."""
     if isinstance(node, Apply):
         return isinstance(node.transform, PartialGroups)
     exprs = [node.expr] if isinstance(node, Filter) else []
     exprs += [expr for _, expr in node.columns] if isinstance(node, WithColumns) else []
-    return not isinstance(node, Write) and not any(isinstance(one, UDFExpr) for expr in exprs for one in expr.walk())
+    return not isinstance(node, Write) and not any(isinstance(one, _OWN_TASKS) for expr in exprs for one in expr.walk())
 
 
 def _rows_of_parts(read: Read, parts: int) -> float | None:

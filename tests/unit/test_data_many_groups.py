@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc.data.aggregate import AggregateFn, Count, Max, Mean, Min, Std, Sum, Unique
+from hpc.data.block.cut import Cutter, blocks_of
 from hpc.data.block.passing import passing
 from hpc.data.running import meta_of
 from hpc.data.shuffle import aggregate, partition
@@ -179,3 +180,17 @@ def test_keys_of_a_dictionary_have_a_place_in_it_also_where_they_are_null():
             assert set(made.to_pylist()) == {*table["k"].to_pylist()} and made.type == table["k"].type
             places = np.frombuffer(made.indices.buffers()[1], np.int32, len(made), 4 * made.offset)
             assert ((places >= 0) & (places < len(made.dictionary))).all()
+
+
+@pytest.mark.parametrize("other", [pa.int32(), pa.float64(), pa.null()])
+def test_rows_that_are_passed_on_may_have_other_types_in_each_table(other, monkeypatch):
+    small(monkeypatch)
+    values = [pa.array([1] * 100), pa.nulls(100) if other == pa.null() else pa.array([1] * 100, other)]
+    tables = [pa.table({"k": range(100 * at, 100 * at + 100), "v": one}) for at, one in enumerate(values)]
+    early, _ = Aggregated(("k",), (Sum("v"),)).ahead()
+    (block,) = blocks_of(early(iter(tables), TASK), Cutter(None))
+    assert are_rows(block) and block.num_rows == 200
+    (found,) = BucketsMerger(("k",), (Sum("v"),), 1).merge([[block]], 0, TASK)
+    sums = [1] * 100 + [None if other == pa.null() else 1] * 100
+    wanted = pa.table({"k": range(200), "sum(v)": pa.array(sums, found.schema.field("sum(v)").type)})
+    assert rows_of([found]) == rows_of([wanted])

@@ -19,7 +19,8 @@ class Conflict(Exception):
 
 
 def unify(schemas: Sequence[pa.Schema], names: Sequence[str] = ()) -> pa.Schema:
-    """The schema of rows of all of these. Columns stand in the order in which they come up.
+    """The schema of rows of all of these, with the metadata that all have. Columns stand in the order in which they
+    come up.
 
     names: for each schema the file or the block that it is of, for errors. Raises DataTypeError for a column whose
     types have no common one; it names the column, both types and where they are.
@@ -45,7 +46,8 @@ def unify(schemas: Sequence[pa.Schema], names: Sequence[str] = ()) -> pa.Schema:
                     ) from None
     if not kinds:
         return next((schema for schema in schemas if is_bare(schema)), first)
-    return pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
+    shared = set.intersection(*({*(schema.metadata or {}).items()} for schema in schemas))
+    return pa.schema([pa.field(name, kind) for name, kind in kinds.items()], dict(shared) or None)
 
 
 def concat(tables: Sequence[pa.Table], names: Sequence[str] = ()) -> pa.Table:

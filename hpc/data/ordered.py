@@ -208,7 +208,8 @@ class OrderedIterator(SplitIterator):
             self._begin_epoch(how["batch_size"] or 1)
             self._is_drawn = how.get("local_shuffle_buffer_size") is not None
             for made, rows in batches:
-                self._at = self._at._replace(rows=self._at.rows + rows * self._ranks)
+                # A shorter batch is the last one, of all ranks: others may have a row more.
+                self._at = self._at._replace(rows=self._at.rows + max(rows, self._each) * self._ranks)
                 yield made
             self._end_epoch()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,10 @@ from hpc.data.aggregate import Count
 from hpc.data.behind import without_first
 from hpc.data.consume.order import Order, RankRows
 from hpc.data.consume.position import Position, fingerprint, position_of
+from hpc.data.context import DataContext
 from hpc.data.expressions import col, monotonically_increasing_id, random
 from hpc.data.io.memory import RangeSource
-from hpc.data.ordered import ordered_plan, with_own_seeds
+from hpc.data.ordered import OrderedIterator, ordered_plan, with_own_seeds
 from hpc.data.plan.interpret import interpret
 from hpc.data.plan.nodes import (
     Apply,
@@ -98,6 +100,21 @@ def test_the_last_batch_leaves_rows_out_or_gives_them_twice_or_is_not_equal(seed
             assert {*rows} == {*range(ROWS)} and counts == {each + bool(more)}
         else:
             assert sorted(rows) == [*range(ROWS)] and counts == {each, each + bool(more)}
+
+
+class OneRank(OrderedIterator):
+    """The iterator of the second of two ranks, without a session."""
+
+    def _flow(self):
+        cut = RankRows(Order(None, 0, 64), 1, 2, 4, 0, False)
+        rows = iter([*cut.add(pa.table({"id": range(7)})), *cut.end()])
+        return SimpleNamespace(tables=rows, stop=lambda: None, close=lambda: None, count=lambda times: None)
+
+
+def test_a_rank_whose_last_batch_is_shorter_is_at_the_end_of_all_rows():
+    rank = OneRank(None, 1, 2, DataContext(), None, 64, False)
+    seen = [(batch["id"].tolist(), rank.state_dict()["rows"]) for batch in rank.iter_batches(batch_size=2)]
+    assert seen == [([2, 3], 4), ([6], 8)]
 
 
 def test_epochs_and_seeds_have_different_orders():

@@ -25,6 +25,10 @@ from hpc.dashboard.pages.registry import BY_NAME, PAGES
 from hpc.dashboard.views import Params
 
 STATIC = Path(__file__).parent / "static"
+#: What can be read, by its name in an address: a name that is not in here is nothing, whatever is in it.
+FILES = {str(path.relative_to(STATIC)): path for path in STATIC.rglob("*") if path.is_file()}
+#: A token is shorter; more than this is read of nobody, as everybody on the machine reaches the port.
+MOST_TOKEN_BYTES = 200
 COOKIE = "hpc_dashboard"
 #: A browser runs and loads nothing but what this server gives it.
 HEADERS = {
@@ -83,8 +87,7 @@ def build(
     """The application. ``names`` and ``root``: how proxies reach it; ``on_enter`` is called when a token was used."""
 
     async def enter(request: Request) -> Response:
-        token = (await request.body())[:200].decode(errors="replace")
-        cookie = keys.enter(token)
+        cookie = keys.enter((await _beginning(request)).decode(errors="replace"))
         if cookie is None:
             why = "this link was used, or is none: hpc dashboard has printed a new one"
             return JSONResponse({"error": why}, 403)
@@ -146,11 +149,21 @@ def _missing(what: str) -> Response:
     return JSONResponse({"error": f"there is no such {what}"}, 404)
 
 
+async def _beginning(request: Request) -> bytes:
+    """The body as far as a token goes; the rest stays unread."""
+    found = b""
+    async for piece in request.stream():
+        found += piece[: MOST_TOKEN_BYTES - len(found)]
+        if len(found) >= MOST_TOKEN_BYTES:
+            break
+    return found
+
+
 async def _static(request: Request) -> Response:
     """A file of the page; the browser keeps it, and asks whether it is still the same."""
     name = str(request.path_params["file"])
-    path = (STATIC / (name.removeprefix("static/") if name else "index.html")).resolve()
-    if STATIC.resolve() not in path.parents or not path.is_file():
+    path = FILES.get(name.removeprefix("static/") or "index.html")
+    if path is None:
         return _missing("file")
     body = path.read_bytes()
     tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'

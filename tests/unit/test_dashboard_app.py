@@ -1,0 +1,62 @@
+"""What strangers on the machine can send to the dashboard's port: bodies without an end, and names of no file."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from hpc.dashboard.feed import Feed
+from hpc.dashboard.gate import Keys
+
+app = pytest.importorskip("hpc.dashboard.app", reason="needs starlette: pip install 'hpc[dashboard]'")
+PIECE = b"x" * 150
+
+
+def asked(method: str, path: str, keys: Keys, bodies: list[bytes]) -> tuple[int, int]:
+    """The status of the answer, and how many pieces of the body were taken."""
+    taken, status = 0, 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal taken
+        taken += 1
+        body = bodies[taken - 1] if taken <= len(bodies) else b""
+        return {"type": "http.request", "body": body, "more_body": taken < len(bodies)}
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal status
+        status = message.get("status", status)
+
+    scope = {
+        "type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(errors="replace"),
+        "query_string": b"", "headers": [(b"host", b"localhost:1"), (b"x-hpc", b"1")], "scheme": "http",
+        "server": ("localhost", 1), "client": ("localhost", 2), "root_path": "",
+    }  # fmt: skip
+    asyncio.run(app.build(Feed({}), keys)(scope, receive, send))
+    return status, taken
+
+
+def test_a_body_is_read_no_further_than_a_token_goes():
+    keys = Keys()
+    before = keys.token
+    status, taken = asked("POST", "/api/enter", keys, [PIECE] * 1000)
+    assert status == 403 and taken == -(-app.MOST_TOKEN_BYTES // len(PIECE)) and keys.token == before
+
+
+def test_a_token_in_pieces_lets_in():
+    keys = Keys()
+    token = keys.token.encode()
+    assert asked("POST", "/api/enter", keys, [token[:5], token[5:]]) == (200, 2) and keys.token.encode() != token
+
+
+@pytest.mark.parametrize("path", ["/static/app.js", "/", "/static/vendor/uPlot.js"])
+def test_files_of_the_page_are_given(path):
+    assert asked("GET", path, Keys(), [])[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/../app.py", "/..", "/\0", "/static/\udc80", f"/{'a' * 5000}", "/static/pages", "//etc/passwd"]
+)
+def test_a_name_of_no_file_is_answered_as_missing(path):
+    assert asked("GET", path, Keys(), [])[0] == 404

@@ -210,7 +210,11 @@ def test_the_folders_events_and_command_are_shown_without_secrets(tmp_path):
         ('{"token": "abc"}', f'{{"token": {HIDDEN}}}'),
         ("Authorization: Bearer abcdefgh1234", f"Authorization: Bearer {HIDDEN}"),
         ("s3 at https://me:pass@host/x", f"s3 at https://{HIDDEN}@host/x"),
+        ("redis://:pass@host:6379/0", f"redis://{HIDDEN}@host:6379/0"),
+        ("https://s3/x?a=1&X-Amz-Signature=0123ab&b=2", f"https://s3/x?a=1&X-Amz-Signature={HIDDEN}&b=2"),
+        ("https://blob/x?sv=1&sig=a%2Fb%3D", f"https://blob/x?sv=1&sig={HIDDEN}"),
         ("key AKIAIOSFODNN7EXAMPLE.", f"key {HIDDEN}."),
+        (f"with sk-{'aB3-' * 8}", f"with {HIDDEN}"),
         ("a token for each of 3 words", "a token for each of 3 words"),
         ("tokens_per_s=3 tokens: 5", "tokens_per_s=3 tokens: 5"),
         ("loss=0.3 step=7", "loss=0.3 step=7"),
@@ -218,6 +222,12 @@ def test_the_folders_events_and_command_are_shown_without_secrets(tmp_path):
 )
 def test_secrets_are_hidden_and_other_words_stay(text, left):
     assert masked(text) == left
+
+
+@pytest.mark.parametrize("piece", ["-", "a.", "a:", "password ", "://a"])
+def test_a_line_of_any_length_is_masked(piece):
+    text = piece * (100_000 // len(piece))  # of n steps each letter, this would take 20 minutes
+    assert masked(text + "\nsecret=x").endswith(f"secret={HIDDEN}")
 
 
 def test_the_value_of_an_option_is_hidden_also_as_a_word_of_its_own():

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: The first look, and how often is looked then: less and less often, up to the second number.
 FIRST_S, LOOK_S = 1.0, 10.0
+#: After a look this many times of its CPU time pass: one at thousands of nodes takes seconds, here and in the session.
+PACE = 20
 #: What is known is written after the first look, and then less and less often.
 KEEP_S, KEEP_MOST_S = 10.0, 60.0
 PUBLISH_S, PUBLISH_MOST_S = 10.0, 600.0
@@ -31,6 +33,8 @@ PUBLISH_S, PUBLISH_MOST_S = 10.0, 600.0
 LAST_S, HURRY_S = 4.0, 1.0
 #: hpc-launch waits this long for the last look, and then for the report.
 PATIENCE_S = 5.0
+#: And this long for its end once it was killed.
+GONE_S = 1.0
 NICE = 10
 
 
@@ -45,11 +49,19 @@ class Recorder:
         """Fork the process, beside a session with a node in ``node_dir``. The caller has no other threads."""
         if folder is None:
             return
-        self._sock, theirs = socket.socketpair()
-        self.pid = os.fork()
-        if not self.pid:
-            _be_recorder(node_dir, folder, theirs)
-        theirs.close()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:  # no more files: the job goes on, and hpc report makes its page of the folder alone
+            return
+        with theirs:
+            try:
+                self.pid = os.fork()
+            except OSError:  # no more processes
+                ours.close()
+                return
+            if not self.pid:
+                _be_recorder(node_dir, folder, theirs)
+        self._sock = ours
 
     def last_look(self, hurry: bool) -> None:
         """Have it look once more while the session is still there; waits until it has."""
@@ -72,12 +84,10 @@ class Recorder:
             while self._sock.recv(16):  # until it ends
                 pass
         except OSError:
-            os.kill(self.pid, signal.SIGKILL)
+            _kill(self.pid)
         self._sock.close()
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass
+        self._sock = None
+        _wait_for(self.pid)
 
     def _say(self, what: dict[str, Any]) -> None:
         try:
@@ -85,6 +95,28 @@ class Recorder:
             self._sock.sendall(json.dumps(what).encode() + b"\n")
         except OSError:
             pass
+
+
+def _kill(pid: int) -> None:
+    """SIGKILL to a child, which may be gone and waited for."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _wait_for(pid: int, patience_s: float = GONE_S) -> bool:
+    """Whether a child has ended; one that hangs in a file system that does not answer cannot even be killed."""
+    end_s = time.monotonic() + patience_s
+    while True:
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return True
+        except ChildProcessError:
+            return True
+        if time.monotonic() >= end_s:
+            return False
+        time.sleep(0.005)
 
 
 def _be_recorder(node_dir: str, folder: Path, sock: socket.socket) -> NoReturn:
@@ -125,6 +157,11 @@ def _complain(folder: Path, error: BaseException) -> None:
         pass
 
 
+def pause_s(wait_s: float, took_s: float) -> float:
+    """How long until the next look, after one that took ``took_s`` of a CPU."""
+    return max(wait_s, PACE * took_s)
+
+
 class _Loop:
     """The recorder's process. ``fd`` is its end of the pipe."""
 
@@ -151,12 +188,21 @@ class _Loop:
                 self._look(said["look"], last=True)
                 if self.looker is not None:
                     self.looker.take_logs(end_s)
-                os.write(self.fd, b".")
+                self._say_done()
             if time.monotonic() >= next_look:
                 wait_s = min(LOOK_S, 2 * wait_s)
-                next_look = time.monotonic() + wait_s
+                is_first, begun_s = self.looker is None, time.process_time()
                 self._look(LOOK_S / 2)
+                took_s = 0.0 if is_first else time.process_time() - begun_s  # the first one has the imports
+                next_look = time.monotonic() + pause_s(wait_s, took_s)
                 self._write_now_and_then()
+
+    def _say_done(self) -> None:
+        """hpc-launch waits for this; it may have been killed meanwhile, which is heard next."""
+        try:
+            os.write(self.fd, b".")
+        except OSError:
+            pass
 
     def _hear(self, timeout_s: float) -> dict[str, Any] | None:
         """What hpc-launch says, {} if it says nothing in that time; None if it is gone."""

@@ -1,0 +1,76 @@
+"""The recorder harms no job: whatever of it fails, hangs or is gone, hpc-launch goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc.report import recorder
+from hpc.report.recorder import PACE, Recorder, _Loop, _wait_for, pause_s
+
+
+def refuse(*_: Any) -> Any:
+    raise OSError("there is no more of that")
+
+
+@pytest.mark.parametrize("what", [(os, "fork"), (socket, "socketpair")])
+def test_a_job_goes_on_without_one_where_there_is_no_room_for_it(monkeypatch, tmp_path, what):
+    monkeypatch.setattr(*what, refuse)
+    found = Recorder()
+    found.begin("nowhere", tmp_path)
+    found.last_look(True)
+    found.end("normal", "", 0)
+    assert not found.pid and not list(tmp_path.iterdir())
+
+
+def test_the_end_of_one_that_is_gone_and_waited_for(monkeypatch):
+    monkeypatch.setattr(recorder, "PATIENCE_S", 0.01)
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    found = Recorder()
+    found.pid = child.pid
+    found._sock, theirs = socket.socketpair()
+    with theirs:  # somebody holds its end, so that nothing is heard from it
+        found.end("error", "why", 3)
+        assert json.loads(theirs.recv(1000)) == {"cause": "error", "text": "why", "code": 3}
+    found.end("error", "again", 3)
+
+
+def test_one_that_cannot_be_killed_is_left_behind(monkeypatch):
+    monkeypatch.setattr(os, "waitpid", lambda pid, options: (0, 0))
+    assert not _wait_for(1, 0.0)
+    monkeypatch.setattr(os, "waitpid", lambda pid, options: (pid, 9))
+    assert _wait_for(1, 0.0)
+
+
+class Heard(_Loop):
+    """One that does not look, but notes its end."""
+
+    ended: tuple[Any, str, int | None] | None = None
+
+    def _look(self, timeout_s: float, *, last: bool = False) -> None:
+        pass
+
+    def _finish(self, cause: Any, text: str, code: int | None) -> None:
+        self.ended = (cause, text, code)
+
+
+def test_a_launch_that_is_killed_during_the_last_look_has_its_report_too():
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.sendall(b'{"look": 1}\n')
+        ours.close()
+        loop = Heard("nowhere", Path(), theirs.fileno())
+        loop.run()
+    assert loop.ended is not None and loop.ended[0] == "killed"
+
+
+def test_looks_that_cost_much_are_further_apart():
+    assert pause_s(10.0, 0.01) == 10.0 and pause_s(10.0, 3.0) == 3.0 * PACE

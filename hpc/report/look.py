@@ -13,18 +13,22 @@ from hpc.core.events.rows import TaskRow
 from hpc.core.ids import HEAD
 from hpc.core.metrics.table import CPU_RATIO, GPU_RATIO
 from hpc.core.resources import UNIT
-from hpc.report.collect import Collector
+from hpc.report.collect import LETTERS, Collector
 from hpc.report.facts import Facts, Use
 from hpc.state import gather, history, metrics
 
-#: How long one question may take: what has not answered is left out of this look.
+#: How long one look may take, all its questions together: what has not answered is left out of it.
 TIMEOUT_S = 5.0
+#: A question has this long at least, and half of what is left at most: one silent node leaves time for the others.
+LEAST_S = 0.2
+#: Somebody who waits for one look of a large session has this long.
+ALONE_S = 20.0
 #: Tasks that one look brings one by one; the others are counted.
 MOST_EVENTS = 50_000
 #: Workers that are asked at the last look.
 MAX_ASKED = 1000
-#: Lines of a log that are shown, and how many logs are.
-LOG_LINES, MAX_LOGS = 20, 20
+#: Lines of a log that are shown, and how many logs are; and what is read of one.
+LOG_LINES, MAX_LOGS, LOG_BYTES = 20, 20, 16 << 10
 
 Row = Mapping[str, Any]
 #: Low, mean and high.
@@ -42,12 +46,19 @@ class Looker:
     def look(self, timeout_s: float = TIMEOUT_S, *, last: bool = False) -> None:
         """One look. Raises what a session that does not answer leads to. ``last``: nothing comes after it, so workers
         are asked for what they have not told their nodes yet."""
-        collector, now = self.collector, time.time()
-        nodes = gather.node_rows(timeout_s)
+        collector, now, end_s = self.collector, time.time(), time.monotonic() + timeout_s
+
+        def left_s() -> float:
+            return max(LEAST_S, (end_s - time.monotonic()) / 2)
+
+        def of_raylets(what: str) -> list[dict[str, Any]]:
+            return gather.from_raylets(what, timeout_s=left_s(), head_s=left_s()).rows
+
+        nodes = gather.node_rows(left_s())
         collector.take_nodes(nodes, now)
-        workers = gather.from_raylets("workers", timeout_s=timeout_s, head_s=timeout_s).rows
-        fresh = self._fresh(workers, timeout_s) if last else []
-        past = history.read(self._since, timeout_s, MOST_EVENTS)
+        workers = of_raylets("workers")
+        fresh = self._fresh(workers, left_s()) if last else []
+        past = history.read(self._since, left_s(), MOST_EVENTS, left_s())
         self._since.update(past.upto)
         self._ended.update(past.ended)
         told = [*past.rows()]
@@ -56,21 +67,21 @@ class Looker:
         if fresh:
             known = {(row.task_id, row.attempt_number) for row in told}
             collector.take_tasks(row for row in fresh if (row.task_id, row.attempt_number) not in known)
-        collector.take_workers(gather.from_raylets("ended", timeout_s=timeout_s, head_s=timeout_s).rows)
+        collector.take_workers(of_raylets("ended"))
         drivers = [gather.address(row["worker_id"]) for row in workers if row["worker_type"] == "DRIVER"]
         owners = [HEAD, *drivers]  # most of what waits is theirs; thousands of workers are not asked
-        collector.take_actors(gather.ask(owners, "actors", timeout_s=timeout_s).rows, now)
-        demand = gather.ask(owners, "demand", timeout_s=timeout_s).rows
+        collector.take_actors(gather.ask(owners, "actors", timeout_s=left_s()).rows, now)
+        demand = gather.ask(owners, "demand", timeout_s=left_s()).rows
         collector.take_waits(demand)
-        memory = gather.from_raylets("usage", timeout_s=timeout_s, head_s=timeout_s).rows
-        store = gather.from_raylets("store_totals", timeout_s=timeout_s, head_s=timeout_s).rows
+        memory = of_raylets("usage")
+        store = of_raylets("store_totals")
         use = use_of(now, nodes, memory, store, sum(row["tasks"] + row["actors"] for row in demand))
-        use.cpu_busy, use.gpu_busy = busy(metrics.latest(timeout_s).rows)
+        use.cpu_busy, use.gpu_busy = busy(metrics.latest(left_s()).rows)
         collector.take_use(use)
         facts = collector.facts
         if facts.job.asked_s is None:
-            left_s = gather.session_facts().get("time_left_s")
-            facts.job.asked_s = now - facts.began_s + left_s if left_s is not None else None
+            ends_s = gather.session_facts(left_s()).get("time_left_s")
+            facts.job.asked_s = now - facts.began_s + ends_s if ends_s is not None else None
         facts.versions = facts.versions or {"hpc": _version(), "Python": platform.python_version()}
 
     def _fresh(self, workers: list[dict[str, Any]], timeout_s: float) -> list[TaskRow]:
@@ -123,16 +134,21 @@ def use_of(now: float, nodes: list[dict[str, Any]], memory: Sequence[Row], store
 
 
 def _end_of_log(worker: str, end_s: float) -> list[str]:
+    """The last lines; a line may be as long as its file, so only the last bytes are read."""
     from hpc.core.exceptions import HpcError
+    from hpc.core.node.marks import Unmarked
     from hpc.state import worker_logs
 
     try:
-        left_s = max(0.1, end_s - time.monotonic())
-        part = worker_logs.LogPart(gather.address(worker).node, f"worker-{gather.address(worker).proc}.err")
-        data = b"".join(worker_logs.read(part, LOG_LINES, timeout_s=left_s))
+        node, file = gather.address(worker).node, f"worker-{gather.address(worker).proc}.err"
+        there = worker_logs.ask(node, file, 0, 0, max(LEAST_S, end_s - time.monotonic()))
+        begin = max(there.first, there.end - LOG_BYTES)
+        piece = worker_logs.ask(node, file, begin, LOG_BYTES, max(LEAST_S, end_s - time.monotonic()))
     except (OSError, ValueError, HpcError):
         return []
-    return worker_logs.plain(data).decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+    marks = Unmarked()
+    text = worker_logs.plain(marks.take(piece.data) + marks.rest()).decode("utf-8", "replace")
+    return [line[-LETTERS:] for line in text.splitlines()[-LOG_LINES:]]
 
 
 def _version() -> str:
@@ -144,6 +160,6 @@ def _version() -> str:
 def facts_now(facts: Facts | None = None) -> Facts:
     """The facts of the session that this process is connected to, by one look."""
     looker = Looker(Collector(facts))
-    looker.look(last=True)
+    looker.look(ALONE_S, last=True)
     looker.take_logs(time.monotonic() + TIMEOUT_S)
     return looker.collector.facts

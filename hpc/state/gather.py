@@ -79,9 +79,9 @@ def _setup_in_words(setups: list[Row]) -> str:
     return f"its runtime environment ({what}) is being set up on {where}, for {since_s:.0f} s now"
 
 
-def session_facts() -> Row:
+def session_facts(timeout_s: float = HEAD_S) -> Row:
     """What the head knows of the session: time_left_s (None: no limit), and scheduler and job_id in an allocation."""
-    answer = ensure_client().conversation.ask_head(lambda req: ClusterQuery(req, "session"))
+    answer = ensure_client().conversation.ask_head(lambda req: ClusterQuery(req, "session"), timeout_s)
     facts: Row = msgspec.json.decode(answer.data)
     return facts
 

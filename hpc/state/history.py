@@ -13,8 +13,8 @@ from hpc.state import gather
 
 #: Events that one question brings together: with more nodes each tells fewer of its newest ones.
 MOST_EVENTS = 400_000
-#: Bytes that a node is asked for at a time.
-PAGE_BYTES = 4 << 20
+#: Bytes that a node is asked for at a time: at least, and at most, and all nodes together.
+LEAST_PAGE_BYTES, PAGE_BYTES, ROUND_BYTES = 32 << 10, 4 << 20, 64 << 20
 
 
 @dataclass
@@ -48,13 +48,17 @@ class History:
 
 
 def read(
-    since: Mapping[int, int] | None = None, timeout_s: float = gather.TIMEOUT_S, most_events: int = MOST_EVENTS
+    since: Mapping[int, int] | None = None,
+    timeout_s: float = gather.TIMEOUT_S,
+    most_events: int = MOST_EVENTS,
+    head_s: float = gather.HEAD_S,
 ) -> History:
     """What the living nodes remember, of each what came after its batch ``since`` (by node; else all that there is)."""
-    nodes = [row["node"] for row in gather.node_rows() if row["alive"] and not row["gateway"]]
+    nodes = [row["node"] for row in gather.node_rows(head_s) if row["alive"] and not row["gateway"]]
+    page_bytes = page_size(len(nodes))
     found = History()
     pages: dict[int, list[tuple[int, int, Batch]]] = {}
-    asked = {node: HistoryQuery(0, (since or {}).get(node, 0), 0, PAGE_BYTES) for node in nodes}
+    asked = {node: HistoryQuery(0, (since or {}).get(node, 0), 0, page_bytes) for node in nodes}
     room = dict.fromkeys(nodes, max(1, most_events // max(1, len(nodes))))
     while asked:
         answers = _ask(asked, timeout_s)
@@ -70,7 +74,7 @@ def read(
             pages.setdefault(node, []).extend((serial, proc, one) for serial, proc, one in batches if one is not None)
             room[node] -= sum(len(one.events) for _, _, one in batches if one is not None)
             if page.more and room[node] > 0:
-                again[node] = HistoryQuery(0, asked[node].since, page.batches[-1].serial, PAGE_BYTES)
+                again[node] = HistoryQuery(0, asked[node].since, page.batches[-1].serial, page_bytes)
             elif page.more:
                 found.cut.append(str(node))
         asked = again
@@ -78,6 +82,11 @@ def read(
         for _, proc, batch in reversed(batches_of):
             found.batches.setdefault(Address(node, proc), []).append(batch)
     return found
+
+
+def page_size(nodes: int) -> int:
+    """Bytes that each of so many nodes is asked for at a time: with thousands of them, 4 MiB of each would be GiB."""
+    return max(LEAST_PAGE_BYTES, min(PAGE_BYTES, ROUND_BYTES // max(1, nodes)))
 
 
 def _ask(asked: Mapping[int, HistoryQuery], timeout_s: float) -> dict[int, Answer]:

@@ -91,7 +91,7 @@ def _failures(facts: Facts) -> Iterator[str]:
 
 
 def _memory(facts: Facts) -> Iterator[str]:
-    most = max((use.memory[2] for use in facts.uses), default=0.0)
+    most = max((use.memory[2] for use in facts.uses if use.memory is not None), default=0.0)
     if most >= FULL_MEMORY:
         yield f"A node used {most:.0%} of its memory: ask for more per node, or let fewer tasks run on it at a time."
     spilled = max((use.spilled_bytes for use in facts.uses), default=0)

@@ -45,7 +45,7 @@ class Job(Struct):
 class Use(Struct, array_like=True):
     """One look at the session: amounts that there are, and that tasks and actors were given of them. ``memory`` is
     (least, middle, most) of the nodes' shares in use. ``ended`` and ``failed`` count tasks and calls from the start.
-    ``cpu_busy`` and ``gpu_busy``: how busy they were, as (low, mean, high) of the nodes or devices; None: not known."""
+    ``cpu_busy`` and ``gpu_busy``: how busy they were, as (low, mean, high) of the nodes or devices. None: not known."""
 
     time_s: float
     nodes: int = 0
@@ -53,7 +53,7 @@ class Use(Struct, array_like=True):
     cpus_given: float = 0.0
     gpus: float = 0.0
     gpus_given: float = 0.0
-    memory: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    memory: tuple[float, float, float] | None = None
     store_bytes: int = 0
     disk_bytes: int = 0
     spilled_bytes: int = 0

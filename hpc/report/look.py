@@ -119,7 +119,7 @@ def use_of(now: float, nodes: list[dict[str, Any]], memory: Sequence[Row], store
     """The amounts of one look."""
     alive = [row for row in nodes if row["alive"] and not row["gateway"]]
     shares = sorted(row["used_bytes"] / row["limit_bytes"] for row in memory if row["limit_bytes"])
-    band = (shares[0], shares[len(shares) // 2], shares[-1]) if shares else (0.0, 0.0, 0.0)
+    band = (shares[0], shares[len(shares) // 2], shares[-1]) if shares else None
 
     def amount(name: str) -> tuple[float, float]:
         there = sum(row["totals"].get(name, 0) for row in alive) / UNIT

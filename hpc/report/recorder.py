@@ -276,7 +276,7 @@ class _Loop:
 
         looker = self._make_looker()
         facts = looker.collector.facts
-        facts.ending = Ending(cause, text, code)
+        facts.ending = Ending(cause, write.sayable(text), code)
         if cause != "running":
             facts.seen_s = time.time()
         write.publish(self.folder / write.REPORT, write.with_events(facts, self.folder))

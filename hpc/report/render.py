@@ -51,7 +51,7 @@ Cell = str | int | float
 def page(facts: Facts) -> str:
     """The whole file."""
     text = _page(facts)
-    while len(text.encode()) > MAX_BYTES and facts.rects:
+    while len(text.encode("utf-8", "replace")) > MAX_BYTES and facts.rects:
         facts.rects = facts.rects[::2] if len(facts.rects) > 1 else []
         text = _page(facts)
     return text
@@ -95,6 +95,7 @@ def _head(facts: Facts) -> Iterable[str]:
     if facts.output:
         yield f"<pre>{_lines(chr(10).join(facts.output), False)}</pre>"
     cpu_h, gpu_h = amount_seconds(facts.uses, "cpus") / 3600, amount_seconds(facts.uses, "gpus") / 3600
+    is_known = len(facts.uses) > 1  # one look says nothing of an amount, and is no reason to say that it was none
     rows: list[tuple[str, str]] = [
         ("command", " ".join(masked_words(job.command))),
         ("scheduler", f"{job.scheduler} {job.scheduler_id}".strip()),
@@ -105,7 +106,7 @@ def _head(facts: Facts) -> Iterable[str]:
         ("last seen" if ending.cause in ("running", "unknown") else "ended", _date(facts.seen_s)),
         ("took", svg.duration(facts.seen_s - facts.began_s)),
         ("time limit", svg.duration(job.asked_s) if job.asked_s else ""),
-        ("spent", f"{cpu_h:.3g} CPU hours{_given(facts, 'cpus')}"),
+        ("spent", f"{cpu_h:.3g} CPU hours{_given(facts, 'cpus')}" if is_known else ""),
         ("", f"{gpu_h:.3g} GPU hours{_given(facts, 'gpus')}" if gpu_h else ""),
     ]
     yield _table((), [(escape(name), escape(text)) for name, text in rows if text])
@@ -134,11 +135,9 @@ def _use(facts: Facts) -> Iterable[str]:
     if any(use.gpus for use in uses):
         there, given = [use.gpus for use in uses], [use.gpus_given for use in uses]
         yield svg.lines("GPUs", times, [("GPUs", svg.GREY, there), ("given to work", svg.BLUE, given)])
-    yield _busy(uses, "cpu_busy", "CPUs busy")
-    yield _busy(uses, "gpu_busy", "GPUs busy")
-    low, middle, high = ([100 * use.memory[at] for use in uses] for at in range(3))
-    memory = [("memory of the nodes", svg.BLUE, middle)]
-    yield svg.lines("memory", times, memory, (low, high), most=100, unit="%")
+    yield _shares(uses, "cpu_busy", "CPUs busy")
+    yield _shares(uses, "gpu_busy", "GPUs busy")
+    yield _shares(uses, "memory", "memory of the nodes")
     store, disk = [float(use.store_bytes) for use in uses], [float(use.disk_bytes) for use in uses]
     objects = [("object store", svg.BLUE, store), ("on disk", svg.ORANGE, disk)]
     yield svg.lines("objects", times, objects, most=1.0, unit="B")
@@ -152,11 +151,11 @@ def _use(facts: Facts) -> Iterable[str]:
         yield f'<p class="note">{facts.missed} looks at the session had no answer.</p>'
 
 
-def _busy(uses: Sequence[Use], name: str, title: str) -> str:
-    """How busy devices were, in the looks that know it; the band is from a tenth to nine tenths of them."""
+def _shares(uses: Sequence[Use], name: str, title: str) -> str:
+    """The shares of nodes or devices, as (low, middle, high), in the looks that know them."""
     known = [(use.time_s, spread) for use in uses if (spread := getattr(use, name)) is not None]
-    low, mean, high = ([100 * spread[at] for _, spread in known] for at in range(3))
-    return svg.lines(title, [at for at, _ in known], [(title, svg.BLUE, mean)], (low, high), most=100, unit="%")
+    low, middle, high = ([100 * spread[at] for _, spread in known] for at in range(3))
+    return svg.lines(title, [at for at, _ in known], [(title, svg.BLUE, middle)], (low, high), most=100, unit="%")
 
 
 def _tasks(facts: Facts) -> Iterable[str]:

@@ -18,6 +18,8 @@ from hpc.report.render import page
 RECORD, REPORT = "record.json", "report.html"
 #: Lines of the job's output, and letters of each.
 LOG_LINES, LETTERS = 15, 400
+#: Words of a command: a shell may have made thousands of them of one star.
+MAX_COMMAND = 200
 #: A folder's events that go into a report.
 MAX_EVENTS = 300
 
@@ -29,7 +31,7 @@ def keep(folder: Path, facts: Facts) -> None:
 
 def publish(path: Path, facts: Facts) -> None:
     """Write the page."""
-    _replace(path, page(facts).encode())
+    _replace(path, page(facts).encode("utf-8", "replace"))
 
 
 def kept(folder: Path) -> Facts:
@@ -56,12 +58,19 @@ def _clean(value: Any) -> Any:
 def job_of(folder: Path, asked_s: float | None = None) -> Job:
     """What the folder says that was asked for."""
     job, status = _read(folder / "job.json"), _read(folder / "status.json")
-    command = [str(word) for word in job.get("argv") or [job.get("script") or "", *(job.get("args") or [])] if word]
+    command = [sayable(word) for word in job.get("argv") or [job.get("script") or "", *(job.get("args") or [])] if word]
+    command = [one[:LETTERS] for one in command[:MAX_COMMAND]] + ["..."] * (len(command) > MAX_COMMAND)
     return Job(
-        folder.name if folder.name.isdigit() else "", str(job.get("name") or ""), str(job.get("scheduler") or ""),
+        folder.name if folder.name.isdigit() else "", sayable(job.get("name") or "")[:LETTERS],
+        str(job.get("scheduler") or ""),
         str(job.get("scheduler_id") or status.get("scheduler_id") or ""), _user(), str(status.get("host") or ""),
-        masked_words(command), str(folder), float(job.get("created") or 0.0), asked_s,
+        masked_words(command), sayable(folder), float(job.get("created") or 0.0), asked_s,
     )  # fmt: skip
+
+
+def sayable(value: object) -> str:
+    """A text that can be written: names of files need not be UTF-8, and Python keeps the rest as half characters."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def last_lines(folder: Path) -> list[str]:
@@ -88,7 +97,7 @@ def events_of(folder: Path) -> list[Happening]:
             event = json.loads(line)
             rest = {name: value for name, value in event.items() if name not in ("t", "event")}
             words = ", ".join(f"{name} {value}" for name, value in rest.items() if value not in ("", None))
-            found.append(Happening(float(event["t"]), str(event["event"]), words))
+            found.append(Happening(float(event["t"]), sayable(event["event"]), sayable(words)[:LETTERS]))
         except (ValueError, KeyError, TypeError):
             continue
     return found

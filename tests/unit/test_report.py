@@ -279,6 +279,30 @@ def test_what_is_busy_is_shown_and_told():
     assert "CPUs busy" not in render.page(example())
 
 
+def test_what_is_not_known_is_left_out_and_not_zero():
+    facts = Facts(uses=[Use(0.0, cpus=4)], began_s=0.0, seen_s=5.0)
+    assert "CPU hours" not in render.page(facts)
+    facts.uses = [Use(30.0 * i, cpus=4) for i in range(4)]
+    assert "0.1 CPU hours" in render.page(facts) and "memory of the nodes" not in render.page(facts)
+    facts.uses[1].memory = facts.uses[2].memory = (0.1, 0.2, 0.3)
+    assert "memory of the nodes" in render.page(facts)
+
+
+def test_words_that_are_no_utf8_and_very_many_of_them_leave_a_report(tmp_path):
+    folder = tmp_path / "7"
+    folder.mkdir()
+    argv = ["x.py", "file-\udce4.npy", *(f"{i}" * 300 for i in range(5000))]
+    (folder / "job.json").write_text(json.dumps({"name": "job-\udce4", "argv": argv}))
+    (folder / "events.jsonl").write_text(json.dumps({"t": 5.0, "event": "x\udce4", "text": "y\udce4" * 10_000}) + "\n")
+    facts = Facts(job=write.job_of(folder), ending=Ending("error", "no file z\udce4", 1))
+    write.publish(folder / "page.html", write.with_events(facts, folder))
+    facts.ending.text = write.sayable(facts.ending.text)
+    write.keep(folder, facts)
+    page = (folder / "page.html").read_text()
+    assert "file-?.npy" in page and "no file z?" in page and len(page) < 200_000
+    assert write.kept(folder).job.command[:2] == ["x.py", "file-?.npy"]
+
+
 def test_how_busy_devices_are_comes_from_metrics():
     from hpc.core.metrics.table import CPU_RATIO, MEMORY_RATIO
     from hpc.report.look import busy

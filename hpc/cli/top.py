@@ -56,7 +56,8 @@ def run(words: list[str]) -> int:
         if not address:
             what = f"the session of job {job.number} does not run"
             raise CliError("NO-SESSION", what, fix=f"hpc status {job.number}")
-    is_once = options["once"] or not (sys.stdin.isatty() and sys.stdout.isatty())
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    is_once = options["once"] or not is_terminal
     with session.connected(address):
         return _once(kind) if is_once else _follow(Look(kind))
 
@@ -88,7 +89,7 @@ def _follow(look: Look) -> int:
         except BlockingIOError:
             pass
 
-    asker = Asker(QUESTIONS, wake)
+    asker = Asker(QUESTIONS, wake, lambda: None)  # a trace would be written over the screen, which says it shortly
     needs: list[str] = ["overview", *top_view.NEEDS.get(look.kind, ())]
     asker.want(needs)
     asker.start()
@@ -117,10 +118,13 @@ def _lines(known: dict[str, Any], look: Look) -> list[str]:
     width, height = shutil.get_terminal_size((80, 24))
     overview = known.get("overview")
     if overview is None or overview.value is None:
-        return [overview.error if overview else "asking the session"]
+        return [top_view.printable(overview.error)[:width] if overview else "asking the session"]
     rows = [row for name in top_view.NEEDS.get(look.kind, ()) if name in known for row in known[name].value or ()]
     age = top_view.age_in_words(overview.at_s, time.time(), overview.error)
-    return [top_view.coloured(line) for line in top_view.screen(overview.value, rows, look, age, width, height)]
+    lines = top_view.screen(overview.value, rows, look, age, width, height)
+    if os.environ.get("NO_COLOR"):
+        return [top_view.plain([line]).rstrip() for line in lines]
+    return [top_view.coloured(line) for line in lines]
 
 
 def _keys(look: Look, wake_in: int, changed: threading.Event) -> Look | None:
@@ -149,6 +153,10 @@ class Screen:
     """The terminal's other screen: only lines that have changed are written."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """What is on it is not known any more."""
         self._lines: list[str] = []
         self._size = (0, 0)
 
@@ -171,20 +179,41 @@ class Screen:
 
 @contextmanager
 def _terminal() -> Iterator[Screen]:
-    """The other screen, with keys as they are pressed; the terminal is as it was at the end, also after SIGTERM."""
+    """The other screen, with keys as they are pressed. The terminal is as it was at the end, and while it is left by
+    Ctrl-Z. Handlers write past `sys.stdout`, which they may have interrupted."""
+    screen = Screen()
+    before = termios.tcgetattr(0)
+
+    def enter() -> None:
+        tty.setcbreak(0)
+        os.write(1, ENTER.encode())
+        screen.forget()
+
+    def leave() -> None:
+        try:
+            os.write(1, LEAVE.encode())
+        finally:
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
 
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = termios.tcgetattr(0)
-    handlers = {one: signal.signal(one, end) for one in (signal.SIGTERM, signal.SIGHUP)}
+    def stop(number: int, frame: FrameType | None) -> None:
+        leave()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)  # it goes on here
+        signal.signal(number, stop)
+        enter()
+
+    ways = {signal.SIGTERM: end, signal.SIGHUP: end, signal.SIGQUIT: end, signal.SIGTSTP: stop}
+    handlers = {number: signal.signal(number, way) for number, way in ways.items()}
     try:
-        tty.setcbreak(0)
-        sys.stdout.write(ENTER)
-        yield Screen()
+        enter()
+        yield screen
     finally:
-        sys.stdout.write(LEAVE)
-        sys.stdout.flush()
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
-        for one, handler in handlers.items():
-            signal.signal(one, handler)
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # not between the two halves of leaving
+        try:
+            leave()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

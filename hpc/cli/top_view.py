@@ -108,15 +108,22 @@ def _use(found: Row) -> list[Line]:
         if (kind := found["resources"].get(name)) and kind["total"]:
             first += _bar(name, kind["used"] / kind["total"], f"{kind['used']:g}/{kind['total']:g}")
     used, most = (sum(node[f"memory_{name}_bytes"] for node in alive) for name in ("used", "limit"))
-    second = _bar("mem", used / most if most else 0.0, f"{size(used)}/{size(most)}", "")
+    second = _amount("mem", used, most, "")
     used, most = (sum(node[f"store_{name}_bytes"] for node in alive) for name in ("used", "capacity"))
-    second += _bar("store", used / most if most else 0.0, f"{size(used)}/{size(most)}")
+    second += _amount("store", used, most)
     spilled = sum(node["store_spilled_bytes"] for node in alive)
     second += [Span(f", {size(spilled)} spilled", "warn")] * bool(spilled)
     third = [Span("workers ", "dim"), Span(f"{workers['workers']}: {workers['tasks']} run tasks, ")]
     third += [Span(f"{workers['actors']} actors, {workers['idle']} idle")]
     third += [Span(f"   {found['failed_workers']} failed", "bad")] * bool(found["failed_workers"])
     return [first, second, third]
+
+
+def _amount(name: str, used: int, most: int, gap: str = "   ") -> Line:
+    """Bytes of what there is; no node has told where there is nothing."""
+    if not most:
+        return [Span(f"{gap}{name} not known", "dim")]
+    return _bar(name, used / most, f"{size(used)}/{size(most)}", gap)
 
 
 def _bar(name: str, share: float, text: str, gap: str = "   ") -> Line:
@@ -149,7 +156,8 @@ def _used(node: Row, name: str) -> str:
 
 
 def _of(node: Row, what: str, most: str) -> str:
-    return f"{size(node[f'{what}_used_bytes'])}/{size(node[f'{what}_{most}_bytes'])}"
+    there = node[f"{what}_{most}_bytes"]
+    return f"{size(node[f'{what}_used_bytes'])}/{size(there)}" if there else ""
 
 
 def _wants(row: Row) -> str:
@@ -303,5 +311,5 @@ def pressed(look: Look, key: str) -> Look | None:
 def age_in_words(at_s: float | None, now_s: float, error: str = "") -> str:
     """How old what is shown is."""
     if error:
-        return error
+        return printable(error)
     return "asking" if at_s is None else f"{max(0, round(now_s - at_s))} s ago"

@@ -49,11 +49,17 @@ def wait_s(question: Question, known: Known | None, now_s: float) -> float:
 
 
 class Asker:
-    """Asks the questions that somebody waits for. ``on_answer(name, known)`` is called in the thread that asks."""
+    """Asks the questions that somebody waits for. ``on_answer(name, known)`` is called in the thread that asks, and
+    ``on_broken`` where a question raises."""
 
-    def __init__(self, questions: Mapping[str, Question], on_answer: Callable[[str, Known], None]) -> None:
+    def __init__(
+        self,
+        questions: Mapping[str, Question],
+        on_answer: Callable[[str, Known], None],
+        on_broken: Callable[[], None] = traceback.print_exc,
+    ) -> None:
         self._questions = questions
-        self._on_answer = on_answer
+        self._on_answer, self._on_broken = on_answer, on_broken
         self._wanted: Counter[str] = Counter()
         self._wake = threading.Condition()
         self._stop = False
@@ -118,6 +124,6 @@ class Asker:
                 error = self.ended = f"the session has ended: {lost}"
             except Exception as broken:  # one page that cannot be filled leaves the others as they are
                 error = f"{type(broken).__name__}: {broken}"
-                traceback.print_exc()
+                self._on_broken()
         said = tuple(str(one.message) for one in caught if issubclass(one.category, UserWarning))
         return Known(value, time.time(), time.monotonic() - begun_s, version, said, error)

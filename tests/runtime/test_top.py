@@ -84,7 +84,7 @@ def terminal_of(session: str) -> Iterator[Terminal]:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (30, 100)) if hasattr(termios, "tcsetwinsize") else None
     command = [sys.executable, "-m", "hpc", "top", f"--address={session}"]
-    env = {key: value for key, value in ENV.items() if key not in ("COLUMNS", "LINES")}
+    env = {key: value for key, value in ENV.items() if key not in ("COLUMNS", "LINES")} | {"TERM": "xterm"}
     process = subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
     before = termios.tcgetattr(theirs)
     try:

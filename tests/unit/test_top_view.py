@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from hpc.cli import top_view
+from hpc.cli import top, top_view
 from hpc.cli.top_view import Look, age_in_words, plain, pressed, screen, seconds, size
 
 NODE = {
@@ -112,6 +116,38 @@ def test_numbers_are_short():
     )
 
 
+def test_an_error_is_one_line_and_what_is_not_known_no_zero():
+    assert age_in_words(1.0, 3.0, "gone\n\x1b[2J") == "gone  [2J"
+    unknown = {**NODE, "memory_used_bytes": 0, "memory_limit_bytes": 0}
+    overview = {**OVERVIEW, "nodes": [unknown]}
+    text = plain(screen(overview, [], Look("nodes"), "", 80, 10))
+    assert "mem not known" in text and "0/0" not in text and "11M/6.7G" in text
+
+
 def test_colours_are_around_the_text_only():
     line = [top_view.Span("a", "bad"), top_view.Span("b")]
     assert top_view.coloured(line) == "\x1b[31ma\x1b[0mb"
+
+
+STOPPED = """
+import os, signal
+from hpc.cli import top
+signal.raise_signal = lambda number: os.write(1, b"<stopped>")
+with top._terminal() as screen:
+    screen.draw(["a line"])
+    os.kill(os.getpid(), signal.SIGTSTP)
+    screen.draw(["a line"])
+"""
+
+
+def test_the_terminal_is_given_back_while_it_is_stopped():
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run([sys.executable, "-c", STOPPED], stdin=theirs, stdout=theirs, timeout=60, check=True)
+        text = os.read(ours, 65536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 0
+    shown = "\x1b[2J\x1b[1;1Ha line\x1b[K"
+    assert text == f"{top.ENTER}{shown}{top.LEAVE}<stopped>{top.ENTER}{shown}{top.LEAVE}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import mimetypes
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -47,8 +49,9 @@ Call = Callable[..., Awaitable[Any]]
 class Gate:
     """Lets a request through, or answers it with a refusal; and puts the headers on every answer."""
 
-    def __init__(self, app: Call, keys: Keys, names: Iterable[str], root: str) -> None:
+    def __init__(self, app: Call, keys: Keys, names: Iterable[str], root: str, cookie: str) -> None:
         self._app, self._keys, self._names, self._root = app, keys, frozenset(names), root.rstrip("/")
+        self._cookie = cookie
 
     async def __call__(self, scope: Scope, receive: Call, send: Call) -> None:
         """One request."""
@@ -66,7 +69,7 @@ class Gate:
                 request.headers.get("origin", ""),
                 request.headers.get("sec-fetch-site", ""),
                 MARK in request.headers,
-                self._keys.knows(request.cookies.get(COOKIE, "")),
+                self._keys.knows(request.cookies.get(self._cookie, "")),
             ),
             self._names,
         )
@@ -85,6 +88,8 @@ def build(
     feed: Feed, keys: Keys, names: Iterable[str] = (), root: str = "", on_enter: Callable[[], None] = lambda: None
 ) -> Starlette:
     """The application. ``names`` and ``root``: how proxies reach it; ``on_enter`` is called when a token was used."""
+    # Browsers keep the cookies of all ports of a machine together: one dashboard must not replace that of another.
+    name = f"{COOKIE}_{secrets.token_hex(4)}"
 
     async def enter(request: Request) -> Response:
         cookie = keys.enter((await _beginning(request)).decode(errors="replace"))
@@ -94,7 +99,7 @@ def build(
         on_enter()
         answer = JSONResponse({})
         # Without a path of its own the cookie is sent to api/ below this very dashboard only, wherever a proxy puts it.
-        answer.headers["set-cookie"] = f"{COOKIE}={cookie}; HttpOnly; SameSite=Strict"
+        answer.headers["set-cookie"] = f"{name}={cookie}; HttpOnly; SameSite=Strict"
         return answer
 
     async def pages(_: Request) -> Response:
@@ -103,7 +108,10 @@ def build(
     async def page(request: Request) -> Response:
         if (found := BY_NAME.get(request.path_params["page"])) is None:
             return _missing("page")
-        body = await feed.once(found, Params(request.query_params))
+        try:
+            body = await feed.once(found, Params(request.query_params))
+        except asyncio.TimeoutError:
+            return JSONResponse({"error": "the session has not answered in time"}, 504)
         return Response(body, media_type="application/json")
 
     async def follow(request: Request) -> Response:
@@ -141,7 +149,10 @@ def build(
         Route("/api/more/{page}/{what}", more, methods=["GET", "POST"]),
         Route("/{file:path}", _static),
     ]
-    middleware = [Middleware(Gate, keys=keys, names=names, root=root), Middleware(GZipMiddleware, minimum_size=500)]
+    middleware = [
+        Middleware(Gate, keys=keys, names=names, root=root, cookie=name),
+        Middleware(GZipMiddleware, minimum_size=500),
+    ]
     return Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
 
 

@@ -14,8 +14,10 @@ app = pytest.importorskip("hpc.dashboard.app", reason="needs starlette: pip inst
 PIECE = b"x" * 150
 
 
-def asked(method: str, path: str, keys: Keys, bodies: list[bytes]) -> tuple[int, int]:
-    """The status of the answer, and how many pieces of the body were taken."""
+def asked(
+    method: str, path: str, keys: Keys, bodies: list[bytes], headers: dict[str, str] | None = None
+) -> tuple[int, int]:
+    """The status of the answer, and how many pieces of the body were taken; its headers are added to ``headers``."""
     taken, status = 0, 0
 
     async def receive() -> dict[str, Any]:
@@ -27,10 +29,12 @@ def asked(method: str, path: str, keys: Keys, bodies: list[bytes]) -> tuple[int,
     async def send(message: dict[str, Any]) -> None:
         nonlocal status
         status = message.get("status", status)
+        if headers is not None:
+            headers.update({name.decode(): value.decode() for name, value in message.get("headers", ())})
 
     scope = {
-        "type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(errors="replace"),
-        "query_string": b"", "headers": [(b"host", b"localhost:1"), (b"x-hpc", b"1")], "scheme": "http",
+        "type": "http", "http_version": "1.1", "method": method, "path": path,
+        "raw_path": path.encode(errors="replace"), "query_string": b"", "headers": [(b"host", b"localhost:1"), (b"x-hpc", b"1")], "scheme": "http",
         "server": ("localhost", 1), "client": ("localhost", 2), "root_path": "",
     }  # fmt: skip
     asyncio.run(app.build(Feed({}), keys)(scope, receive, send))
@@ -48,6 +52,25 @@ def test_a_token_in_pieces_lets_in():
     keys = Keys()
     token = keys.token.encode()
     assert asked("POST", "/api/enter", keys, [token[:5], token[5:]]) == (200, 2) and keys.token.encode() != token
+
+
+def test_dashboards_of_one_machine_have_cookies_of_their_own():
+    names = set()
+    for _ in range(2):
+        keys = Keys()
+        headers: dict[str, str] = {}
+        assert asked("POST", "/api/enter", keys, [keys.token.encode()], headers)[0] == 200
+        names.add(headers["set-cookie"].partition("=")[0])
+    assert len(names) == 2
+
+
+def test_a_session_that_does_not_answer_is_said(monkeypatch):
+    async def once(self: Feed, page: object, params: object) -> bytes:
+        raise asyncio.TimeoutError
+
+    monkeypatch.setattr(Feed, "once", once)
+    monkeypatch.setattr(Keys, "knows", lambda self, cookie: True)
+    assert asked("GET", "/api/page/now", Keys(), [])[0] == 504
 
 
 @pytest.mark.parametrize("path", ["/static/app.js", "/", "/static/vendor/uPlot.js"])

@@ -1,8 +1,9 @@
 """What the session is asked for the dashboard's pages: each question by one thread, once for all that look.
 
 A question is asked only while somebody looks at a page that needs it. It is repeated after its period, or after 50
-times of what its answer took, whichever is longer. So each takes about 2 % of the time of one process, however large
-the session is. Warnings of who did not answer belong to the answer.
+times of what its answer took, whichever is longer. So each takes about 2 % of the time of one process. It takes more
+only where an answer takes longer than 2.4 s: two minutes pass at most. Warnings of who did not answer belong to the
+answer.
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ from hpc.dashboard.history import History
 from hpc.dashboard.pages.face import Page
 from hpc.dashboard.views import Params, used_shares
 
-#: An event is no larger than this: what has more rows is cut, and says so.
-MOST_BYTES = 64 << 10
+#: An event is no larger than this: what has more rows is cut, and says so. Beside what is no row, as the cells of
+#: thousands of nodes, rows have this room at least.
+MOST_BYTES, LEAST_BYTES = 64 << 10, 16 << 10
 #: A line that means nothing is sent after this long, so that proxies keep the connection.
 ALIVE_S = 10.0
 #: How long a single answer may take where none is known yet.
@@ -125,8 +126,12 @@ def fitting(whole: dict[str, Any]) -> bytes:
     """JSON of at most MOST_BYTES: rows are left out at the end until it fits, and ``cut`` says how many."""
     encoded = msgspec.json.encode(whole)
     rows = whole["data"].get("rows")
-    while len(encoded) > MOST_BYTES and rows:
-        left = len(rows) * MOST_BYTES // (len(encoded) + 1024)
+    if len(encoded) <= MOST_BYTES or not rows:
+        return encoded
+    others = len(msgspec.json.encode({**whole, "data": {**whole["data"], "rows": []}}))
+    room = max(MOST_BYTES - others, LEAST_BYTES)
+    while len(encoded) - others > room and rows:
+        left = len(rows) * room // (len(encoded) - others + 1024)
         whole["data"]["cut"] = whole["data"].get("cut", 0) + len(rows) - left
         rows = whole["data"]["rows"] = rows[:left]
         encoded = msgspec.json.encode(whole)

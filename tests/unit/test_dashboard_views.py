@@ -107,6 +107,14 @@ def test_an_event_is_no_larger_than_it_may_be_and_says_what_is_cut():
     assert len(encoded) <= feed.MOST_BYTES and found["cut"] + len(found["rows"]) == 500 and len(found["rows"]) > 50
 
 
+def test_rows_stay_beside_what_is_larger_than_an_event():
+    cells = [[str(number), 57] for number in range(10_000)]
+    rows = [{"node_id": str(number), "why": "w" * 200} for number in range(500)]
+    found = msgspec.json.decode(feed.fitting({"page": "nodes", "data": {"cells": cells, "rows": rows}}))["data"]
+    assert len(found["cells"]) == 10_000 and 50 < len(found["rows"]) < 100
+    assert found["cut"] == 500 - len(found["rows"])
+
+
 def test_every_page_has_its_module_its_key_and_its_questions():
     assert len({page.name for page in PAGES}) == len({page.key for page in PAGES}) == len(PAGES)
     assert {path.stem for path in (STATIC / "pages").glob("*.js")} == {page.name for page in PAGES}

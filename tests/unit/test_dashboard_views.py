@@ -12,6 +12,7 @@ import pytest
 from hpc.dashboard import feed, views
 from hpc.dashboard.asking import LONGEST_S, PACE, Known, Question, wait_s
 from hpc.dashboard.history import History
+from hpc.dashboard.pages import nodes
 from hpc.dashboard.pages.registry import PAGES, QUESTIONS
 
 STATIC = Path(feed.__file__).parent / "static"
@@ -113,6 +114,18 @@ def test_rows_stay_beside_what_is_larger_than_an_event():
     found = msgspec.json.decode(feed.fitting({"page": "nodes", "data": {"cells": cells, "rows": rows}}))["data"]
     assert len(found["cells"]) == 10_000 and 50 < len(found["rows"]) < 100
     assert found["cut"] == 500 - len(found["rows"])
+
+
+def test_what_a_node_has_not_told_is_no_zero():
+    told = {
+        "node_id": "1", "node_name": "n", "state": "ALIVE", "state_message": "", "is_suspect": False, "workers": 0,
+        "waiting": 0, "resources_total": {"CPU": 2.0}, "resources_available": {"CPU": 1.0}, "store_spilled_bytes": 0,
+        "memory_used_bytes": 0, "memory_limit_bytes": 0, "store_used_bytes": 0, "store_capacity_bytes": 8,
+    }  # fmt: skip
+    found = nodes.view({"overview": {"nodes": [told]}}, views.Params({"heat": "memory"}), History())
+    (row,) = found["rows"]
+    assert row["memory_used_bytes"] is None and row["memory_limit_bytes"] is None and found["cells"] == [["1", -3]]
+    assert (row["store_used_bytes"], row["store_capacity_bytes"], row["cpu"]) == (0, 8, 1.0)
 
 
 def test_every_page_has_its_module_its_key_and_its_questions():

@@ -36,13 +36,17 @@ def _row(node: dict[str, Any]) -> dict[str, Any]:
     for kind, resource in (("cpu", "CPU"), ("gpu", "GPU")):
         row[f"{kind}s"] = total.get(resource, 0.0)
         row[kind] = row[f"{kind}s"] - free.get(resource, 0.0)
+    for names in (("memory_used_bytes", "memory_limit_bytes"), ("store_used_bytes", "store_capacity_bytes")):
+        if not row[names[1]]:  # nobody has told: that is not 0
+            row |= dict.fromkeys(names)
     if node["is_suspect"]:
         row["state"] = "SILENT"
     return row
 
 
 def _percent(row: dict[str, Any], heat: str) -> int:
-    """A node's use from 0 to 100; -1 where it is dead, -2 where it does not answer, -3 where it has none of that."""
+    """A node's use from 0 to 100; -1 where it is dead, -2 where it does not answer, -3 where it has none of that, or
+    has not told."""
     if row["state"] != "ALIVE":
         return -2 if row["state"] == "SILENT" else -1
     fields = {

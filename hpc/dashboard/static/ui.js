@@ -5,6 +5,7 @@ export { html, useEffect, useRef, useState };
 // ---------------------------------------------------------------- numbers in words
 
 export function bytes(value) {
+  if (value == null) return "";
   for (const [unit, size] of [["TB", 1e12], ["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])
     if (value >= size) return `${(value / size).toFixed(value / size < 10 ? 1 : 0)} ${unit}`;
   return value ? `${value} B` : "0";

@@ -3,7 +3,7 @@ import { html, Facts, Panel, State, Table, bytes, count, link, percent, useAsked
 
 const COLUMNS = ["node_id", "node_name", "state", "cpu", "memory_used_bytes", "store_used_bytes", "store_spilled_bytes", "workers", "waiting", "state_message"];
 const level = (value) => (value === -1 ? "hdead" : value === -2 ? "hsilent" : value === -3 ? "hnone" : `h${Math.min(5, Math.ceil(value / 20))}`);
-const said = (value) => (value === -1 ? "dead" : value === -2 ? "silent" : value === -3 ? "has none" : percent(value / 100));
+const said = (value) => (value === -1 ? "dead" : value === -2 ? "silent" : value === -3 ? "none, or not known" : percent(value / 100));
 
 function One({ id, close }) {
   const { value, error } = useAsked("nodes/one", { id }, id);
@@ -17,7 +17,7 @@ function One({ id, close }) {
 }
 
 export default function Nodes({ data, params, set }) {
-  const of = (used, most) => (_, row) => html`${bytes(row[used])} <span class="dim">of ${bytes(row[most])}</span>`;
+  const of = (used, most) => (_, row) => (row[most] ? html`${bytes(row[used])} <span class="dim">of ${bytes(row[most])}</span>` : ""); // else nobody has told
   const cpu = (_, row) => html`${count(row.cpu)} <span class="dim">of ${count(row.cpus)}</span>`;
   const gpu = (_, row) => (row.gpus ? html`${count(row.gpu)} <span class="dim">of ${count(row.gpus)}</span>` : "");
   const columns = data.rows.some((row) => row.gpus) ? [...COLUMNS.slice(0, 4), "gpu", ...COLUMNS.slice(4)] : COLUMNS;

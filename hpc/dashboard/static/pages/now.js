@@ -36,8 +36,8 @@ export default function Now({ data, event }) {
       <${Tile} label="nodes" big=${count(nodes.alive)} small=${bad || "alive"} tone=${bad ? "bad" : ""} />
       ${cpu ? html`<${Tile} label="CPUs taken" big=${count(cpu.used)} small=${`of ${count(cpu.total)}`} share=${cpu.used / cpu.total} colour="accent" />` : null}
       ${gpu ? html`<${Tile} label="GPUs taken" big=${count(gpu.used)} small=${`of ${count(gpu.total)}`} share=${gpu.used / gpu.total} colour="accent" />` : null}
-      <${Tile} label="memory" big=${bytes(size.memory_used_bytes)} small=${`of ${bytes(size.memory_limit_bytes)}`} share=${size.memory_used_bytes / size.memory_limit_bytes} />
-      <${Tile} label="object stores" big=${bytes(size.store_used_bytes)} small=${size.store_spilled_bytes ? `${bytes(size.store_spilled_bytes)} spilled` : `of ${bytes(size.store_capacity_bytes)}`} share=${size.store_used_bytes / size.store_capacity_bytes} />
+      ${size.memory_limit_bytes ? html`<${Tile} label="memory" big=${bytes(size.memory_used_bytes)} small=${`of ${bytes(size.memory_limit_bytes)}`} share=${size.memory_used_bytes / size.memory_limit_bytes} />` : null}
+      ${size.store_capacity_bytes ? html`<${Tile} label="object stores" big=${bytes(size.store_used_bytes)} small=${size.store_spilled_bytes ? `${bytes(size.store_spilled_bytes)} spilled` : `of ${bytes(size.store_capacity_bytes)}`} share=${size.store_used_bytes / size.store_capacity_bytes} />` : null}
       <${Tile} label="workers" big=${count(data.workers.workers)} small=${`${data.workers.tasks} with tasks, ${data.workers.actors} actors`} />
       <${Tile} label="failed workers" big=${count(data.failed_workers)} small=${data.failed_workers ? html`<a href="#/logs">their logs</a>` : "none"} tone=${data.failed_workers ? "bad" : ""} />
       ${others.slice(0, 3).map(([name, kind]) => html`<${Tile} label=${name} big=${count(kind.used)} small=${`of ${count(kind.total)}`} share=${kind.total ? kind.used / kind.total : 0} colour="accent" />`)}

@@ -108,3 +108,19 @@ def test_one_profile_at_a_time(monkeypatch):
     newest._thread.join()
     assert process_rows("profile") == [newest.row()]
     assert Sampler(1e9, 1e9).wanted_s == sampler.MOST_S
+
+
+def test_a_process_without_room_for_a_thread_goes_on(monkeypatch):
+    def refuse(self: Sampler) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(sampler, "_newest", None)
+    monkeypatch.setattr(Sampler, "start", refuse)
+    assert process_rows("profile:1:100") == [] and process_rows("profile") == []
+
+
+def test_the_number_of_a_thread_that_ended_may_be_that_of_a_new_one(monkeypatch):
+    clocks = iter([5.0, 0.25, 0.5])
+    monkeypatch.setattr(sampler.time, "clock_gettime", lambda clock: next(clocks))
+    one = Sampler(1.0, 100.0)
+    assert [one._on_cpu_s(7) for _ in range(3)] == [0.0, 0.0, 0.25]

@@ -110,7 +110,7 @@ class Sampler:
             return 0.0
         before_s = self._cpu_s.get(native, now_s)
         self._cpu_s[native] = now_s
-        return now_s - before_s
+        return max(0.0, now_s - before_s)  # the number may be that of a new thread by now
 
     def _users(self, frame: FrameType | None) -> Stack:
         """The calls of the user's code and of what it calls, the outermost first; empty for a thread without any."""
@@ -151,7 +151,7 @@ _newest: Sampler | None = None
 
 def process_rows(what: str) -> list[dict[str, Any]] | None:
     """What is asked of this process itself: "stack", "profile:SECONDS:HZ", which begins a profile unless one is being
-    made, or "profile", which tells the newest one. None for any other question."""
+    made, or "profile", which tells the newest one. None for any other question; no row where no thread can begin."""
     global _newest
     kind, *wanted = what.split(":")
     if kind == "stack":
@@ -159,7 +159,11 @@ def process_rows(what: str) -> list[dict[str, Any]] | None:
     if kind != "profile":
         return None
     if len(wanted) == 2 and not (_newest is not None and _newest.is_running):
-        _newest = Sampler(float(wanted[0]), float(wanted[1]))
-        _newest.start()
+        sampler = Sampler(float(wanted[0]), float(wanted[1]))
+        try:
+            sampler.start()
+        except RuntimeError:  # no more threads: somebody else's wish to look must not end what this process does
+            return []
+        _newest = sampler
         return [{"pid": os.getpid(), "is_running": True}]
     return [] if _newest is None else [_newest.row()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from hpc.cli import session
@@ -52,7 +53,13 @@ def run(words: list[str]) -> int:
 
         hosts = tuple(options["host"] or ())
         wanted = hpc.dashboard.run.Wanted(options["port"] or 0, hosts, options["root"] or "", options["login"] or "")
-        return hpc.dashboard.run.serve(own_directory(), wanted, _say)
+        try:
+            return hpc.dashboard.run.serve(own_directory(), wanted, _say)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            what = f"port {wanted.port} of this machine cannot be listened at"
+            raise CliError("USAGE", what, why=str(error), fix="another --port, or none for a free one") from None
 
 
 def _again(options: dict[str, Any]) -> list[str]:

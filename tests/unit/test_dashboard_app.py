@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from hpc.dashboard.feed import Feed
 from hpc.dashboard.gate import Keys
+from hpc.settings.errors import CliError
 
 app = pytest.importorskip("hpc.dashboard.app", reason="needs starlette: pip install 'hpc[dashboard]'")
 PIECE = b"x" * 150
@@ -34,8 +38,8 @@ def asked(
 
     scope = {
         "type": "http", "http_version": "1.1", "method": method, "path": path,
-        "raw_path": path.encode(errors="replace"), "query_string": b"", "headers": [(b"host", b"localhost:1"), (b"x-hpc", b"1")], "scheme": "http",
-        "server": ("localhost", 1), "client": ("localhost", 2), "root_path": "",
+        "raw_path": path.encode(errors="replace"), "query_string": b"", "scheme": "http", "root_path": "",
+        "headers": [(b"host", b"localhost:1"), (b"x-hpc", b"1")], "server": ("localhost", 1), "client": ("localhost", 2),
     }  # fmt: skip
     asyncio.run(app.build(Feed({}), keys)(scope, receive, send))
     return status, taken
@@ -83,3 +87,19 @@ def test_files_of_the_page_are_given(path):
 )
 def test_a_name_of_no_file_is_answered_as_missing(path):
     assert asked("GET", path, Keys(), [])[0] == 404
+
+
+def test_a_port_that_is_taken_is_said_with_what_to_do(monkeypatch, tmp_path):
+    pytest.importorskip("uvicorn")
+    from hpc.cli import dashboard
+    from hpc.state import overview
+
+    monkeypatch.setattr(dashboard.session, "connected", lambda address: nullcontext())
+    monkeypatch.setattr(overview, "own_directory", lambda: str(tmp_path))
+    monkeypatch.setattr(os, "nice", lambda by: 0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(CliError, match="cannot be listened at"):
+            dashboard.run(["dashboard", f"--port={taken.getsockname()[1]}"])
+    assert not list(tmp_path.iterdir()), "the socket is gone, too"

@@ -20,7 +20,7 @@ from hpc.state import gather, history, metrics
 #: How long one look may take, all its questions together: what has not answered is left out of it.
 TIMEOUT_S = 5.0
 #: A question has this long at least, and half of what is left at most: one silent node leaves time for the others.
-LEAST_S = 0.2
+LEAST_S = 0.5
 #: Somebody who waits for one look of a large session has this long.
 ALONE_S = 20.0
 #: Tasks that one look brings one by one; the others are counted.

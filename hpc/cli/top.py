@@ -31,6 +31,8 @@ TABLE = (
 )
 #: No two screens are drawn within this time; an age is drawn anew after the other.
 LEAST_S, MOST_S = 0.5, 1.0
+#: A session that does not answer keeps nobody from leaving for longer than this.
+QUIT_S = 1.0
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 #: Lines of one screen where the terminal has no height.
@@ -105,9 +107,9 @@ def _follow(look: Look) -> int:
                 changed.clear()
                 now = _keys(now, wake_in, changed)
     finally:
-        asker.close()
-        os.close(wake_in)
-        os.close(wake_out)
+        if asker.close(QUIT_S):  # else its thread still writes there, and ends with the process
+            os.close(wake_in)
+            os.close(wake_out)
     if asker.ended:
         raise CliError("SESSION-LOST", asker.ended)
     return 0

@@ -74,12 +74,13 @@ class Asker:
         """Begin to ask."""
         self._thread.start()
 
-    def close(self) -> None:
-        """End the thread; an answer that is under way is waited for."""
+    def close(self, patience_s: float | None = None) -> bool:
+        """End the thread; an answer that is under way is waited for, so long at most. Returns whether it has ended."""
         with self._wake:
             self._stop = True
             self._wake.notify()
-        self._thread.join()
+        self._thread.join(patience_s)
+        return not self._thread.is_alive()
 
     def want(self, names: Iterable[str]) -> None:
         """Somebody looks at what needs these answers, until `leave`."""

@@ -39,7 +39,7 @@ def asked(
     scope = {
         "type": "http", "http_version": "1.1", "method": method, "path": path,
         "raw_path": path.encode(errors="replace"), "query_string": b"", "scheme": "http", "root_path": "",
-        "headers": [(b"host", b"localhost:1"), (b"x-hpc", b"1")], "server": ("localhost", 1), "client": ("localhost", 2),
+        "headers": [(b"host", b"localhost:1"), (b"x-hpc", b"1")], "server": ("localhost", 1), "client": ("here", 2),
     }  # fmt: skip
     asyncio.run(app.build(Feed({}), keys)(scope, receive, send))
     return status, taken

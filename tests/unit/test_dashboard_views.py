@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from hpc.dashboard import feed, views
-from hpc.dashboard.asking import LONGEST_S, PACE, Known, Question, wait_s
+from hpc.dashboard.asking import LONGEST_S, PACE, Asker, Known, Question, wait_s
 from hpc.dashboard.history import History
 from hpc.dashboard.pages import nodes
 from hpc.dashboard.pages.registry import PAGES, QUESTIONS
@@ -99,6 +100,31 @@ def test_a_question_that_is_dear_is_asked_seldom():
     assert wait_s(question, known(0.001), 100.0) == 2.0
     assert wait_s(question, known(0.2), 101.0) == pytest.approx(0.2 * PACE - 1)
     assert wait_s(question, known(1e9), 100.0) == LONGEST_S
+
+
+def test_a_question_that_hangs_keeps_nobody_from_leaving():
+    asked, answer = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        asked.set()
+        answer.wait()
+
+    asker = Asker({"hangs": Question(hang)}, lambda name, known: None)
+    asker.want(["hangs"])
+    asker.start()
+    asked.wait()
+    assert not asker.close(0.01)
+    answer.set()
+    assert asker.close()
+
+
+def test_a_question_that_raises_is_told_to_whoever_wants_it():
+    told, broken = threading.Event(), []
+    asker = Asker({"bad": Question(lambda: 1 / 0)}, lambda name, known: told.set(), lambda: broken.append(1))
+    asker.want(["bad"])
+    asker.start()
+    told.wait()
+    assert asker.close() and broken and "ZeroDivisionError" in asker.known["bad"].error
 
 
 def test_an_event_is_no_larger_than_it_may_be_and_says_what_is_cut():

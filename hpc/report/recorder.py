@@ -51,14 +51,14 @@ class Recorder:
             return
         try:
             ours, theirs = socket.socketpair()
-        except OSError:  # no more files: the job goes on, and hpc report makes its page of the folder alone
-            return
+        except OSError as error:  # no more files: the job goes on, and hpc report makes its page of the folder alone
+            return _complain(folder, error)
         with theirs:
             try:
                 self.pid = os.fork()
-            except OSError:  # no more processes
+            except OSError as error:  # no more processes
                 ours.close()
-                return
+                return _complain(folder, error)
             if not self.pid:
                 _be_recorder(node_dir, folder, theirs)
         self._sock = ours

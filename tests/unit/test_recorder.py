@@ -27,7 +27,8 @@ def test_a_job_goes_on_without_one_where_there_is_no_room_for_it(monkeypatch, tm
     found.begin("nowhere", tmp_path)
     found.last_look(True)
     found.end("normal", "", 0)
-    assert not found.pid and not list(tmp_path.iterdir())
+    (event,) = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert not found.pid and event["event"] == "recorder-failed" and "no more of that" in event["text"]
 
 
 def test_the_end_of_one_that_is_gone_and_waited_for(monkeypatch):

@@ -45,8 +45,8 @@ def _row(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _percent(row: dict[str, Any], heat: str) -> int:
-    """A node's use from 0 to 100; -1 where it is dead, -2 where it does not answer, -3 where it has none of that, or
-    has not told."""
+    """A node's use from 0 to 100; -1 where it is dead, -2 where it does not answer. -3: it has none of that, or has not
+    told it."""
     if row["state"] != "ALIVE":
         return -2 if row["state"] == "SILENT" else -1
     fields = {

@@ -19,7 +19,7 @@ IMPURE = {
 
 #: The files of each folder that do something themselves, or need one that does.
 SHELLS = {
-    "core": "code crashpoints failures idtypes serialization shorten variables",
+    "core": "arrow code crashpoints failures idtypes serialization shorten variables",
     "core/head": "journal_file main ports",
     "core/metrics": "",
     "core/net": "accept curve faults links plain reactor stream",

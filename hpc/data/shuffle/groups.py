@@ -129,7 +129,7 @@ def _group_by(groups: Groups, kernels: list[Kernel], numbered: bool) -> tuple[li
 
 
 def _without_garbage(keys: pa.Array) -> pa.Array:
-    """The same keys. Where one of a dictionary is null, Arrow's group-by leaves any number as its index, and reads
+    """The same keys. Where one of a dictionary is null, Arrow's group-by leaves any number as its index. It reads
     beside the dictionary when it brings several of these together."""
     if not pa.types.is_dictionary(keys.type) or not keys.null_count:
         return keys

@@ -199,11 +199,6 @@ def _sides(tables: list[Any], counts: Sequence[int]) -> list[list[Any]]:
     return found
 
 
-def last_line(error: BaseException) -> str:
-    """What an error says, without the traceback of a task."""
-    return str(error).strip().rsplit("\n", 1)[-1]
-
-
 def _through(chain: Sequence[Transform], tables: Iterator[pa.Table], task: Any) -> Iterator[pa.Table]:
     for transform in chain:
         tables = transform(tables, task)
@@ -545,7 +540,7 @@ class ExchangeOperator(Operator):
         made = ObjectStoreFullError(
             f"{self.name}: {memory_text(_bytes(part))} of rows come to one task, and the object store of its node has "
             f"no room for them and for what is made of them. {self.exchange.must_fit} Or give nodes a larger store "
-            f"(object_store_memory=). The runtime says: {last_line(error)}"
+            "(object_store_memory=). What the runtime says of it is its cause."
         )
         made.__cause__ = error
         return made

@@ -48,13 +48,13 @@ class Known(Protocol):
 
 
 class ClusterMetrics:
-    """What the head knows of metrics. ``living`` are the nodes that there are, by number, ``dead`` the others."""
+    """What the head knows of metrics. ``nodes`` are those that there are, by number, ``dead`` the others."""
 
     def __init__(
-        self, outbox: list[tuple[Address, Message]], living: Mapping[int, Known], dead: Mapping[int, object]
+        self, outbox: list[tuple[Address, Message]], nodes: Mapping[int, Known], dead: Mapping[int, object]
     ) -> None:
         self.outbox = outbox
-        self.living = living
+        self.nodes = nodes
         self.dead = dead
         #: Seconds of CPU that the head has used; the shell says it.
         self.own_cpu_s: Callable[[], float] = lambda: 0.0
@@ -101,7 +101,7 @@ class ClusterMetrics:
     def _look(self, period_s: float, now: float) -> None:
         if now < self._said_at + AGAIN_S:
             return
-        order = in_order(node.info for node in self.living.values())
+        order = in_order(node.info for node in self.nodes.values())
         if order:
             self._said_at = now
             self.outbox.append((raylet_of(order[0]), MetricsWatched(max(period_s, WATCHED_S), LOOK_S)))
@@ -110,7 +110,7 @@ class ClusterMetrics:
         silent = self._silent(now)
         return {
             "age_s": None if self.heard_at is None else now - self.heard_at,
-            "nodes": len(self.living) - len(silent),
+            "nodes": len(self.nodes) - len(silent),
             "silent": silent[:MAX_SILENT],
             "silent_more": max(0, len(silent) - MAX_SILENT),
             "dropped": self._dropped(),
@@ -151,7 +151,7 @@ class ClusterMetrics:
         self.told = {node: told for node, told in self.told.items() if now - told.at <= told.due_s}
         if len(self.told) < 2:
             return list(self.told.values())
-        parts = [(told, self.living.keys() & set(told.nodes)) for told in self.told.values()]
+        parts = [(told, self.nodes.keys() & set(told.nodes)) for told in self.told.values()]
         parts.sort(key=lambda part: (len(part[1]), part[0].at), reverse=True)
         kept: list[Told] = []
         seen: set[int] = set()
@@ -163,7 +163,7 @@ class ClusterMetrics:
 
     def _silent(self, now: float) -> list[int]:
         heard = {node for told in self._heard(now) for node in told.nodes}
-        return sorted(node for node in self.living if node not in heard)
+        return sorted(node for node in self.nodes if node not in heard)
 
     def _dropped(self) -> int:
         lower = self.totals.samples.get((DROPPED, ()))
@@ -177,7 +177,7 @@ class ClusterMetrics:
         for one in told:
             gauges.add_all(one.gauges)
         silent = len(self._silent(now))
-        states = {"alive": len(self.living) - silent, "silent": silent, "dead": len(self.dead)}
+        states = {"alive": len(self.nodes) - silent, "silent": silent, "dead": len(self.dead)}
         gauges.add_all(gauge(NODES, count, ("state", state)) for state, count in states.items())
         cpu_s = self.own_cpu_s()
         self.totals.add(counted(RUNTIME_CPU, cpu_s - self._cpu_s, ("process", "head")))

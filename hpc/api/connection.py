@@ -42,6 +42,12 @@ def ensure_client() -> Client:
     return client
 
 
+def connected() -> Client:
+    """The client of this process; RuntimeError where there is none. For threads that may outlive their session."""
+    client: Client = need_client()  # type: ignore[assignment]  # as above
+    return client
+
+
 def namespace_of(client: ThisProcess) -> str:
     """The namespace of actors' names here: the driver's."""
     return here.namespace or str(process.job.get("namespace", "")) or "default"

@@ -9,6 +9,7 @@ import socket
 import typing
 from pathlib import Path
 
+import msgspec
 import pytest
 import zmq
 from hypothesis import HealthCheck, given, settings
@@ -167,12 +168,14 @@ def values_of(kind):
         return st.builds(Address, st.integers(0, 5), st.integers(0, 5))
     if origin is list:
         return st.lists(values_of(args[0]), max_size=3)
+    if origin is typing.Literal:
+        return st.sampled_from(args)
     if origin is tuple:
         return st.tuples(*map(values_of, args))
     if origin is dict:
         keys = st.sampled_from(["CPU", "GPU", "x"]) if args[0] is str else values_of(args[0])
         return st.dictionaries(keys, values_of(args[1]), max_size=3)
-    if inspect.isclass(kind) and issubclass(kind, wire.Message):
+    if inspect.isclass(kind) and issubclass(kind, msgspec.Struct):
         return any_message(kind)
     return VALUES[kind] if kind in VALUES else st.one_of(*map(values_of, args))
 

@@ -11,13 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from io_reading import HIVE, rows, source, tables, types
 
+from hpc.data.behind import without_first
 from hpc.data.block import objects
 from hpc.data.consume.order import Order
 from hpc.data.expressions import col
 from hpc.data.io.errors import ReadError
 from hpc.data.io.parquet_file import PICKLED, ParquetFormat
 from hpc.data.ordered import ordered_plan
-from hpc.data.plan.nodes import Read
+from hpc.data.plan.interpret import interpret
+from hpc.data.plan.nodes import Read, Skip, walk
 from hpc.data.transform.base import TaskContext
 
 
@@ -202,17 +204,20 @@ def test_rows_before_a_position_are_counted_by_footers_and_only_a_row_group_is_r
         pq.write_table(table, tmp_path / f"{number:02d}.parquet", row_group_size=30)
     read = parquet(tmp_path)
     order = Order(3, 0, 64)
-    whole = ordered_rows(ordered_plan(Read(read), order, 0).plan)
+    found = ordered_plan(Read(read), order).rows
+    whole = ordered_rows(found)
     assert sorted(whole) == [*range(4000)]
     for start in (1, 250, 1777, 3999):
-        found = ordered_plan(Read(read), order, start)
-        assert start - 30 < found.at <= start, "at most one row group is read again"
-        assert ordered_rows(found.plan) == whole[found.at :]
-        narrowed = found.plan.source.with_columns(["id"])
-        assert [row["id"] for row in rows(narrowed)] == whole[found.at :]
-    filtered = parquet(tmp_path).with_filter(col("id") >= 0)
-    assert ordered_plan(Read(filtered), order, 1777).at == 0, "how many rows a filter leaves is not known ahead"
+        rest = without_first(found, start)
+        again = sum(node.rows for node in walk(rest) if isinstance(node, Skip))
+        assert again < 30, "at most one row group is read again"
+        assert ordered_rows(rest) == whole[start:]
+        (leaf,) = (node for node in walk(rest) if isinstance(node, Read))
+        assert [row["id"] for row in rows(leaf.source.with_columns(["id"]))] == whole[start - again :]
+    filtered = ordered_plan(Read(parquet(tmp_path).with_filter(col("id") >= 0)), order).rows
+    skipped = [node.rows for node in walk(without_first(filtered, 1777)) if isinstance(node, Skip)]
+    assert skipped == [1777], "how many rows a filter leaves is not known ahead"
 
 
 def ordered_rows(plan):
-    return [row["id"] for row in rows(plan.source)]
+    return [row["id"] for table in interpret(plan) for row in table.to_pylist()]

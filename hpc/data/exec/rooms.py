@@ -103,7 +103,7 @@ class Memory:
             self._ended.start()
 
     def _ask_last(self) -> None:
-        with contextlib.suppress(HpcError, OSError):
+        with contextlib.suppress(HpcError, OSError, RuntimeError):
             for use in spi.memory_use():
                 if use.node in self._first:
                     self._move(use)
@@ -121,7 +121,7 @@ class Memory:
 
     def _ask(self) -> None:
         try:
-            with contextlib.suppress(HpcError, OSError):  # the session may be over
+            with contextlib.suppress(HpcError, OSError, RuntimeError):  # the session may be over
                 found = spi.memory_use()
                 with self._lock:
                     self._answers = found

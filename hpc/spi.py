@@ -3,7 +3,7 @@
 A library of this project (train, and those to come) uses `hpc`'s names and these, and nothing below. All of them
 connect to a session first where there is none, and raise SessionLostError where it is gone.
 
-* `whoami`: which process this is.
+* `whoami`: which process this is. `begin_none`: the thread that calls it connects to no session from then on.
 * `kv_put`, `kv_get`, `kv_delete`, `kv_keys`: small values that the head keeps; `watch`: wait for their changes.
 * `places`: where objects lie, and how large they are.
 * `allocate`: fill an object in the node's shared memory without a copy; `view`: read one; `private`: write to what was
@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from hpc.api.actors import ActorHandle
-from hpc.api.connection import ensure_client
+from hpc.api.connection import begin_none, ensure_client
 from hpc.api.objects import get
 from hpc.core import serialization
 from hpc.core.accelerators.ranks import numbers_of, show_to_rank
@@ -515,6 +515,7 @@ __all__ = [
     "Watch",
     "allocate",
     "arrivals",
+    "begin_none",
     "connect",
     "describe_hang",
     "failures_in_order",

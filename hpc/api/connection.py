@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from hpc.core.owner.shell.forked import is_forked
@@ -23,28 +24,40 @@ class _Here:
 here = _Here()
 
 
+class _Thread(threading.local):
+    """What is so of each thread."""
+
+    #: Whether it connects on first use.
+    begins = True
+
+
+_thread = _Thread()
+
+
+def begin_none() -> None:
+    """This thread begins no session from now on: where there is none, what needs one raises RuntimeError.
+
+    Threads that go on beside a program may come too late for its session, and would begin another."""
+    _thread.begins = False
+
+
 def is_initialized() -> bool:
     """Whether this process is connected to a session."""
     return current.client is not None and not is_forked()
 
 
 def ensure_client() -> Client:
-    """The client of this process, connecting on first use, unless the environment says no to that (RuntimeError)."""
+    """The client of this process, connecting on first use, unless the environment or `begin_none` says no to that
+    (RuntimeError)."""
     client: Client | None = current.client  # type: ignore[assignment]  # what below is known to be no more than a Process
     if client is None:
-        if not switch(AUTO_CONNECT, True):
+        if not _thread.begins or not switch(AUTO_CONNECT, True):
             need_client()
         import hpc
 
         hpc.init()  # by its public name: the module that starts sessions stands above this one
         client = current.client  # type: ignore[assignment]
         assert client is not None
-    return client
-
-
-def connected() -> Client:
-    """The client of this process; RuntimeError where there is none. For threads that may outlive their session."""
-    client: Client = need_client()  # type: ignore[assignment]  # as above
     return client
 
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from hpc.api.connection import ensure_client
 from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.wire import ClusterQuery
-
-if TYPE_CHECKING:
-    from hpc.core.owner.shell.client import Client
 
 Row = dict[str, Any]
 LIMIT = 10_000
@@ -43,9 +40,9 @@ class Gathered:
         return self.rows
 
 
-def node_rows(timeout_s: float = HEAD_S, client: Client | None = None) -> list[Row]:
-    """The nodes as the head knows them. ``client``: of the session that is asked; by default this process's."""
-    answer = (client or ensure_client()).conversation.ask_head(lambda req: ClusterQuery(req, "nodes"), timeout_s)
+def node_rows(timeout_s: float = HEAD_S) -> list[Row]:
+    """The nodes as the head knows them."""
+    answer = ensure_client().conversation.ask_head(lambda req: ClusterQuery(req, "nodes"), timeout_s)
     rows: list[Row] = msgspec.json.decode(answer.data)
     return rows
 
@@ -98,11 +95,9 @@ def from_processes(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) 
     return found
 
 
-def ask(
-    whom: list[Address], what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S, client: Client | None = None
-) -> Gathered:
-    """What these raylets or processes know. ``client``: as of `node_rows`."""
-    client = client or ensure_client()
+def ask(whom: list[Address], what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) -> Gathered:
+    """What these raylets or processes know."""
+    client = ensure_client()
     answers = client.conversation.ask_all(whom, what, limit, timeout_s)
     missing = [one for one in whom if one not in answers]
     # Some may have ended between the question who there is and the question to them.

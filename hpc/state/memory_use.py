@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hpc.api.connection import connected
 from hpc.core.ids import raylet_of
 from hpc.state.gather import ask, node_rows
 
@@ -36,14 +35,12 @@ class MemoryUse(NamedTuple):
 
 
 def memory_use() -> list[MemoryUse]:
-    """The living nodes that run tasks and actors, and have answered. It begins no session: RuntimeError without one,
-    and SessionLostError where it ends meanwhile."""
-    client = connected()
-    rows = [row for row in node_rows(client=client) if row["alive"] and not row["gateway"]]
+    """The living nodes that run tasks and actors, and have answered."""
+    rows = [row for row in node_rows() if row["alive"] and not row["gateway"]]
     hosts = [row["host"] for row in rows]
     raylets = [raylet_of(row["node"]) for row in rows]
-    used = {row["answered_by"]: row for row in ask(raylets, "usage", timeout_s=ANSWER_S, client=client).rows}
-    stores = {row["answered_by"]: row for row in ask(raylets, "store_totals", timeout_s=ANSWER_S, client=client).rows}
+    used = {row["answered_by"]: row for row in ask(raylets, "usage", timeout_s=ANSWER_S).rows}
+    stores = {row["answered_by"]: row for row in ask(raylets, "store_totals", timeout_s=ANSWER_S).rows}
     return [
         _use(row["node"], used[name], stores[name], hosts.count(row["host"]))
         for row, name in zip(rows, map(str, raylets))

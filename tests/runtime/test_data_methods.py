@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator
 
@@ -106,9 +107,11 @@ def test_a_loop_that_is_left_ends_the_run():
     assert threading.active_count() <= before + 4
 
 
-def test_statistics_tell_of_a_run_that_goes_on_and_of_one_that_failed():
+def test_statistics_tell_of_a_run_that_goes_on_and_of_one_that_failed(tmp_path):
     def odd(row):
         if row["id"] == 90:
+            while not (tmp_path / "go").exists():
+                time.sleep(0.01)
             raise ValueError("ninety")
         return row
 
@@ -118,6 +121,7 @@ def test_statistics_tell_of_a_run_that_goes_on_and_of_one_that_failed():
     blocks = data.handles()
     next(blocks)
     assert "odds: running" in data.stats()
+    (tmp_path / "go").touch()
     with pytest.raises(Exception, match="ninety"):
         list(blocks)
     assert "odds: failed" in data.stats() and "* Remote cpu time: " in data.stats()

@@ -103,6 +103,7 @@ class Memory:
             self._ended.start()
 
     def _ask_last(self) -> None:
+        spi.begin_none()
         with contextlib.suppress(HpcError, OSError, RuntimeError):
             for use in spi.memory_use():
                 if use.node in self._first:
@@ -120,6 +121,7 @@ class Memory:
         return min(self._left.get(node, (most,)))
 
     def _ask(self) -> None:
+        spi.begin_none()
         try:
             with contextlib.suppress(HpcError, OSError, RuntimeError):  # the session may be over
                 found = spi.memory_use()

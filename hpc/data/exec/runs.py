@@ -61,7 +61,7 @@ class Runs:
 
     def withdraw(self, key: str) -> None:
         """A run is over."""
-        with contextlib.suppress(HpcError, OSError):  # the session may be over too
+        with contextlib.suppress(HpcError, OSError, RuntimeError):  # the session may be over too
             spi.kv_delete(SPACE, key)
 
     def look(self) -> bool:
@@ -90,7 +90,8 @@ class Runs:
         threading.Thread(target=self._sweep, name="hpc-data-runs", daemon=True).start()
 
     def _sweep(self) -> None:
-        with contextlib.suppress(HpcError, OSError):
+        spi.begin_none()
+        with contextlib.suppress(HpcError, OSError, RuntimeError):
             there = {row["worker_id"] for row in state.list_workers([("is_alive", "=", True)], limit=MOST_WORKERS)}
             if len(there) == MOST_WORKERS:
                 return  # there may be more

@@ -114,6 +114,7 @@ class Shell:
     # -------------------------------------------------------------- the thread
 
     def _run(self) -> None:
+        spi.begin_none()
         try:
             rooms = first_rooms(self._store_share(), self.memory)
             self.machine.start(rooms, time.monotonic())

@@ -21,7 +21,6 @@ class Heap:
 
     def __init__(self, root: str = "/") -> None:
         self._proc = os.path.join(root, "proc/self")
-        self._pool = pa.total_allocated_bytes()
         self._own, self._shared = self._now()
         with contextlib.suppress(OSError), open(os.path.join(self._proc, "clear_refs"), "w") as file:
             file.write("5")

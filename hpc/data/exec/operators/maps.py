@@ -201,14 +201,37 @@ class ResizeOperator(Operator):
         return dropped
 
 
-class LimitOperator(Operator):
+class _OneCutOperator(Operator):
+    """What cuts one block of its input at most, and passes on or lets go of the others."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.bodies["main"] = SliceBody()
+        #: The part that is to be cut, until its work begins.
+        self._part: Part | None = None
+
+    def waiting(self) -> int:
+        return 0 if self._part is None else 1
+
+    def head_part(self) -> Part | None:
+        return self._part
+
+    def take_work(self, most: int) -> Work:
+        assert self._part is not None
+        part, self._part = self._part, None
+        return Work(self, [part])
+
+    def drop_all(self) -> list[Block]:
+        part, self._part = self._part, None
+        return [] if part is None else [*part.blocks]
+
+
+class LimitOperator(_OneCutOperator):
     """The first rows of its input. When they are there, what is above is cancelled."""
 
     def __init__(self, name: str, rows: int) -> None:
         super().__init__(name)
-        self.bodies["main"] = SliceBody()
         self.left = rows
-        self._part: Part | None = None
 
     def begin(self) -> None:
         """With no rows wanted, nothing above begins."""
@@ -229,30 +252,13 @@ class LimitOperator(Operator):
         if not self.left:
             self.host.stop_inputs(self)
 
-    def waiting(self) -> int:
-        return 0 if self._part is None else 1
 
-    def head_part(self) -> Part | None:
-        return self._part
-
-    def take_work(self, most: int) -> Work:
-        assert self._part is not None
-        part, self._part = self._part, None
-        return Work(self, [part])
-
-    def drop_all(self) -> list[Block]:
-        part, self._part = self._part, None
-        return [] if part is None else [*part.blocks]
-
-
-class SkipOperator(Operator):
+class SkipOperator(_OneCutOperator):
     """All rows of its input but the first. Blocks of these are let go as they come."""
 
     def __init__(self, name: str, rows: int) -> None:
         super().__init__(name)
-        self.bodies["main"] = SliceBody()
         self.left = rows
-        self._part: Part | None = None
 
     def accept(self, port: int, block: Block) -> None:
         rows = block.meta.rows
@@ -267,18 +273,6 @@ class SkipOperator(Operator):
         else:
             self._part = Part(self.next_seq(), (block,), None, ((self.left, rows - self.left),))
             self.left = 0
-
-    def waiting(self) -> int:
-        return 0 if self._part is None else 1
-
-    def take_work(self, most: int) -> Work:
-        assert self._part is not None
-        part, self._part = self._part, None
-        return Work(self, [part])
-
-    def drop_all(self) -> list[Block]:
-        part, self._part = self._part, None
-        return [] if part is None else [*part.blocks]
 
 
 class OutputOperator(Operator):

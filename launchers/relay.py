@@ -98,7 +98,7 @@ class Relay:
             self.joined = True
             for message in self._commands.feed(data):
                 self.group.send(message)
-        elif kind == END:
+        elif kind == END and not self._leaving:  # what was said after our own END is answered so, too
             self._end(OVER)
 
     def _end(self, why: str) -> None:
@@ -158,7 +158,7 @@ class Relay:
         silent_s = self.reactor.now() - self._heard
         if silent_s > self._silent_s:
             self._end(f"nothing was heard from {self._endpoint} for {silent_s:.0f} s: {OVER}, or cannot be reached")
-        if self.joined:
+        if self.joined and not self._leaving:
             self.links.send(DOOR_NODE, PING)
         self.reactor.call_later(PING_S, self._tick)
 

@@ -10,10 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -38,8 +38,10 @@ from fake_scheduler import FakeScheduler
 
 @dataclass
 class RunsHere(FakeScheduler):
-    """Runs each job script on this machine as soon as the test lets it: at once, unless it `holds` jobs."""
+    """Runs each job script on this machine as soon as the test lets it: at once, unless it `holds` jobs. `code`: what
+    its relays run first."""
 
+    code: ClassVar[str] = ""
     holds: bool = False
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     scripts: dict[str, str] = field(default_factory=dict)
@@ -57,7 +59,8 @@ class RunsHere(FakeScheduler):
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         import shlex
 
-        return "\n".join(["cd " + cwd, *setup, "exec " + shlex.join(command)]) + "\n"
+        text = "\n".join(["cd " + cwd, *setup, "exec " + shlex.join(command)]) + "\n"
+        return text.replace("from hpc.launchers.relay", f"{self.code} from hpc.launchers.relay")
 
     def start(self, job_id: str) -> None:
         path = Path(self.scripts[job_id])
@@ -106,6 +109,11 @@ class World:
         with self.thread.hold() as session:
             return len(session.ready())
 
+    def give_back_after(self, idle_s: float) -> None:
+        """From now on. Before, no node that has come goes, whatever a slow machine takes to have work begin there."""
+        with self.thread.hold():
+            self.growth.policy.limits = replace(self.growth.policy.limits, idle_s=idle_s)
+
     def end(self) -> None:
         hpc.shutdown()
         with self.thread.hold():
@@ -131,7 +139,7 @@ def world(no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         told: list[str] = []
         order = {"interface": "lo", "base_dir": None, "step_args": [], "env": env or {"FURTHER": "yes"}}
         jobs = BatchJobs(thread.loop, scheduler, Request(time=3600.0), tmp_path, cwd=str(tmp_path), order=order)
-        policy = Policy(limits or Limits(1, 3, grow_after_s=0.2, idle_s=1.0))
+        policy = Policy(limits or Limits(1, 3, grow_after_s=0.2, idle_s=60.0))
         with thread.hold():
             growth = Growth(
                 thread.loop, policy, jobs, overrides={"num_cpus": 1, "object_store_bytes": 64 << 20}, grace_s=2.0,
@@ -153,8 +161,17 @@ def one(seconds: float = 0.3) -> tuple[int, str | None]:
     return int(hpc.get_runtime_context().get_node_id()), os.environ.get("FURTHER")
 
 
+class Pings(RunsHere):
+    """Its relays say that they live at the last moment, too: between their last word and their end."""
+
+    code = (
+        "from hpc.launchers.relay import Relay as R; f = R._leave; "
+        "R._leave = lambda self, deadline: (self._tick(), f(self, deadline)); "
+    )
+
+
 def test_nodes_of_further_jobs_work_like_the_others_and_go_when_they_are_idle(world: Callable[..., World]) -> None:
-    here = world(RunsHere())
+    here = world(Pings())
     gate = here.folder / "gate"
     refs = [until.remote(gate) for _ in range(6)]
     eventually(lambda: len([row for row in state.list_tasks() if row.state == "RUNNING"]) == 3)
@@ -164,6 +181,7 @@ def test_nodes_of_further_jobs_work_like_the_others_and_go_when_they_are_idle(wo
     assert values == [(2, "yes"), (3, "yes")]
     secrets = [here.folder / "join-further", here.folder / "further-1.order"]
     assert {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
+    here.give_back_after(0.5)
     eventually(lambda: here.ready() == 1)
     eventually(lambda: here.scheduler.states(["1", "2"])["1"].phase == "ended")
     eventually(lambda: {info.exit_code for info in here.scheduler.states(["1", "2"]).values()} == {0})
@@ -179,7 +197,7 @@ def until(gate: Path) -> int:
 
 
 def test_an_actor_and_what_a_worker_owns_keep_their_node_and_values_move(world: Callable[..., World]) -> None:
-    here = world(RunsHere(), Limits(1, 2, grow_after_s=0.1, idle_s=2.5))
+    here = world(RunsHere(), Limits(1, 2, grow_after_s=0.1, idle_s=60.0))
 
     @hpc.remote(num_cpus=1)
     class Counts:
@@ -192,7 +210,8 @@ def test_an_actor_and_what_a_worker_owns_keep_their_node_and_values_move(world: 
 
     first, second = Counts.remote(), Counts.remote()
     assert sorted(hpc.get([first.where.remote(), second.where.remote()])) == [1, 2]
-    time.sleep(3.0)
+    here.give_back_after(0.3)
+    time.sleep(1.0)  # three times as long
     assert here.ready() == 2 and here.growth.policy.jobs["1"].state == "there"
     there = first if hpc.get(first.where.remote()) == 2 else second
     value = hpc.remote(lambda: b"x" * 10_000_000).options(scheduling_strategy=on(2), max_retries=0).remote()
@@ -200,7 +219,7 @@ def test_an_actor_and_what_a_worker_owns_keep_their_node_and_values_move(world: 
     hpc.kill(there)
     inner = hpc.get(owned)
     hpc.wait([value], fetch_local=False)
-    time.sleep(3.5)  # its worker stays for what it owns, though it was asked to end
+    time.sleep(1.0)  # its worker stays for what it owns, though it was asked to end
     assert here.ready() == 2 and hpc.get(inner) == ["small"]
     del inner, owned
     eventually(lambda: here.ready() == 1)
@@ -326,18 +345,15 @@ def test_a_job_near_its_end_drains_and_another_is_asked_for(world: Callable[...,
 class Short(RunsHere):
     """Its jobs last 8 s, as their relays say, and as it says itself."""
 
+    code = (
+        "from hpc.launchers.local.group import LocalGroup as G; f = G.start_fields; "
+        "G.start_fields = lambda self: dict(f(self), time_left_s=8.0); "
+    )
+
     def look(self, job_id: str) -> None:
         super().look(job_id)
         self.began.setdefault(job_id, time.monotonic())
         self.change(job_id, limit_s=8.0, run_time_s=time.monotonic() - self.began[job_id])
-
-    def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
-        text = super().script(request, cwd=cwd, setup=setup, command=command)
-        code = (
-            "from hpc.launchers.local.group import LocalGroup as G; f = G.start_fields; "
-            "G.start_fields = lambda self: dict(f(self), time_left_s=8.0); "
-        )
-        return text.replace("from hpc.launchers.relay", f"{code} from hpc.launchers.relay")
 
 
 @pytest.mark.parametrize(
@@ -360,10 +376,7 @@ def test_a_further_job_asks_for_no_more_time_than_the_first_one_was_granted(
 class Mute(RunsHere):
     """The nodes of its jobs hear nothing, and so say nothing."""
 
-    def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
-        text = super().script(request, cwd=cwd, setup=setup, command=command)
-        code = "from hpc.launchers.local.group import LocalGroup as G; G.send = lambda self, message: None; "
-        return text.replace("from hpc.launchers.relay", f"{code} from hpc.launchers.relay")
+    code = "from hpc.launchers.local.group import LocalGroup as G; G.send = lambda self, message: None; "
 
 
 def test_nodes_that_come_and_never_answer_are_given_up(world: Callable[..., World]) -> None:

@@ -48,7 +48,7 @@ def ends_a_child() -> list[int | None]:
 def test_a_sigterm_ends_a_worker_that_alone_was_sent_it(no_leaks: None, tmp_path: Path) -> None:
     with one_node():
         with pytest.raises(WorkerCrashedError, match="told to end by SIGTERM"):
-            hpc.get(ends_itself.remote(tmp_path / "went on"), timeout=20)
+            hpc.get(ends_itself.remote(tmp_path / "went on"), timeout=60)
         assert not (tmp_path / "went on").exists()
         assert hpc.get(ends_a_child.remote()) == [-signal.SIGTERM] * 20
         actor = Counts.remote()

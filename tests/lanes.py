@@ -2,7 +2,7 @@
 
     python tests/lanes.py [arguments of pytest]
 
-Each lane is a pytest of its own. It collects all tests, and takes one file after the other that no lane has taken yet.
+Each lane is a pytest of its own. It takes one file after the other that no lane has taken yet, and collects it then.
 So lanes end at about the same time. HPC_TEST_LANES says how many there are (two, or one where there is one processor).
 With one lane this is pytest and nothing else.
 
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,15 +34,14 @@ PATIENCE_S = float(os.environ.get("HPC_TEST_LEFT_S", 60.0))
 
 
 class Claims:
-    """The files that lanes have taken: an empty file of a folder for each."""
+    """What lanes have taken: an empty file of a folder for each."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self._mine: dict[str, bool] = {}
 
-    def take(self, item: pytest.Item) -> bool:
-        """Whether this lane runs the test: it was the first to ask for one of its kind."""
-        name = group_of(item)
+    def take(self, name: str) -> bool:
+        """Whether this lane has it: it was the first to ask."""
         if name not in self._mine:
             try:
                 (self.folder / name.replace("/", "+")).touch(exist_ok=False)
@@ -59,22 +58,74 @@ def group_of(item: pytest.Item) -> str:
     return f"{item.nodeid.partition('::')[0]} {bed}".strip()
 
 
-def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Run the tests that no other lane has taken."""
-    if CLAIMS not in os.environ or session.testsfailed or session.config.option.collectonly:
-        return None
-    claims = Claims(os.environ[CLAIMS])
-    mine = (item for item in session.items if claims.take(item))
-    item = next(mine, None)
-    while item is not None:
-        after = next(mine, None)
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
-        if session.shouldfail:
-            raise session.Failed(session.shouldfail)
-        if session.shouldstop:
-            raise session.Interrupted(session.shouldstop)
-        item = after
-    return True
+class InLane:
+    """The plugin of a lane: it collects a file when it has taken it, so that each is imported in one lane."""
+
+    def __init__(self, claims: Claims) -> None:
+        self.claims = claims
+        self._files: list[pytest.Item | pytest.Collector] = []
+
+    def pytest_collection(self, session: pytest.Session) -> None:
+        """Find the files. With a choice among the tests (-k, -m) all are collected, as pytest does."""
+        if session.config.option.keyword or session.config.option.markexpr:
+            return
+        collect = session.perform_collect
+
+        def find() -> None:
+            for node in collect(genitems=False):
+                self._files.extend(_files_of(node))
+
+        session.perform_collect = find  # type: ignore[assignment]  # the hook itself has other users
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Run the tests that no other lane has taken."""
+        if session.testsfailed:
+            return None
+        mine = self._mine(session)
+        item = next(mine, None)
+        while item is not None:
+            after = next(mine, None)
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
+            if session.shouldstop:
+                raise session.Interrupted(session.shouldstop)
+            item = after
+        return True
+
+    def _mine(self, session: pytest.Session) -> Iterator[pytest.Item]:
+        yield from (item for item in session.items if self.claims.take(group_of(item)))
+        while self._files:
+            file = self._files.pop(0)
+            if not _is_divided(file) and not self.claims.take(file.nodeid.partition("::")[0]):
+                continue
+            items = list(session.genitems(file))
+            session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=items)
+            session.testscollected += len(items)
+            session.config.hook.pytest_collection_finish(session=session)
+            yield from (item for item in items if self.claims.take(group_of(item)))
+
+
+def _files_of(node: pytest.Item | pytest.Collector) -> Iterator[pytest.Item | pytest.Collector]:
+    """The files below it, none of them imported."""
+    if isinstance(node, (pytest.Item, pytest.File)):
+        yield node
+        return
+    report = node.ihook.pytest_make_collect_report(collector=node)
+    node.ihook.pytest_collectreport(report=report)
+    for below in report.result if report.passed else ():
+        yield from _files_of(below)
+
+
+def _is_divided(file: pytest.Item | pytest.Collector) -> bool:
+    """Whether lanes share the tests of a file."""
+    return "any_bed" in file.path.read_text()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where this module is a plugin of a lane."""
+    if CLAIMS in os.environ and not config.option.collectonly:
+        config.pluginmanager.register(InLane(Claims(os.environ[CLAIMS])), "in-lane")
 
 
 def on_machine() -> set[str]:
@@ -105,6 +156,7 @@ def main(arguments: Sequence[str]) -> int:
     left = [] if shared else left_on_machine(before)
     if left:
         print("left behind by the whole run:\n  " + "\n  ".join(left))
+    codes = [code for code in codes if code != pytest.ExitCode.NO_TESTS_COLLECTED] or codes  # others were faster
     return max([*codes, int(bool(left))])
 
 
@@ -113,7 +165,13 @@ class Lane:
 
     def __init__(self, number: int, command: Sequence[str], env: dict[str, str]) -> None:
         self.number = number
-        plugins = ["-p", "tests.lanes", *([] if number == 1 else ["-p", "no:cacheprovider"])]
+        plugins = [
+            "-p",
+            "tests.lanes",
+            "-o",
+            "console_output_style=count",
+            *([] if number == 1 else ["-p", "no:cacheprovider"]),
+        ]
         self._process = subprocess.Popen(
             [*command, *plugins],
             cwd=ROOT,

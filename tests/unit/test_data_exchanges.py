@@ -30,7 +30,7 @@ from hpc.data.shuffle.order import SortKey, stable_argsort  # noqa: E402
 from hpc.data.shuffle.partition import hash_columns  # noqa: E402
 from hpc.data.shuffle.random import RandomShuffle, draws, permutation  # noqa: E402
 from hpc.data.shuffle.ranges import Repartition  # noqa: E402
-from hpc.data.shuffle.sort import Sort  # noqa: E402
+from hpc.data.shuffle.sort import FEW_BYTES, Sort, TopRows  # noqa: E402
 
 NAN = float("nan")
 TEN = [pa.table({"id": list(range(start, stop))}) for start, stop in ((0, 3), (3, 6), (6, 9), (9, 10))]
@@ -422,6 +422,32 @@ def test_objects_are_merged_where_map_tasks_and_groups_are_very_many(most_object
         assert most < 40 * 100 and run.count("merge") >= 40
     seen = [part.blocks for part in op._parts]
     assert op.waiting() and len({id(block) for some in seen for block in some}) <= max(most_objects * 2, most)
+
+
+def test_a_sort_of_few_bytes_is_one_task_without_samples():
+    for nbytes, bodies in ((FEW_BYTES // 2, ["reduce"]), (FEW_BYTES, ["sample", "sample"])):
+        op = ExchangeOperator("Sort", Sort((SortKey("id", True),)).limited(4), 1, cpus=2, store=1 << 40)
+        op.host = Host()
+        for _ in range(2):
+            op.accept(0, Block(None, BlockMeta(3, nbytes)))
+        op.close_port(0)
+        works = [op.take_work(1) for _ in range(op.waiting())]
+        assert [work.body for work in works] == bodies
+        if bodies == ["reduce"]:
+            made = op.bodies["reduce"](TEN[:2], None, works[0].parts[0].note, None)
+            assert [table.column("id").to_pylist() for table in made] == [[5, 4, 3], [2]], "blocks for both CPUs"
+
+
+def test_first_rows_are_those_of_the_sort():
+    rows = (([2, 1, 2], [0, 1, 2]), ([None, 1], [3, 4]), ([], []))
+    tables = [pa.table({"k": pa.array(k, pa.int64()), "n": pa.array(n, pa.int64())}) for k, n in rows]
+    keys = (SortKey("k"),)
+    assert [t.column("n").to_pylist() for t in TopRows(keys, 3)(iter(tables[:2]), None)] == [[1, 4, 0]]
+    assert [t.num_rows for t in TopRows(keys, 0)(iter(tables), None)] == [0]
+    assert [t.column_names for t in TopRows(keys, 3)(iter(tables[2:]), None)] == [["k", "n"]]
+    assert list(TopRows(keys, 3)(iter(()), None)) == []
+    with pytest.raises(ValueError, match="no column 'x'"):
+        list(TopRows((SortKey("x"),), 3)(iter(tables), None))
 
 
 def test_a_block_that_does_not_fit_the_store_is_cut_into_several():

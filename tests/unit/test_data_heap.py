@@ -10,6 +10,7 @@ import pytest
 from hpc import spi
 from hpc.data.block.meta import BlockMeta
 from hpc.data.context import DataContext
+from hpc.data.exec import heap as heap_module
 from hpc.data.exec.actions import Submit
 from hpc.data.exec.budget import NodeRoom
 from hpc.data.exec.heap import Heap
@@ -56,6 +57,37 @@ def test_the_peak_of_a_task_is_its_own_memory():
     del kept
     assert 60 * MIB < heap.peak() < 90 * MIB
     assert Heap().peak() < 20 * MIB
+
+
+def test_what_arrow_keeps_of_the_tasks_before_counts_for_the_next(monkeypatch):
+    monkeypatch.setattr(heap_module, "_KEPT", heap_module._Kept())
+    heap_module._KEPT.own = Heap()._own
+    kept = np.ones(64 * MIB, np.uint8)
+    heap = Heap()
+    assert heap.peak() > 60 * MIB
+    heap.give_back(64 * MIB)
+    assert Heap().peak() < 20 * MIB and kept.any(), "what is not given back is something else"
+
+
+def test_memory_is_given_back_once_in_a_second(monkeypatch):
+    given, now = [], [100.0]
+
+    class Pool:
+        backend_name = "jemalloc"
+
+        def release_unused(self):
+            given.append(now[0])
+
+    monkeypatch.setattr(heap_module, "_KEPT", heap_module._Kept())
+    monkeypatch.setattr(heap_module.pa, "default_memory_pool", Pool)
+    monkeypatch.setattr(heap_module.time, "monotonic", lambda: now[0])
+    for now[0], peak in ((100.0, 64), (100.5, 64), (101.0, 1), (101.5, 64)):
+        Heap().give_back(peak * MIB)
+    assert given == [100.0, 101.5]
+    Pool.backend_name = "mimalloc"
+    for now[0] in (101.6, 101.7):
+        Heap().give_back(64 * MIB)
+    assert given == [100.0, 101.5, 101.6, 101.7], "which keeps what it has"
 
 
 def test_where_nothing_can_be_read_nothing_was_taken(tmp_path):

@@ -54,6 +54,7 @@ def small(monkeypatch):
     """Tables of few rows are as those of many."""
     monkeypatch.setattr(aggregate, "SAMPLE_ROWS", 16)
     monkeypatch.setattr(aggregate, "LEAST_SAMPLES", 1)
+    monkeypatch.setattr(aggregate, "HELD_ROWS", 60)
     monkeypatch.setattr(aggregate, "HELD_BYTES", 2000)
     monkeypatch.setattr(aggregate, "FEW_BYTES", 0)
 

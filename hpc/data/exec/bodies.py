@@ -27,10 +27,11 @@ from hpc.data.block.cells import FEW, Cells
 from hpc.data.block.compact import nbytes
 from hpc.data.block.cut import Cutter, RowSizes, blocks_of
 from hpc.data.block.meta import BlockMeta
-from hpc.data.exec.heap import Heap, give_back
+from hpc.data.exec.heap import Heap, use_jemalloc
 from hpc.data.exec.operators import Body, Piece
 from hpc.data.exec.small import SMALL_BYTES, sent
 from hpc.data.exec.tally import LARGE_BYTES
+from hpc.data.exec.warm import import_early
 from hpc.data.io.source import SourceTask
 from hpc.data.shuffle.moved import in_one_piece, table_of
 from hpc.data.transform.base import TaskContext, Transform
@@ -122,6 +123,7 @@ def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequenc
     """The items of a task: see the top of this file."""
     clock, cpu = time.perf_counter, time.thread_time()
     attempt, parts = header
+    use_jemalloc()
     heap = Heap() if _is_large(parts, values) else None
     yield (clock(), str(spi.whoami().process.node))
     seconds, at, final = 0.0, 0, len(parts) - 1
@@ -170,7 +172,9 @@ def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequenc
     peak = 0 if heap is None else heap.peak()
     counters[CPU_S] = max(0.0, time.thread_time() - cpu)
     yield (seconds, peak, counters)
-    give_back(peak)
+    if heap is not None:
+        heap.give_back(peak)
+    import_early()
 
 
 def _is_large(parts: list[PartCall], values: Sequence[Any]) -> bool:

@@ -18,7 +18,7 @@ from hpc.data.exec.work import BLOCK_OVERHEAD, Actor, Work, WorkState
 #: A task has as many parts as take about so long together, and at most so many.
 WORK_S, MOST_PARTS = 0.02, 64
 #: Tasks that are shorter than this wait in a queue before the CPUs, so that none of them has to wait for us.
-SHORT_S = 0.05
+SHORT_S = 0.1
 #: Small blocks are made ahead until they have so many bytes together, and at most so many.
 AHEAD_BYTES, MOST_AHEAD = 8 << 20, 64
 #: At most so many blocks wait for the consumer, whatever their bytes.

@@ -9,7 +9,7 @@ from typing import Any
 
 from hpc.data.exec.operators.exchange import ExchangeOperator
 from hpc.data.exec.work import Part, Work
-from hpc.data.shuffle.exchange import Base, Gather, Need
+from hpc.data.shuffle.exchange import Base, Gather, Need, Range
 from hpc.data.shuffle.ranges import cut_rows, even_bounds
 
 Rows = tuple[Any, ...]
@@ -36,6 +36,7 @@ class SimExchange(Base):
         self.wanted = draw.choice([None, 1, 5, 17])
         #: It gives the rows of its first side alone; or rows of that side may be reduced apart from each other.
         self.semi = inputs == 2 and draw.random() < 0.4
+        self.few_bytes = 300 if self.needs == "samples" and inputs == 1 and self.wanted == 1 else 0
         self.divides = self.semi or (inputs == 1 and draw.random() < 0.5)
 
     @property
@@ -45,6 +46,10 @@ class SimExchange(Base):
     @property
     def partitions(self) -> int | None:
         return self.wanted
+
+    def few(self, metas: Any) -> Gather:
+        ranges = tuple(Range(block, 0, meta.rows) for block, meta in enumerate(metas[0]))
+        return Gather(((ranges,),), SimPlan(1))  # type: ignore[arg-type]
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> Any:
         if not self.gathers:

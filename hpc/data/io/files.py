@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,8 +35,12 @@ from hpc.data.transform.base import TaskContext
 
 #: Small tables of one task are joined up to so many bytes, and values of single files too.
 JOINED = FULL
+#: Tables of so many bytes are passed on as they come.
+ALONE = 2 << 20
 #: The files that are opened to learn of their pieces before there are tasks.
 OPENED = 64
+#: A call that takes longer than this is slow: those after it are made by threads.
+QUICK_S = 0.002
 #: This number of files is asked for metadata at a time.
 THREADS = 16
 
@@ -158,7 +163,9 @@ class FileTask(SourceTask):
                     rows += table.num_rows
                     check_names(table)
                     at.rows = rows
-                    yield reading.narrow.apply(reading.decorated(table, [part.path]))
+                    table = reading.narrow.apply(reading.decorated(table, [part.path]))
+                    yield table
+                    del table  # or its memory is not there for the next one
 
     def values(self, task: TaskContext, form: ValueFormat) -> Iterator[pa.Table]:
         """Tables of the values of many files each."""
@@ -253,12 +260,13 @@ def joined(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     size = 0
     for table in tables:
         nbytes = table.nbytes
-        alone = nbytes >= JOINED or table.num_columns == 0  # Arrow forgets the rows of tables without columns.
+        alone = nbytes >= ALONE or table.num_columns == 0  # Arrow forgets the rows of tables without columns.
         if waiting and (alone or size + nbytes > JOINED or not table.schema.equals(waiting[0].schema)):
             yield pa.concat_tables(waiting) if len(waiting) > 1 else waiting[0]
             waiting, size = [], 0
         if alone:
             yield table
+            del table
             continue
         waiting.append(table)
         size += nbytes
@@ -516,7 +524,20 @@ class FileSource(Source):
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """The function's values in order; threads call it for later items while earlier values are used."""
+    """The function's values in order; threads call it for later items while earlier values are used.
+
+    They begin with the first call that takes long: to start them takes as long as several short ones."""
+    left = iter(items)
+    for item in left:
+        began = time.perf_counter()
+        value = function(item)
+        slow = time.perf_counter() - began > QUICK_S
+        yield value
+        if slow:
+            yield from _by_threads(function, left)
+
+
+def _by_threads(function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
     with ThreadPoolExecutor(THREADS, "hpc-metadata") as pool:
         waiting: deque[Future[R]] = deque()
         try:

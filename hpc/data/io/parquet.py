@@ -43,6 +43,12 @@ class ParquetSource(FileSource):
             cache[entry.path] = found
         return cache[entry.path]
 
+    def __copy__(self) -> ParquetSource:
+        """The same, with what it knows of its files."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("footers", "first_schema")}
 
@@ -137,8 +143,10 @@ class ParquetSource(FileSource):
             return super().with_filter(expr)
         form = replace(self.format, filters=(*self.format.filters, expr))
         other = copy(self)
-        other.__dict__.pop("footers", None)
         other.reading = replace(self.reading, format=form, narrow=self.reading.narrow.with_filter(expr))
+        known = self.__dict__.get("footers", {})
+        found = {path: None if footer is None else form.filtered(footer) for path, footer in known.items()}
+        other.__dict__["footers"] = {path: footer for path, footer in found.items() if footer is not None}
         return other
 
     def with_dictionaries(self, names: list[str]) -> Source | None:

@@ -13,16 +13,21 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from hpc.data.block import objects
+from hpc.data.block.cut import width
+from hpc.data.io import statistics
 from hpc.data.io.deleted import Deleted, Places, left, of_file
 from hpc.data.io.errors import ReadError
 from hpc.data.io.formats import Format
 from hpc.data.io.grouping import Piece
 from hpc.data.io.opened import OpenFile
 
-#: A table has about so many bytes: what fits into caches, and costs little per table.
-TABLE = 8 << 20
+#: A table has about so many bytes in memory. Larger ones leave caches, and take memory that is new to the process: the
+#: first tasks of a session took 200 ms of CPU time for 100 MB of it. Each table costs a query up to 1 ms.
+TABLE = 4 << 20
+#: With more columns than this nobody looks at each: the mean of all is taken for those that are read.
+MANY_COLUMNS = 1000
 #: Row groups that are larger are read through a buffer for each column, so that memory does not grow with them.
-BUFFERED = 32 << 20
+BUFFERED = 4 << 20
 #: All buffers of a file together; with more columns than this leaves 64 KiB each for, row groups are read whole.
 BUFFERS = 64 << 20
 SMALLEST_BUFFER = 64 << 10
@@ -35,12 +40,13 @@ PICKLED = "HPC_DATA_ALLOW_PICKLED_OBJECTS"
 
 class Footer(NamedTuple):
     """What a footer says: rows and bytes (decoded) of each row group, and the columns. ``kept`` are the row groups
-    that a filter leaves."""
+    that a filter leaves; ``meta`` is all that the footer says, None for a file of no bytes."""
 
     rows: tuple[int, ...]
     nbytes: tuple[int, ...]
     schema: pa.Schema
     kept: tuple[int, ...]
+    meta: pq.FileMetaData | None = None
 
     def pieces(self, path: str) -> Iterator[Piece]:
         """Each row group that is kept as a piece."""
@@ -82,18 +88,36 @@ class ParquetFormat(Format):
                 raise
             raise file.error(error) from error
         groups = [meta.row_group(index) for index in range(meta.num_row_groups)]
-        kept = tuple(self.left(file, schema, len(groups)))
+        kept = tuple(self.left(file, schema, meta))
         rows = tuple(group.num_rows for group in groups)
         if self.deleted:
             rows = left(rows, of_file(self.deleted, file.path))
-        return Footer(rows, tuple(group.total_byte_size for group in groups), self.typed(schema), kept)
+        return Footer(rows, tuple(group.total_byte_size for group in groups), self.typed(schema), kept, meta)
 
-    def left(self, file: OpenFile, schema: pa.Schema, groups: int) -> Sequence[int]:
+    def filtered(self, footer: Footer) -> Footer | None:
+        """A footer with the row groups that the filters leave, if that can be told without its file."""
+        if not all(map(statistics.knows, self.filters)):
+            return None
+        return footer if footer.meta is None else footer._replace(kept=tuple(self.by_statistics(footer.meta)))
+
+    def by_statistics(self, meta: pq.FileMetaData) -> Sequence[int]:
+        """The row groups that may have rows for the filters of which that is known."""
+        filters = [expr for expr in self.filters if statistics.knows(expr)]
+        if not filters or not meta.num_row_groups:
+            return range(meta.num_row_groups)
+        first = meta.row_group(0)
+        paths = [first.column(index).path_in_schema for index in range(first.num_columns)]
+        places = {path: index for index, path in enumerate(paths) if "." not in path}  # a point leads into a struct
+        groups = map(meta.row_group, range(meta.num_row_groups))
+        return [at for at, group in enumerate(groups) if all(statistics.may_pass(e, group, places) for e in filters)]
+
+    def left(self, file: OpenFile, schema: pa.Schema, meta: pq.FileMetaData) -> Sequence[int]:
         """The row groups whose statistics allow rows that pass the filters."""
-        filters = [expr for expr in self.filters if expr.columns() and expr.columns() <= set(schema.names)]
+        groups, others = self.by_statistics(meta), [expr for expr in self.filters if not statistics.knows(expr)]
+        filters = [expr for expr in others if expr.columns() and expr.columns() <= set(schema.names)]
         found = [arrow for expr in filters if (arrow := expr.to_arrow()) is not None]
         if not found or not groups:
-            return range(groups)
+            return groups
         import pyarrow.dataset as pads  # it imports pandas: a third of a second of each process that reads a file
 
         both = found[0]
@@ -103,9 +127,10 @@ class ParquetFormat(Format):
         system = pafs.LocalFileSystem() if local is not None else file.opener.filesystem
         fragment = pads.ParquetFileFormat().make_fragment(local or file.path, system)
         try:
-            return [group.id for group in fragment.subset(both, schema=schema).row_groups]
+            kept = {group.id for group in fragment.subset(both, schema=schema).row_groups}
+            return [group for group in groups if group in kept]
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
-            return range(groups)  # Statistics of a type that the filter cannot be compared with.
+            return groups  # Statistics of a type that the filter cannot be compared with.
 
     def schema(self, file: OpenFile) -> pa.Schema | None:
         return self.footer(file).schema
@@ -119,7 +144,7 @@ class ParquetFormat(Format):
                 meta, end = parquet.metadata, piece.end
             groups: Sequence[int] = range(piece.first, meta.num_row_groups if end is None else end)
             if end is None and self.filters:
-                groups = self.left(file, meta.schema.to_arrow_schema(), meta.num_row_groups)
+                groups = self.left(file, meta.schema.to_arrow_schema(), meta)
             if not groups:
                 return
             yield from self.rows(file, opened, meta, list(groups), columns)
@@ -133,9 +158,9 @@ class ParquetFormat(Format):
         check_objects(schema, columns, file.path)
         there = None if columns is None else [name for name in columns if name in names]
         sizes = [meta.row_group(index) for index in groups]
-        rows = sum(group.num_rows for group in sizes)
-        nbytes = sum(group.total_byte_size for group in sizes)
-        batch = self.batch_size or max(1024, min(1 << 20, int(TABLE * max(1, rows) / max(1, nbytes)) // 1024 * 1024))
+        batch = self.batch_size or max(
+            1024, min(1 << 20, int(TABLE / row_bytes(schema, sizes[0], there)) // 1024 * 1024)
+        )
         args = self.reading(file, max((group.total_byte_size for group in sizes), default=0), len(names))
         before = sum(meta.row_group(index).num_rows for index in range(groups[0]))
         done = 0
@@ -155,6 +180,7 @@ class ParquetFormat(Format):
                 if found is None:
                     return
                 table = pa.Table.from_batches([decoded(found, texts)])
+                del found
                 done += table.num_rows
                 if hashed or len(gone):
                     at = places.next(table.num_rows)
@@ -162,7 +188,9 @@ class ParquetFormat(Format):
                         table = table.append_column("row_hash", row_hashes(file.path, at))
                     if len(gone):
                         table = table.filter(pa.array(~np.isin(at, gone)))
-                yield self.completed(table, columns, file)
+                table = self.completed(table, columns, file)
+                yield table
+                del table  # or its memory is not there for the next one
 
     def reading(self, file: OpenFile, largest: int, columns: int) -> dict[str, Any]:
         """How the bytes are fetched. A remote store wants few large requests, a disk little memory."""
@@ -214,6 +242,21 @@ class ParquetFormat(Format):
                 kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(np.dtype(dtype)), list(shape))
                 schema = schema.set(schema.names.index(name), pa.field(name, kind))
         return schema.append(pa.field("row_hash", pa.uint64())) if self.row_hash else schema
+
+
+def row_bytes(schema: pa.Schema, group: pq.RowGroupMetaData, columns: list[str] | None) -> float:
+    """About how many bytes a row of these columns has in memory, as a row group tells. Encoded it may have fewer."""
+    rows = max(1, group.num_rows)
+    names = schema.names if columns is None else columns
+    if group.num_columns > MANY_COLUMNS:
+        return max(1.0, group.total_byte_size / rows * len(names) / len(schema))
+    encoded = dict.fromkeys(names, 0.0)
+    for index in range(group.num_columns):
+        chunk = group.column(index)
+        name = chunk.path_in_schema.partition(".")[0]
+        if name in encoded:
+            encoded[name] += chunk.total_uncompressed_size / rows
+    return max(1.0, sum(max(encoded[name], width(schema.field(name).type) or 0) for name in names))
 
 
 def few_values(schema: pa.Schema, groups: Sequence[pq.RowGroupMetaData]) -> list[str]:

@@ -34,6 +34,7 @@ from hpc.data.plan.nodes import (
     Write,
 )  # fmt: skip
 from hpc.data.shuffle.aggregate import PartialGroups
+from hpc.data.shuffle.sort import TopRows
 from hpc.data.transform.base import Transform
 
 PLAIN = Options()
@@ -136,7 +137,7 @@ def _follows(node: Node) -> bool:
     """Whether a node is done by the tasks that end an exchange. Functions of users, and what waits for a network, are
     not: these tasks may be fewer than the blocks that they make."""
     if isinstance(node, Apply):
-        return isinstance(node.transform, PartialGroups)
+        return isinstance(node.transform, (PartialGroups, TopRows))
     exprs = [node.expr] if isinstance(node, Filter) else []
     exprs += [expr for _, expr in node.columns] if isinstance(node, WithColumns) else []
     return not isinstance(node, Write) and not any(isinstance(one, _OWN_TASKS) for expr in exprs for one in expr.walk())

@@ -18,12 +18,12 @@ def combine_early(node: Node) -> Node:
         return node
     wanted = [_columns(node, side) for side in range(len(node.nodes))]
     inputs = tuple(one if names is None else only(one, names) for one, names in zip(node.nodes, wanted))
-    ahead = getattr(node.exchange, "ahead", lambda: None)()
+    ahead = node.exchange.ahead()
     if ahead is None or len(inputs) > 1:
         return replace(node, nodes=inputs)
     transform, exchange = ahead
     below, texts = _with_dictionaries(inputs[0], frozenset(transform.texts))
-    return replace(node, nodes=(Apply(below, replace(transform, texts=texts)),), exchange=exchange)
+    return replace(node, nodes=(Apply(below, transform.with_texts(texts)),), exchange=exchange)
 
 
 def _with_dictionaries(node: Node, keys: frozenset[str]) -> tuple[Node, tuple[str, ...]]:
@@ -49,5 +49,5 @@ def _is_text(schema: pa.Schema, name: str) -> bool:
 
 
 def _columns(node: Exchanged, side: int) -> dict[str, None] | None:
-    names = getattr(node.exchange, "columns_of", lambda side: None)(side)
+    names = node.exchange.columns_of(side)
     return dict.fromkeys(names) if names else None

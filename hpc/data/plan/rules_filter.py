@@ -29,7 +29,7 @@ def filter_early(node: Node) -> Node:
         return replace(below, input=filter_early(replace(node, input=below.input)))
     if isinstance(below, Union):
         return replace(below, nodes=tuple(filter_early(replace(node, input=one)) for one in below.nodes))
-    if isinstance(below, Exchanged) and len(below.nodes) == 1 and getattr(below.exchange, "moves_rows", False):
+    if isinstance(below, Exchanged) and below.exchange.takes_filters:
         return replace(below, nodes=(filter_early(replace(node, input=below.nodes[0])),))
     if isinstance(below, Read):
         narrowed = below.source.with_filter(node.expr)

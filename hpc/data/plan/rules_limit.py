@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hpc.data.plan.nodes import Apply, Drop, Limit, Node, Read, Rename, Select, Union, WithColumns
+from hpc.data.plan.nodes import Apply, Drop, Exchanged, Limit, Node, Read, Rename, Select, Union, WithColumns
 
 
 def limit_early(node: Node) -> Node:
@@ -21,6 +21,9 @@ def limit_early(node: Node) -> Node:
         # Each branch gives no more than all may together.
         branches = tuple(one if _limited(one, node.rows) else limit_early(Limit(one, node.rows)) for one in below.nodes)
         return replace(node, input=replace(below, nodes=branches))
+    if isinstance(below, Exchanged):
+        exchange = below.exchange.limited(node.rows)
+        return node if exchange is below.exchange else replace(node, input=replace(below, exchange=exchange))
     if isinstance(below, Read):
         narrowed = below.source.with_limit(node.rows)
         if narrowed is not None:

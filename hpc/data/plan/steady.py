@@ -31,9 +31,8 @@ def _steady(node: Node, done: dict[int, tuple[Node, Node]]) -> Node:
     same = all(new is old for new, old in zip(inputs, node.inputs))
     made = node if same else node.with_inputs(inputs)
     if isinstance(made, Exchanged):
-        before = made.exchange
-        exchange = getattr(before, "steady", lambda: before)()
-        made = made if exchange is before else replace(made, exchange=exchange)
+        exchange = made.exchange.steady()
+        made = made if exchange is made.exchange else replace(made, exchange=exchange)
     done[id(node)] = (node, made)
     return made
 

@@ -14,10 +14,9 @@ import pyarrow as pa
 from hpc.data.aggregate import AggregateFn
 from hpc.data.shuffle import gather, partition
 from hpc.data.shuffle import states as states_of
-from hpc.data.shuffle.exchange import Base, Exchange, Gather, Need, Partitioner, Parts, Place, Range
+from hpc.data.shuffle.exchange import Base, Early, Exchange, Gather, Need, Partitioner, Parts, Place, Range
 from hpc.data.shuffle.groups import Groups, compute
 from hpc.data.shuffle.states import no_column
-from hpc.data.transform.base import Transform
 
 #: States of fewer bytes than this are merged by one task, without map tasks.
 FEW_BYTES = 4 << 20
@@ -66,7 +65,7 @@ class Aggregated(Base):
         wanted = [getattr(fn, "_target_col_name", None) for fn in self.aggregates]
         return tuple(dict.fromkeys([*self.keys, *(name for name in wanted if name is not None)]))
 
-    def ahead(self) -> tuple[Transform, Exchange] | None:
+    def ahead(self) -> tuple[Early, Exchange] | None:
         """States are made where the rows are, so that only they travel."""
         looked_at = self.columns_of(0)
         targets = {getattr(fn, "_target_col_name", None) for fn in self.aggregates}
@@ -95,7 +94,7 @@ class StatesMerged(Aggregated):
     def fitted(self, store: int, task_bytes: int, nodes: int) -> StatesMerged:
         return replace(self, whole_bytes=store // STORE_SHARE if nodes == 1 else 0)
 
-    def ahead(self) -> tuple[Transform, Exchange] | None:
+    def ahead(self) -> tuple[Early, Exchange] | None:
         return None
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> Partitioner | Gather:
@@ -130,22 +129,28 @@ class PartialGroups:
     def name(self) -> str:
         return f"PartialAggregate({', '.join(self.keys)})" if self.keys else "PartialAggregate"
 
+    def with_texts(self, texts: tuple[str, ...]) -> PartialGroups:
+        return replace(self, texts=texts)
+
     def __call__(self, tables: Iterator[pa.Table], task: Any) -> Iterator[pa.Table]:
         groups = GroupPartitioner(self.keys, self.aggregates, 1)
         first = next((table for table in tables if table.num_columns), None)
         if first is None:
             return
         made = self._rows if self._passes(groups, first) else self._states
-        yield from made(chain([first], tables), groups)
+        tables = chain([first], tables)
+        del first
+        yield from made(tables, groups)
 
     def _states(self, tables: Iterator[pa.Table], groups: GroupPartitioner) -> Iterator[pa.Table]:
         held: list[pa.Table] = []
         rows = 0
         for table in tables:
             states = groups.states(table)
+            del table  # or its memory is not there for the next one
             if states is None:
                 continue
-            held.append(self._with_texts(states, [f"key.{self.keys.index(key)}" for key in self.texts]))
+            held.append(self._as_texts(states, [f"key.{self.keys.index(key)}" for key in self.texts]))
             rows += states.num_rows
             if rows >= HELD_ROWS:
                 merged = groups.merged(held)
@@ -181,22 +186,25 @@ class PartialGroups:
         if not self.columns or not self.keys or table.num_rows < LEAST_SAMPLES * SAMPLE_ROWS:
             return False
         check(table, self.keys, self.aggregates)
-        drawn = np.random.default_rng(0).integers(0, table.num_rows, SAMPLE_ROWS)
-        rows = np.unique(drawn)
+        drawn = np.sort(np.random.default_rng(0).integers(0, table.num_rows, SAMPLE_ROWS))
+        rows = drawn[np.diff(drawn, prepend=-1) > 0]
+        held = max(table.num_rows, HELD_ROWS)  # the states of so many are merged, of this table and those behind it
+        keys = gather.take(table.select(self.keys), rows)
+        expected = groups_of(Groups(keys, self.keys).count, len(rows), held)
+        if WORTH * expected <= held:
+            return False
         some = gather.take(table.select(self.columns), rows)
         states = groups.states(some)
         if states is None or not states.num_rows:
             return False
-        expected = groups_of(states.num_rows, len(rows), table.num_rows)
         bytes_of_states = states.nbytes / states.num_rows * expected
-        bytes_of_rows = some.nbytes / len(rows) * table.num_rows
-        return WORTH * expected > table.num_rows and bytes_of_rows < WORTH * bytes_of_states
+        return some.nbytes / len(rows) * held < WORTH * bytes_of_states
 
     def _as_rows(self, table: pa.Table) -> pa.Table:
-        found = self._with_texts(table.select(self.columns), self.texts)
+        found = self._as_texts(table.select(self.columns), self.texts)
         return found.replace_schema_metadata({**(found.schema.metadata or {}), **AS_ROWS})
 
-    def _with_texts(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
+    def _as_texts(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
         """A table in which these keys are texts again."""
         for name in names:
             number = table.schema.get_field_index(name)

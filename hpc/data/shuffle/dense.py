@@ -30,16 +30,16 @@ class Places(NamedTuple):
     span: int
 
 
-def places(keys: pa.Array | pa.ChunkedArray, rows: int | None = None) -> Places | None:
-    """The places of integers without nulls. None where there are other values, or a range that is too wide for so many
-    rows (their own number if not given)."""
+def places(keys: pa.Array | pa.ChunkedArray, rows: int | None = None, least: int = 1) -> Places | None:
+    """The places of integers without nulls. None where there are other values, fewer places than ``least``, or a range
+    that is too wide for so many rows (their own number if not given)."""
     count = len(keys) if rows is None else rows
     if not pa.types.is_integer(keys.type) or keys.null_count or not len(keys) or count < LEAST_ROWS:
         return None
     bounds = pc.min_max(keys)
     smallest, largest = bounds["min"].as_py(), bounds["max"].as_py()
     span = largest - smallest + 1
-    if span > SPARSE * count or largest >= 1 << 62 or smallest <= -(1 << 62):
+    if span < least or span > SPARSE * count or largest >= 1 << 62 or smallest <= -(1 << 62):
         return None
     return Places(offsets(keys, smallest), smallest, span)
 
@@ -65,8 +65,8 @@ def group_by(keys: pa.ChunkedArray, kernels: Sequence[Kernel]) -> tuple[pa.Array
     """The keys in ascending order, and for each kernel its values; None where it cannot be done by places."""
     if not all(_is_simple(kernel) for kernel in kernels):
         return None
-    found = places(keys)
-    if found is None or found.span < LEAST_SPAN:
+    found = places(keys, least=LEAST_SPAN)
+    if found is None:
         return None
     counts = np.bincount(found.at, minlength=found.span)
     there = np.flatnonzero(counts)

@@ -141,6 +141,17 @@ class Gather:
         return len(self.ranges)
 
 
+class Early(Transform, Protocol):
+    """A step that is done ahead of an exchange, in the tasks that read its rows."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Columns that are looked at as keys alone: where they are texts, they may come as dictionaries."""
+
+    def with_texts(self, texts: tuple[str, ...]) -> Transform:
+        """The same, to which these columns may come as dictionaries."""
+
+
 class Exchange(Protocol):
     """An operation over all rows; frozen and picklable."""
 
@@ -191,6 +202,30 @@ class Exchange(Protocol):
     def fitted(self, store: int, task_bytes: int, nodes: int) -> Exchange:
         """The exchange for so many nodes, whose stores have so many bytes, of which so many should come into a task."""
 
+    @property
+    def few_bytes(self) -> int:
+        """Where needs is "samples": inputs of at most so many bytes need none, but the plan that `few` gives."""
+
+    def few(self, metas: Sequence[Sequence[BlockMeta]]) -> Gather:
+        """The plan for an input of few bytes, by the metas of each side."""
+
+    def limited(self, rows: int) -> Exchange:
+        """The exchange of whose result only so many rows are wanted, the first ones. It may give more."""
+
+    @property
+    def takes_filters(self) -> bool:
+        """The rows of the result that pass a filter are the result of those of the input, in the same order."""
+
+    def columns_of(self, side: int) -> tuple[str, ...] | None:
+        """The columns of an input that the result depends on; None: all."""
+
+    def ahead(self) -> tuple[Early, Exchange] | None:
+        """What can be done with the rows of each part of the only input by itself, and the exchange of what that
+        gives. None: nothing."""
+
+    def steady(self) -> Exchange:
+        """The exchange whose rows come in one order, whatever the number of partitions and the size of stores."""
+
     def sample(self, side: int, table: pa.Table, task: TaskContext | None) -> pa.Table | None:
         """A small table that `plan` wants of each input block; only where needs is "samples"."""
 
@@ -212,6 +247,10 @@ class Base:
     keeps_rows: bool = False
     must_fit: str = "Take more partitions, or blocks, so that each has fewer rows."
     reorders: bool = False
+    # Whether a filter of the result may as well be one of its one input.
+    takes_filters: bool = False
+    # Where samples are needed: of how many bytes at most one task makes the result, without them.
+    few_bytes: int = 0
 
     @property
     def partitions(self) -> int | None:
@@ -230,6 +269,14 @@ class Base:
         """The columns of the result, from those of the inputs; None where only a run tells them."""
         return schemas[0] if self.keeps_rows else None
 
+    def few(self, metas: Sequence[Sequence[BlockMeta]]) -> Gather:
+        """The plan for an input of few bytes, by the metas of each side."""
+        raise NotImplementedError
+
+    def limited(self, rows: int) -> Any:
+        """The exchange of whose result only so many rows are wanted, the first ones. It may give more."""
+        return self
+
     def steady(self) -> Any:
         """The exchange whose rows come in one order, whatever the number of partitions and the size of stores."""
         return self
@@ -241,7 +288,7 @@ class Base:
         """The columns of an input that the result depends on; None: all."""
         return None
 
-    def ahead(self) -> tuple[Transform, Exchange] | None:
+    def ahead(self) -> tuple[Early, Exchange] | None:
         """What can be done with the rows of each part of the only input by itself, and the exchange of what that
         gives. None: nothing."""
         return None

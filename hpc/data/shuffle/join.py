@@ -101,6 +101,7 @@ class Joining:
         for one, other in zip(self.left_on, self.right_on):
             place, key = kept.index(one), take_or_null(right.select([other]), there).column(0)
             column = columns[place]
+            column = column.cast(key.type) if pa.types.is_null(column.type) else column
             key = key.cast(column.type) if key.type != column.type else key
             both = pa.concat_tables([pa.table({"": column}), pa.table({"": key})]).column(0)
             rows = np.where(at >= 0, np.arange(len(at)), len(at) + np.arange(len(at)))

@@ -6,6 +6,7 @@ The payload takes no part in it, so that it may be of any type. Null is equal to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -28,25 +29,36 @@ class Matches:
     def __init__(self, probe: Sequence[pa.Array], build: Sequence[pa.Array]) -> None:
         self._codes, codes, count = _numbered(probe, build)
         known = codes >= 0
-        self._rows = np.flatnonzero(known) if not known.all() else np.arange(len(codes))
-        built = codes[self._rows]
-        self._sizes = np.bincount(built, minlength=count)
-        self._built, self._count = built, count
+        every = known.all()
+        self._rows = np.arange(len(codes)) if every else np.flatnonzero(known)
+        self._built, self._count = codes if every else codes[self._rows], count
+
+    @cached_property
+    def _sizes(self) -> np.ndarray:
+        """How many rows of the build each code has."""
+        return np.bincount(self._built, minlength=self._count)
+
+    @cached_property
+    def _row_of(self) -> np.ndarray:
+        """A row of the build for each code, or -1; the last one is that of the code -1. Its numbers are narrow, since
+        there may be many codes for few rows."""
+        narrow = len(self._rows) == 0 or int(self._rows[-1]) < 1 << 31
+        found = np.full(self._count + 1, -1, np.int32 if narrow else np.int64)
+        found[self._built] = self._rows
+        return found
 
     @property
     def found(self) -> np.ndarray:
         """For each row of the probe whether it has a match."""
-        if not len(self._sizes):
-            return np.zeros(len(self._codes), bool)
-        return (self._codes >= 0) & (self._sizes[self._codes] > 0)
+        return self._row_of[self._codes] >= 0
 
     def pairs(self, outer: bool) -> tuple[Rows, np.ndarray]:
         """Rows of the probe and of the build that match. `outer`: a row of the probe without a match is there with
         -1. A range stands for all rows of the probe, each once."""
-        if not len(self._sizes):
+        if not self._count:
             rows = range(len(self._codes) if outer else 0)
             return rows, np.full(len(rows), -1)
-        if int(self._sizes.max(initial=0)) <= 1:
+        if (self._row_of[self._built] == self._rows).all():
             return self._unique_pairs(outer)
         found = self.found
         starts = offsets_of(self._sizes)
@@ -71,13 +83,11 @@ class Matches:
 
     def _unique_pairs(self, outer: bool) -> tuple[Rows, np.ndarray]:
         """As `pairs`, where each key is once in the build."""
-        row_of = np.full(self._count + 1, -1)  # the last one is that of the code -1
-        row_of[self._built] = self._rows
-        rows = row_of[self._codes]
+        rows = self._row_of[self._codes]
         if outer or rows.min(initial=0) >= 0:
-            return range(len(rows)), rows
+            return range(len(rows)), rows.astype(np.int64, copy=False)
         probe = np.flatnonzero(rows >= 0)
-        return probe, rows[probe]
+        return probe, rows[probe].astype(np.int64, copy=False)
 
 
 def _numbered(probe: Sequence[pa.Array], build: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray, int]:

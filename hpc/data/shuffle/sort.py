@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,15 @@ import pyarrow as pa
 from hpc.data.block.codes import whole
 from hpc.data.block.promote import concat as promoted
 from hpc.data.shuffle import gather
-from hpc.data.shuffle.exchange import Base, Need, Parts, Place, Reordering
+from hpc.data.shuffle.exchange import Base, Early, Exchange, Gather, Need, Parts, Place, Range, Reordering
 from hpc.data.shuffle.order import SortKey, column_of, order, ranked, sort
 from hpc.data.shuffle.partition import cut, narrowest
 
 # Sampled rows of a block: so many, and one more for each of so many rows, up to so many.
 _FEWEST, _ROWS_EACH, _MOST = 64, 2000, 1024
+
+# Rows of at most so many bytes are sorted by one task; and so many first rows at most are looked for ahead.
+FEW_BYTES, MOST_TOP = 1 << 20, 10_000
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Sort(Base):
     in_order: bool = True
     ordered: bool = True
     keeps_rows: bool = True
+    takes_filters: bool = True
+    #: Only so many rows of the result are wanted; None: all. early: tasks before it pass on their first ones alone.
+    most: int | None = None
+    early: bool = False
 
     @property
     def reorders(self) -> bool:  # type: ignore[override]
@@ -49,6 +56,22 @@ class Sort(Base):
     @property
     def partitions(self) -> int | None:
         return None if self.boundaries is None else len(self.boundaries) + 1
+
+    @property
+    def few_bytes(self) -> int:  # type: ignore[override]
+        return FEW_BYTES if self.boundaries is None else 0
+
+    def few(self, metas: Any) -> Gather:
+        ranges = tuple(Range(block, 0, meta.rows) for block, meta in enumerate(metas[0]))
+        return Gather(((ranges,),), RangePartitioner(self.keys, None, "right", self.most))
+
+    def limited(self, rows: int) -> Sort:
+        return replace(self, most=rows if self.most is None else min(rows, self.most))
+
+    def ahead(self) -> tuple[Early, Exchange] | None:
+        if self.early or self.most is None or self.most > MOST_TOP or self.boundaries is not None:
+            return None
+        return TopRows(self.keys, self.most), replace(self, early=True)
 
     def sample(self, side: int, table: pa.Table, task: Any) -> pa.Table | None:
         """The keys of some rows, their numbers in the block, and for how many rows each of them stands."""
@@ -102,14 +125,43 @@ def _keys_table(columns: Sequence[Any]) -> pa.Table:
 
 
 @dataclass(frozen=True)
+class TopRows:
+    """A transform: the first rows of a part in the order of the keys, so many at most. Of rows with equal keys those
+    come first that do so in the part."""
+
+    keys: tuple[SortKey, ...]
+    most: int
+    texts: tuple[str, ...] = ()
+    keeps_rows: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"Top({self.most})"
+
+    def with_texts(self, texts: tuple[str, ...]) -> TopRows:
+        return self
+
+    def __call__(self, tables: Iterator[pa.Table], task: Any) -> Iterator[pa.Table]:
+        held: pa.Table | None = None
+        for table in tables:
+            both = table if held is None or not held.num_columns else gather.concat([held, table])
+            held = gather.take(both, order(both, self.keys)[: self.most]) if both.num_rows else both
+            del table, both
+        if held is not None:
+            yield held
+
+
+@dataclass(frozen=True)
 class RangePartitioner(Reordering):
     """The tasks of a sort. `side`: where a row that is equal to a boundary goes, as numpy's searchsorted has it.
 
-    bounds: values of the first keys, or of all keys and then the number of a row among all rows of the input."""
+    bounds: values of the first keys, or of all keys and then the number of a row among all rows of the input.
+    most: so many rows of each partition are wanted; None: all."""
 
     keys: tuple[SortKey, ...]
     bounds: pa.Table | None
     side: Any
+    most: int | None = None
 
     @property
     def parts(self) -> int:
@@ -128,7 +180,7 @@ class RangePartitioner(Reordering):
         return cut(table, self._ids(table, row).astype(narrowest(self.parts)), self.parts)
 
     def order_of(self, table: Callable[[], pa.Table], rows: int, partition: int) -> np.ndarray:
-        return order(table(), self.keys)
+        return order(table(), self.keys)[: self.most]
 
     def _ids(self, table: pa.Table, row: int) -> np.ndarray:
         """The number of boundaries before each row. ``row``: how many rows of the input are before the table."""

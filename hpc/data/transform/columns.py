@@ -41,7 +41,9 @@ class ColumnStep:
                 made = step(table)
             except (KeyError, ValueError, TypeError, ArithmeticError, pa.ArrowException) as error:
                 raise self.failed(error, task) from error
+            del table
             yield made
+            del made  # or its memory is not there for the next one
 
     def failed(self, error: Exception, task: TaskContext) -> Exception:
         """What is raised for an error: it names the step and what was being read, and has the error as cause."""

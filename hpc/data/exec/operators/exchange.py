@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from operator import itemgetter
@@ -284,14 +284,25 @@ class ExchangeOperator(Operator):
         self._seen_bytes += block.meta.nbytes
         self._seen_blocks += bool(block.meta.rows)
         if self.exchange.needs == "samples":
-            block.users += 1
-            self._parts.append(Part(len(self.samples[port]), (block,), None, port))
-            self.samples[port].append([])
-            self._open += 1
+            if not self._is_few():
+                self._sample()
         elif self._plan is not None:
             self._bundle(port)
         elif self.exchange.needs == "nothing" and self._estimate is not None:
             self._make_plan()
+
+    def _is_few(self) -> bool:
+        """Whether blocks are of so few bytes that they need no samples."""
+        return 0 < self.exchange.few_bytes >= self._seen_bytes
+
+    def _sample(self) -> None:
+        """Have samples made of the blocks that have none yet."""
+        for port, blocks in enumerate(self._kept):
+            for block in blocks[len(self.samples[port]) :]:
+                block.users += 1
+                self._parts.append(Part(len(self.samples[port]), (block,), None, port))
+                self.samples[port].append([])
+                self._open += 1
 
     def close_port(self, port: int) -> None:
         super().close_port(port)
@@ -316,8 +327,13 @@ class ExchangeOperator(Operator):
         metas = [[block.meta for block in blocks] for blocks in self._kept]
         samples = [[sample for some in side for sample in some] for side in self.samples]
         count = self._count(size)
+        few = self.exchange.needs == "samples" and self._is_few()
         try:
-            plan = self.exchange.plan(samples, metas, count * self._fineness(count, size))
+            plan: Partitioner | Gather
+            if few:
+                plan = self.exchange.few(metas)
+            else:
+                plan = self.exchange.plan(samples, metas, count * self._fineness(count, size))
         except Exception as error:
             self.error = error
             return
@@ -409,7 +425,7 @@ class ExchangeOperator(Operator):
         if isinstance(plan, Gather):
             self._gather(plan)
             return
-        rows = self._rows_of_block(plan)
+        rows = self._rows_of_block(block.meta.rows for pieces in self._pieces for _, _, block in pieces)
         self.bodies["reduce"] = ReduceBody(plan, self.exchange.exact, self._target_bytes, rows, self._chain)
         groups = len(self._pieces)
         self._spread = max(1, (len(self._tasks) - 1) // groups)
@@ -449,17 +465,19 @@ class ExchangeOperator(Operator):
             size += block.meta.nbytes
         return [[some if port == side else all_of for port, all_of in enumerate(sides)] for some in found] or [sides]
 
-    def _rows_of_block(self, plan: Partitioner) -> int | None:
+    def _rows_of_block(self, rows: Iterable[int]) -> int | None:
         """Few bytes come in few partitions, but their rows may cost the next step much time. So as many CPUs should
         have some as had blocks before. The order of the rows does not depend on that."""
         wanted = min(int(self._cpus), self._seen_blocks)
         small = self._target_bytes is None or self._seen_bytes <= wanted * self._target_bytes
         if self._partitions is not None or not self.exchange.keeps_rows or len(self._tasks) > wanted or not small:
             return None
-        return max(1, -(-sum(block.meta.rows for pieces in self._pieces for _, _, block in pieces) // wanted))
+        return max(1, -(-sum(rows) // wanted))
 
     def _gather(self, plan: Gather) -> None:
-        self.bodies["reduce"] = GatherBody(plan.merger, self.exchange.exact, self._target_bytes, None, self._chain)
+        few = self.exchange.needs == "samples"
+        rows = self._rows_of_block(block.meta.rows for blocks in self._kept for block in blocks) if few else None
+        self.bodies["reduce"] = GatherBody(plan.merger, self.exchange.exact, self._target_bytes, rows, self._chain)
         if all(ranges is plan.ranges[0] for ranges in plan.ranges):
             self._spread = plan.parts  # each has its part of the same blocks
         kept, self._kept = self._kept, [[] for _ in range(self.ports)]

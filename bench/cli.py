@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def main() -> int:
     else:
         rounds = args.rounds or (QUICK_ROUNDS if args.quick else FULL_ROUNDS)
         seconds = args.seconds or (QUICK_S if args.quick else FULL_S)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a limit of time keeps what was found
         children = Children()
         run = Run(Plan(args.metrics, rounds, seconds, args.quick, not args.no_peers, args.parts), children)
         try:

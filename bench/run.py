@@ -60,6 +60,7 @@ from bench.tune import tune
 START_S = 60.0  # a peer's start and end may take so long, beside what is measured
 STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take long
 NET_S = 400.0
+DATA_ROUNDS = 3  # at most: one takes a quarter of an hour
 NODES = 4
 
 ALL_PARTS = {
@@ -242,7 +243,8 @@ class Run:
     def _part(self, name: str) -> None:
         say(f"  {name} ...")
         try:
-            self.tables.append(ALL_PARTS[name](self.children, self.plan.quick))
+            more = {"rounds": min(DATA_ROUNDS, self.plan.rounds)} if name == "data" else {}
+            self.tables.append(ALL_PARTS[name](self.children, self.plan.quick, **more))
         except Skipped as error:
             self.skipped[name] = str(error)
         except MeasureError as error:

@@ -103,22 +103,16 @@ class Found:
         return statistics.median(found) if found else None
 
 
-def data(children: Children, quick: bool) -> dict[str, Any]:
-    """All works in turns."""
-    size, rounds = ("quick", 1) if quick else ("full", 3)
+def data(children: Children, quick: bool, rounds: int = 3) -> dict[str, Any]:
+    """All works in turns. An interrupt ends the measuring: the table has what was found until then."""
+    size, rounds = ("quick", 1) if quick else ("full", rounds)
     pythons, said = interpreters()
     found = Found()
-    for work in WORKS:
-        folder = f"{children.folder}/data-{work}"
-        children.probe(sys.executable, PROBE, "prepare", work, folder, size, timeout_s=LIMIT_S)
-        for turn in range(rounds):
-            for peer, python in pythons.items():
-                if takes_part(work, peer) and f"{work} {peer}" not in found.failed:
-                    measured(children, found, work, peer, python, folder, size, memory=False)
-            if turn == rounds - 1 and not quick:
-                for peer in (HPC, RAY):
-                    if peer in pythons and f"{work} {peer}" not in found.failed:
-                        measured(children, found, work, peer, pythons[peer], folder, size, memory=True)
+    try:
+        for work in WORKS:
+            measure(children, found, work, pythons, size, rounds)
+    except KeyboardInterrupt:
+        said += f" Interrupted in {work}: the rest was not measured."
     rows = [row(line, found) for line in LINES]
     note = (
         f"Seconds, the median of {rounds} rounds in turns, two CPUs for everybody, files in the page cache, sessions "
@@ -132,6 +126,24 @@ def data(children: Children, quick: bool) -> dict[str, Any]:
     failed = "".join(f" {who}: {why}." for who, why in found.failed.items())
     head = ["work", "hpc", "limit", "limit / hpc", "Ray", "Ray / hpc", "others", "MB", "target", "reached"]
     return table("Data", note + said + failed, head, rows)
+
+
+def measure(children: Children, found: Found, work: str, pythons: Mapping[str, str], size: str, rounds: int) -> None:
+    """One work by all who take part, in turns, and then the memory of two of them."""
+    folder = f"{children.folder}/data-{work}"
+    try:
+        children.probe(sys.executable, PROBE, "prepare", work, folder, size, timeout_s=LIMIT_S)
+    except MeasureError as error:
+        found.failed[work] = str(error)[:120]
+        return
+    for turn in range(rounds):
+        for peer, python in pythons.items():
+            if takes_part(work, peer) and f"{work} {peer}" not in found.failed:
+                measured(children, found, work, peer, python, folder, size, memory=False)
+        if turn == rounds - 1 and size != "quick":
+            for peer in (HPC, RAY):
+                if peer in pythons and f"{work} {peer}" not in found.failed:
+                    measured(children, found, work, peer, pythons[peer], folder, size, memory=True)
 
 
 def interpreters() -> tuple[dict[str, str], str]:
@@ -162,10 +174,17 @@ def measured(
         (record,) = children.probe(python, PROBE, "run", work, peer, folder, size, *more, timeout_s=LIMIT_S).records
     except MeasureError as error:
         found.failed[f"{work} {peer}"] = str(error)[:120]
+        progress(f"{work} {peer}: failed: {error}")
         return
+    progress(f"{work} {peer}: " + ", ".join(f"{part} {value:.4g}" for part, value in sorted(record.items())))
     if memory:
         record = {part: value for part, value in record.items() if part.endswith("_mb")}
     found.add(work, peer, record)
+
+
+def progress(text: str) -> None:
+    """A line for whoever waits."""
+    print(f"    {text[:300]}", file=sys.stderr, flush=True)
 
 
 def row(line: Line, found: Found) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from hpc.core.ids import Address
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.wire import Message
+
+T = TypeVar("T")
 
 
 class NoMemory:
@@ -54,3 +57,18 @@ class NodeSim:
     machine: RayletMachine
     alive: bool = True
     processes: dict[int, Process] = field(default_factory=dict)
+
+
+def has_left(machine: OwnerMachine) -> bool:
+    """Whether its shell has something to do after a step: messages to send, waiters to wake, memory to let go of."""
+    state = machine.state
+    return bool(state.outbox or state.urgent or machine.woken or machine.unpinned or machine.pins.unviewed)
+
+
+def taken(left: list[T]) -> list[T]:
+    """What was left for the shell, which is empty then."""
+    if not left:
+        return left
+    found = left[:]
+    left.clear()
+    return found

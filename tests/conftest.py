@@ -30,8 +30,8 @@ import pytest
 from hpc.core.node import rundir
 from hpc.core.node.process import become_subreaper
 from hpc.core.node.reap import descendants, is_running, reap_ended, signal_all
+from tests.lanes import WITH_SESSIONS
 
-WATCHED = {"runtime", "schedulers", "faults", "compat"}
 PATIENCE_S = 60.0
 LOOK_AGAIN_S = 0.01
 BASE_PREFIX = "hpct-"
@@ -173,7 +173,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def _watch(path: Path) -> Iterator[None]:
-    if WATCHED.isdisjoint(path.parts):
+    if WITH_SESSIONS.isdisjoint(path.parts):
         yield
         return
     before = look()

@@ -6,6 +6,9 @@ Each lane is a pytest of its own. It takes one file after the other that no lane
 So lanes end at about the same time. HPC_TEST_LANES says how many there are (two, or one where there is one processor).
 With one lane this is pytest and nothing else.
 
+Tests with sessions leave a quarter of the processors idle. One lane more, with less priority, takes the files without
+sessions meanwhile, the last one first. Those compute, and take what the others leave.
+
 /dev/shm and network namespaces belong to the machine. With several lanes nobody can say whose test has left something
 there, so the tests do not look (HPC_TEST_SHARED_MACHINE): it is looked for here, when all lanes have ended.
 
@@ -29,6 +32,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 #: The folder of the claims of a run; where it is set, this module is a plugin of pytest.
 CLAIMS = "HPC_TEST_CLAIMS"
+#: Set for the lane with less priority.
+BACK = "HPC_TEST_BACK"
+NICE = 5
+#: The folders whose tests start sessions.
+WITH_SESSIONS = frozenset({"runtime", "schedulers", "faults", "compat"})
 MACHINES = ("/dev/shm", "/run/netns")
 PATIENCE_S = float(os.environ.get("HPC_TEST_LEFT_S", 60.0))
 
@@ -59,10 +67,14 @@ def group_of(item: pytest.Item) -> str:
 
 
 class InLane:
-    """The plugin of a lane: it collects a file when it has taken it, so that each is imported in one lane."""
+    """The plugin of a lane: it collects a file when it has taken it, so that each is imported in one lane.
 
-    def __init__(self, claims: Claims) -> None:
+    back: from the last one on, and none with sessions.
+    """
+
+    def __init__(self, claims: Claims, back: bool = False) -> None:
         self.claims = claims
+        self.back = back
         self._files: list[pytest.Item | pytest.Collector] = []
 
     def pytest_collection(self, session: pytest.Session) -> None:
@@ -74,6 +86,8 @@ class InLane:
         def find() -> None:
             for node in collect(genitems=False):
                 self._files.extend(_files_of(node))
+            if self.back:
+                self._files = [each for each in reversed(self._files) if WITH_SESSIONS.isdisjoint(each.path.parts)]
 
         session.perform_collect = find  # type: ignore[assignment]  # the hook itself has other users
 
@@ -94,7 +108,8 @@ class InLane:
         return True
 
     def _mine(self, session: pytest.Session) -> Iterator[pytest.Item]:
-        yield from (item for item in session.items if self.claims.take(group_of(item)))
+        chosen = () if self.back else session.items
+        yield from (item for item in chosen if self.claims.take(group_of(item)))
         while self._files:
             file = self._files.pop(0)
             if not _is_divided(file) and not self.claims.take(file.nodeid.partition("::")[0]):
@@ -125,7 +140,10 @@ def _is_divided(file: pytest.Item | pytest.Collector) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     """Where this module is a plugin of a lane."""
     if CLAIMS in os.environ and not config.option.collectonly:
-        config.pluginmanager.register(InLane(Claims(os.environ[CLAIMS])), "in-lane")
+        back = BACK in os.environ
+        if back:
+            os.nice(NICE)
+        config.pluginmanager.register(InLane(Claims(os.environ[CLAIMS]), back), "in-lane")
 
 
 def on_machine() -> set[str]:
@@ -151,7 +169,9 @@ def main(arguments: Sequence[str]) -> int:
     before = on_machine()
     with tempfile.TemporaryDirectory(prefix="hpct-claims-") as claims:
         env = {**os.environ, CLAIMS: claims, "HPC_TEST_SHARED_MACHINE": "1"}
+        env.pop(BACK, None)
         running = [Lane(number, command, env) for number in range(1, lanes + 1)]
+        running.append(Lane(lanes + 1, command, {**env, BACK: "1"}))
         codes = [lane.end() for lane in running]
     left = [] if shared else left_on_machine(before)
     if left:

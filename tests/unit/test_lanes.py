@@ -62,6 +62,30 @@ def test_two_files_run_side_by_side_and_each_test_once(tmp_path: Path) -> None:
     assert done.stdout.count("3 passed") == 2, done.stdout
 
 
+def test_a_lane_with_less_priority_runs_what_has_no_session_from_its_end(tmp_path: Path) -> None:
+    writes = (
+        "import os\n\ndef test_says():\n    with open({!r}, 'a') as out:\n        out.write('{} %d\\n' % os.nice(0))\n"
+    )
+    waits = "    while not os.path.exists({!r}):\n        time.sleep(0.01)\n\ndef test_more():\n    pass\n"
+    said, done_there = tmp_path / "said", tmp_path / "done"
+    for name in ("runtime/test_a", "runtime/test_b", "unit/test_c", "unit/test_d"):
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        text = writes.format(str(said), name)
+        if name.startswith("runtime"):  # both lanes are busy until the third has done the rest
+            text = text.replace("import os", "import os, time") + waits.format(str(done_there))
+        elif name.endswith("c"):
+            text += f"    open({str(done_there)!r}, 'w').close()\n"
+        path.write_text(text)
+    done = lanes(tmp_path, HPC_TEST_SHARED_MACHINE="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.split() for line in said.read_text().splitlines()]
+    usual = os.nice(0)
+    there = [(name, int(nice)) for name, nice in lines if name.startswith("unit")]
+    assert there == [(name, min(19, usual + 5)) for name in ("unit/test_d", "unit/test_c")]
+    assert {int(nice) for name, nice in lines if name.startswith("runtime")} == {usual}
+
+
 def test_a_failure_in_either_lane_and_what_stays_on_the_machine_fail_the_run(tmp_path: Path) -> None:
     left = Path("/dev/shm", f"hpc-lanes-{uuid.uuid4().hex}")
     (tmp_path / "test_good.py").write_text(f"def test_leaves():\n    open({str(left)!r}, 'w').close()\n")

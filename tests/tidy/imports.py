@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
 from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
@@ -37,6 +39,16 @@ def parsed(path: Path) -> ast.Module:
 def nodes(path: Path) -> tuple[ast.AST, ...]:
     """All nodes of a file, in the order of `ast.walk`."""
     return tuple(ast.walk(parsed(path)))
+
+
+@cache
+def prose_tokens(text: str) -> tuple[tokenize.TokenInfo, ...]:
+    """The comments of a file, and its strings in three double quotes. To cut all files into tokens takes 5 s of CPU."""
+    return tuple(
+        token
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and '"""' in token.string[:4])
+    )
 
 
 def statements(tree: ast.AST, kind: str = TOP) -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:

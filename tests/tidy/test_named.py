@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import io
 import math
 import re
 import tokenize
@@ -13,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from imports import modules, nodes
+from imports import modules, nodes, prose_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What has been is told in the past: names of the changelog need not be there any more.
@@ -63,7 +62,7 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
             doc = ast.get_docstring(node, clean=False)
             if doc:
                 yield node.body[0].lineno, doc
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    for token in prose_tokens(text):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from imports import parsed
+from imports import parsed, prose_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("core", "hpc", "launchers", "templates", "tests", "bench")
@@ -29,11 +27,10 @@ THIRD_PERSON = re.compile(
 def odd(text: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Lines of a file that are in another style."""
     lines = text.split("\n")
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and '"""' in token.string[:4]):
-            for number in range(token.start[0], token.end[0] + 1):
-                if TWO_SPACES.search(lines[number - 1]):
-                    yield number, "two spaces between sentences"
+    for token in prose_tokens(text):
+        for number in range(token.start[0], token.end[0] + 1):
+            if TWO_SPACES.search(lines[number - 1]):
+                yield number, "two spaces between sentences"
     for number, line in enumerate(lines, 1):
         if bar := BAR.match(line):
             dashes = "-" * (62 if bar[1] else 64)

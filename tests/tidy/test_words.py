@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from imports import prose_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("core", "hpc", "launchers", "templates", "tests", "bench", "examples")
@@ -23,14 +23,14 @@ def prose(text: str) -> Iterator[tuple[int, str]]:
     """The comments and docstrings of a file, with their first line. A comment goes on with the one above it."""
     lines: list[str] = []
     start = last = 0
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    for token in prose_tokens(text):
         if token.type == tokenize.COMMENT:
             if lines and token.start[0] != last + 1:
                 yield start, " ".join(lines)
                 lines = []
             start, last = (start if lines else token.start[0]), token.start[0]
             lines.append(re.sub(r"^#:? ?", "", token.string))
-        elif token.type == tokenize.STRING and '"""' in token.string[:4]:
+        else:
             yield token.start[0], " ".join(token.string.split('"""')[1].split())
     if lines:
         yield start, " ".join(lines)

@@ -74,7 +74,8 @@ def test_a_failure_goes_through_a_long_chain_of_tasks():
     owner.handle(WORKER, [Done(tasks[0], 0, [FAILED])])
     results = [result for task in tasks if (result := owner.state.entries[task].result) is not None]
     assert len(results) == len(tasks) and results[0] == FAILED
-    assert all(names_and_failure(result.data)[1] == FAILED.data for result in results)
+    assert all(result.data.endswith(FAILED.data) for result in results)
+    assert all(names_and_failure(result.data)[1] == FAILED.data for result in [*results[::100], results[-1]])
     assert not owner.state.tasks
 
 

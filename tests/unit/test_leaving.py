@@ -206,8 +206,11 @@ def a_node_that_sends_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Departure, "_send", lambda self, now: None)
 
 
-@pytest.mark.parametrize("broken", [a_promise_before_the_value_has_come, a_copy_that_may_be_dropped,
-                                    a_node_that_sends_nothing])  # fmt: skip
-def test_a_broken_rule_is_noticed_in_the_seeds(monkeypatch: pytest.MonkeyPatch, broken) -> None:
+#: With a seed in which it was noticed. All are looked through only where that is so no more.
+BROKEN = {a_promise_before_the_value_has_come: 31, a_copy_that_may_be_dropped: 2, a_node_that_sends_nothing: 40}
+
+
+@pytest.mark.parametrize(("broken", "seed"), BROKEN.items(), ids=[broken.__name__ for broken in BROKEN])
+def test_a_broken_rule_is_noticed_in_the_seeds(monkeypatch: pytest.MonkeyPatch, broken, seed: int) -> None:
     broken(monkeypatch)
-    assert any(run(seed, **MANY).problems for seed in range(400))
+    assert any(run(each, **MANY).problems for each in (seed, *range(400)))

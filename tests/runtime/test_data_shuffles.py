@@ -42,9 +42,11 @@ def test_rows_come_sorted_and_blocks_are_cut_at_boundaries(data):
 
 
 def test_what_follows_an_exchange_is_done_by_its_last_tasks(data):
-    found = data.sort("id").filter(expr=col("id") % 2 == 1).with_column("x", col("id") * 2).materialize()
+    found = data.sort("id").with_column("x", col("id") * 2).filter(expr=col("x") % 4 == 2).materialize()
     assert [row["x"] for row in found.take_all()] == list(range(2, 2000, 4))
-    assert "Sort(id)->Filter->WithColumns: " in found.stats()
+    assert "Sort(id)->WithColumns->Filter: " in found.stats()
+    early = data.sort("id").filter(expr=col("id") % 2 == 1).materialize()
+    assert early.stats().index("Filter") < early.stats().index("Sort(id)"), "a filter that may be is before the sort"
     blocks = data.repartition(5, shuffle=True).select_columns(["k"])
     assert sizes(blocks) == [200] * 5
     joined = data.join(data.groupby("k").aggregate(Sum("id")), "inner", 2, on=("k",)).groupby("k").aggregate(Count())

@@ -438,6 +438,18 @@ def test_a_sort_of_few_bytes_is_one_task_without_samples():
             assert [table.column("id").to_pylist() for table in made] == [[5, 4, 3], [2]], "blocks for both CPUs"
 
 
+def test_a_sort_of_no_rows_has_the_columns():
+    for blocks in ([], [TEN[0].slice(0, 0)]):
+        op = ExchangeOperator("Sort", Sort((SortKey("id"),)), 1, cpus=2, store=1 << 40)
+        op.host = Host()
+        for _ in blocks:
+            op.accept(0, Block(None, BlockMeta(0, 0)))
+        op.close_port(0)
+        work = op.take_work(1)
+        made = list(op.bodies["reduce"](blocks, None, work.parts[0].note, None))
+        assert [table.column_names for table in made] == [["id"]] * len(blocks)
+
+
 def test_first_rows_are_those_of_the_sort():
     rows = (([2, 1, 2], [0, 1, 2]), ([None, 1], [3, 4]), ([], []))
     tables = [pa.table({"k": pa.array(k, pa.int64()), "n": pa.array(n, pa.int64())}) for k, n in rows]

@@ -468,7 +468,7 @@ class ExchangeOperator(Operator):
     def _rows_of_block(self, rows: Iterable[int]) -> int | None:
         """Few bytes come in few partitions, but their rows may cost the next step much time. So as many CPUs should
         have some as had blocks before. The order of the rows does not depend on that."""
-        wanted = min(int(self._cpus), self._seen_blocks)
+        wanted = max(1, min(int(self._cpus), self._seen_blocks))
         small = self._target_bytes is None or self._seen_bytes <= wanted * self._target_bytes
         if self._partitions is not None or not self.exchange.keeps_rows or len(self._tasks) > wanted or not small:
             return None

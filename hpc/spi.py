@@ -25,7 +25,8 @@ connect to a session first where there is none, and raise SessionLostError where
 * `flush_printed`: wait until what workers have printed is shown; `without_marks`: what is in a worker's log file, for
   people.
 * `PmiRank`: how the ranks of an MPI program find each other; `interface_of`: the name of a network interface.
-* `tell_metrics`: numbers of this process that are brought together with those of all others.
+* `tell_metrics`: numbers of this process that are brought together with those of all others. `tell_run`: how a run of
+  a library stands, for people who look; `bulletins` has the forms of it.
 * `NAME_LOOKUPS`: variables with which a question to a name server ends soon.
 """
 
@@ -33,7 +34,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -76,6 +77,8 @@ from hpc.core.policy.hangs import report as describe_hang
 from hpc.core.process.context import current_task, process
 from hpc.core.process.current import current
 from hpc.core.wire import INLINE, MAX_VALUES_BYTES, STORED, Answer, KvDelete, KvGet, KvKeys, KvPut
+from hpc.state import bulletins
+from hpc.state.bulletins import Brief, ToldRun
 from hpc.state.memory_use import MemoryUse, memory_use
 from hpc.state.room import NodeRoom, idle, may_grow, rooms, why_no_room
 
@@ -429,6 +432,17 @@ def tell_metrics(changes: Callable[[], Sequence[MetricChange]]) -> None:
     sources.append(samples)
 
 
+def tell_run(
+    brief: Callable[[], Brief],
+    detail: Callable[[], bulletins.Detail],
+    rows: Mapping[str, bulletins.RowsOf] | None = None,
+) -> ToldRun:
+    """Have others know how a run of a library stands: `hpc list runs`, the dashboard's pages and the job's report. The
+    functions are asked every two seconds, and in detail every half minute, until the `end` of what is returned. One
+    small message at most follows where something has changed. See `hpc.state.bulletins.ToldRun`."""
+    return ToldRun(ensure_client(), brief, detail, rows)
+
+
 def _sample(name: str, kind: str, tags: Any, bounds: Sequence[float], numbers: Sequence[float]) -> Sample:
     """Of plain types, for others cannot be sent: a number of NumPy's would end the session of its process."""
     name, labels = _plain(name), tuple(_plain(word) for tag in tags for word in tag)
@@ -511,11 +525,13 @@ __all__ = [
     "Recorder",
     "SharedFate",
     "Sighting",
+    "ToldRun",
     "TpuHere",
     "Watch",
     "allocate",
     "arrivals",
     "begin_none",
+    "bulletins",
     "connect",
     "describe_hang",
     "failures_in_order",
@@ -540,6 +556,7 @@ __all__ = [
     "said",
     "share_fate",
     "show_devices",
+    "tell_run",
     "tpu_here",
     "traceback_text",
     "unpickled_error",

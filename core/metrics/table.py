@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from hpc.core.metrics.sample import Kind
 
-Panel = Literal["tasks", "workers", "nodes", "gpus", "objects", "network", "session", "runtime"]
+Panel = Literal["tasks", "workers", "nodes", "gpus", "objects", "network", "runs", "session", "runtime"]
 
 
 class Metric(Struct, frozen=True):
@@ -36,6 +36,7 @@ WORKERS = "hpc_workers"
 WORKERS_ENDED = "hpc_workers_ended_total"
 WORKERS_WANTED = "hpc_workers_wanted"
 USED_RATIO = "hpc_resource_used_ratio"
+RESOURCES = "hpc_resources"
 CPUS = "hpc_cpus"
 CPU_RATIO = "hpc_node_cpu_ratio"
 CPU_SECONDS = "hpc_node_cpu_seconds_total"
@@ -53,6 +54,7 @@ NET = "hpc_net_bytes_total"
 TIME_LEFT = "hpc_walltime_left_seconds"
 NODES = "hpc_nodes"
 RUNTIME_CPU = "hpc_runtime_cpu_seconds_total"
+RUN_NUMBERS = "hpc_run_numbers"
 DROPPED = "hpc_metrics_dropped_total"
 
 TABLE = (
@@ -74,6 +76,10 @@ TABLE = (
     Metric(
         USED_RATIO, "gauge", "ratio", ("resource",), "nodes",
         "What tasks, actors and placement groups hold of each node's resources.",
+    ),
+    Metric(
+        RESOURCES, "gauge", "", ("kind", "resource"), "nodes",
+        "CPUs and GPUs of each node: total, and used, which tasks, actors and placement groups hold.",
     ),
     Metric(CPUS, "gauge", "", (), "nodes", "CPUs that each node was granted."),
     Metric(CPU_RATIO, "gauge", "ratio", (), "nodes", "How busy the CPUs are that each node was granted."),
@@ -97,6 +103,10 @@ TABLE = (
     Metric(
         NET, "counter", "bytes", ("direction",), "network",
         "Bytes on the nodes' network interfaces, by anything: sent, received.",
+    ),
+    Metric(
+        RUN_NUMBERS, "gauge", "", ("kind", "name", "number"), "runs",
+        "What trainings, searches and datasets count: reports and what was reported last, trials by state, rows.",
     ),
     Metric(TIME_LEFT, "gauge", "seconds", (), "session", "Time until the scheduler ends each node, where it does."),
     Metric(NODES, "gauge", "", ("state",), "session", "Nodes: alive, dead, and silent, from which no metrics come."),

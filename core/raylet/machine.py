@@ -16,6 +16,7 @@ from hpc.core.metrics.table import WORKERS_ENDED
 from hpc.core.net.frames import answer_rows
 from hpc.core.raylet import draining
 from hpc.core.raylet.borrowing import Borrowing
+from hpc.core.raylet.bulletins import BulletinBoard
 from hpc.core.raylet.fence import Fence
 from hpc.core.raylet.history import History
 from hpc.core.raylet.leasing import Leasing
@@ -117,7 +118,7 @@ class RayletMachine:
         self.leasing.outbox = self.store.outbox = self.borrowing.outbox = self.outbox
         self.bulk = self.store.bulk
         self.nodes: dict[int, NodeInfo] = {}
-        self.history = History(node, self.outbox)
+        self.history, self.bulletins = History(node, self.outbox), BulletinBoard(node, self.outbox, lambda: self.now)
         self.departure = Departure(node, self.store, lambda: self.nodes, self.outbox)
         self.metrics = NodeMetrics(info, self.outbox, Numbers(self.leasing, self.store).samples)
         self.dead: dict[int, str] = {}
@@ -128,15 +129,15 @@ class RayletMachine:
         self.fence = Fence(fence_s, heartbeat_s)
         self.fenced = ""
         self.gone_lately = GoneLately(4 * fence_s)
-        #: What the shell knows beside: name to rows (log files, workers that have ended).
-        self.reports: dict[str, Callable[[int], list[dict[str, Any]]]] = {}
+        #: What is known beside, by the shell too: name to rows (log files, workers that have ended).
+        self.reports: dict[str, Callable[[int], list[dict[str, Any]]]] = {"bulletins": self.bulletins.rows}
         self._last_free: dict[str, int] = {}
         self._last_report, self._last_moves = 0.0, 0
         self._changed_at: float | None = None
         self._bundles_at: float | None = None
         leasing, store, borrowing = self.leasing, self.store, self.borrowing
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
-            **self.history.handlers,
+            **(self.history.handlers | self.bulletins.handlers),
             Abandon: store.on_abandon,
             Alloc: store.on_alloc,
             AllSealed: store.on_all_sealed,
@@ -244,6 +245,7 @@ class RayletMachine:
         addr = Address(self.node, number)
         self.borrowing.proc_gone(number)
         self.metrics.process_gone(number)
+        self.bulletins.process_gone(number, proc.exit_why or why)
         if proc.kind == "driver":
             self.leasing.procs.pop(number, None)
         else:

@@ -10,6 +10,7 @@ from hpc.core.raylet.leasing import Leasing
 from hpc.core.raylet.object_store import ObjectStore
 from hpc.core.raylet.report import store_totals
 from hpc.core.raylet.tables import Proc
+from hpc.core.resources import UNIT
 
 #: How a worker can be, as a label: those of which there are none are told too, so that a band has all nodes.
 STATES = ("starting", "idle", "task", "actor", "blocked")
@@ -37,6 +38,9 @@ class Numbers:
             if totals.get(name):
                 used = 1.0 - max(0, free.get(name, 0)) / totals[name]
                 found.append(gauge(table.USED_RATIO, used, ("resource", name)))
+                there = totals[name] / UNIT
+                found.append(gauge(table.RESOURCES, there, ("kind", "total", "resource", name)))
+                found.append(gauge(table.RESOURCES, there * used, ("kind", "used", "resource", name)))
         if leasing.closing.ends_at is not None:
             found.append(gauge(table.TIME_LEFT, max(0.0, leasing.closing.ends_at - now)))
         return found + self._of_store()

@@ -28,6 +28,11 @@ from hpc.core.wire.bulk import Pull as Pull
 from hpc.core.wire.bulk import PullBusy as PullBusy
 from hpc.core.wire.bulk import PullFailed as PullFailed
 from hpc.core.wire.bulk import StillWanted as StillWanted
+from hpc.core.wire.bulletins import MAX_BRIEF_BYTES as MAX_BRIEF_BYTES
+from hpc.core.wire.bulletins import MAX_DETAIL_BYTES as MAX_DETAIL_BYTES
+from hpc.core.wire.bulletins import Bulletin as Bulletin
+from hpc.core.wire.bulletins import BulletinQuery as BulletinQuery
+from hpc.core.wire.bulletins import Bulletins as Bulletins
 from hpc.core.wire.channels import ChannelData as ChannelData
 from hpc.core.wire.channels import ChannelEnd as ChannelEnd
 from hpc.core.wire.channels import ChannelOpen as ChannelOpen

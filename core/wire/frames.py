@@ -14,6 +14,7 @@ from hpc.core.ids import Address
 from hpc.core.wire import (
     actors,
     bulk,
+    bulletins,
     channels,
     groups,
     history,
@@ -32,7 +33,7 @@ from hpc.core.wire.base import HEADER, Message
 
 CONVERSATIONS = (
     values, process, leases, tasks, store, holding, bulk, actors, channels, nodes, names, groups, looking,
-    history,
+    history, bulletins,
     metrics,
 )  # fmt: skip
 

@@ -42,6 +42,7 @@ def leave(worker: Leaves, why: str, *, code: int = 0, intended: bool = True) -> 
         if worker.record.events:
             client.machine.send(raylet, Ran(*worker.record.hand_over(time.monotonic())))
         client.telling.tell()
+        client.telling.bulletins.last()
         client.machine.send(raylet, Exiting(why, intended))
         client.send_left(everything=True)
     deadline = time.monotonic() + SEND_S

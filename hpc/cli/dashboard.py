@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hpc.cli import session
-from hpc.cli.words import ADDRESS, JOB_DIR, chosen, of_jobs
+from hpc.cli.words import ADDRESS, JOB_DIR, chosen, jobs_folder, of_jobs
+from hpc.launch.standing import recent
 from hpc.settings.errors import CliError
 from hpc.settings.options import Option
 
@@ -54,7 +58,7 @@ def run(words: list[str]) -> int:
         hosts = tuple(options["host"] or ())
         wanted = hpc.dashboard.run.Wanted(options["port"] or 0, hosts, options["root"] or "", options["login"] or "")
         try:
-            return hpc.dashboard.run.serve(own_directory(), wanted, _say)
+            return hpc.dashboard.run.serve(own_directory(), wanted, _say, partial(_jobs, jobs_folder(options), address))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
@@ -66,6 +70,17 @@ def _again(options: dict[str, Any]) -> list[str]:
     """The options for the same command on another machine."""
     given = [f"--{name}={options[name]}" for name in ("port", "root", "login") if options[name]]
     return [*given, *(f"--host={name}" for name in options["host"] or ())]
+
+
+def _jobs(base: Path, address: str | None) -> dict[str, Any]:
+    """The user's jobs, and the commands that were submitted to sessions of this machine."""
+    from hpc.job_submission import JobSubmissionClient
+
+    try:
+        submitted = [asdict(info) for info in JobSubmissionClient(address).list_jobs()]
+    except (ConnectionError, RuntimeError):  # no session of `hpc start`, or several
+        submitted = []
+    return {"jobs": recent(base), "submitted": submitted}
 
 
 def _say(line: str) -> None:

@@ -25,6 +25,7 @@ KINDS = {
     "nodes": ("node_id", "node_name", "state", "workers", "waiting", "resources_available", "state_message"),
     "workers": ("worker_id", "worker_type", "state", "pid", "is_actor", "leased_by", "resources", "blocked"),
     "jobs": ("job_id", "type", "status", "node_id", "driver_pid"),
+    "runs": ("run_id", "kind", "name", "state", "words", "why"),
     "placement-groups": ("placement_group_id", "name", "strategy", "state"),
 }
 KINDS_IN_WORDS = f"KIND: {', '.join(KINDS)}"

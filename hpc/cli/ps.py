@@ -7,7 +7,7 @@ import json
 from hpc.cli.table import show_table
 from hpc.cli.words import JOB_DIR, JSON, jobs_folder, of_jobs
 from hpc.launch import jobdir
-from hpc.launch.standing import standing
+from hpc.launch.standing import recent, standing
 from hpc.settings.durations import short
 from hpc.settings.options import Option
 
@@ -24,11 +24,7 @@ def run(words: list[str]) -> int:
     """List jobs; those that run or wait, and the last few that ended."""
     options, rest = of_jobs(words, TABLE)
     base = jobs_folder(options)
-    jobs = jobdir.select(base, rest) if rest else jobdir.jobs(base)
-    if not rest and not options["all"]:
-        open_jobs = [j for j in jobs if not (jobdir.has_ended(j.status()) or jobdir.over(j))]
-        jobs = sorted({j.number: j for j in [*open_jobs, *jobs[-5:]]}.values(), key=lambda j: j.number)
-    rows = standing(jobs)
+    rows = standing(jobdir.select(base, rest)) if rest else recent(base, bool(options["all"]))
     if options["json"]:
         print(json.dumps(rows, indent=1))
         return 0

@@ -117,8 +117,7 @@ def build(
     async def follow(request: Request) -> Response:
         if (found := BY_NAME.get(request.path_params["page"])) is None:
             return _missing("page")
-        since = request.headers.get("last-event-id") or request.query_params.get("since", "0")
-        events = feed.follow(found, dict(request.query_params), since)
+        events = feed.follow(found, Params(request.query_params))
         return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
     async def more(request: Request) -> Response:

@@ -12,11 +12,12 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvicorn
 
 from hpc.dashboard.app import build
+from hpc.dashboard.asking import Question
 from hpc.dashboard.feed import Feed
 from hpc.dashboard.gate import Keys
 from hpc.dashboard.pages.registry import QUESTIONS
@@ -25,6 +26,8 @@ from hpc.dashboard.pages.registry import QUESTIONS
 LOCAL_PORT = 8265
 #: The dashboard gives way to the work of its node.
 NICE = 10
+#: How often is asked for jobs, where somebody looks at them: a scheduler has many who ask.
+JOBS_S = 15.0
 #: How often the end of the session is looked for; and how long pages may take to read that it has ended.
 LOOK_S = 0.5
 LAST_WORDS_S = 3.0
@@ -39,22 +42,27 @@ class Wanted(NamedTuple):
     login: str = ""
 
 
-def serve(directory: str, wanted: Wanted, say: Callable[[str], None]) -> int:
+def serve(directory: str, wanted: Wanted, say: Callable[[str], None], jobs: Callable[[], dict[str, Any]]) -> int:
     """Serve the pages until Ctrl-C, or until the session has ended; returns the exit code. The process is a driver of
-    the session already; ``directory`` is its node's."""
+    the session already; ``directory`` is its node's. ``jobs`` asks for what the page of jobs shows."""
     os.nice(max(0, NICE - os.nice(0)))
     path = Path(directory) / f"dashboard-{os.getpid()}.sock"
     try:
         with _unix_door(path) as inner, _port_door(wanted.port) as outer:
-            return asyncio.run(_serve(path, inner, outer, wanted, say))
+            return asyncio.run(_serve(path, inner, outer, wanted, say, jobs))
     finally:
         path.unlink(missing_ok=True)
 
 
 async def _serve(
-    path: Path, inner: socket.socket, outer: socket.socket, wanted: Wanted, say: Callable[[str], None]
+    path: Path,
+    inner: socket.socket,
+    outer: socket.socket,
+    wanted: Wanted,
+    say: Callable[[str], None],
+    jobs: Callable[[], dict[str, Any]],
 ) -> int:
-    keys, feed = Keys(), Feed(QUESTIONS)
+    keys, feed = Keys(), Feed({**QUESTIONS, "jobs": Question(jobs, JOBS_S)})
     port = outer.getsockname()[1]
 
     def entered() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hpc.launch import jobdir
@@ -21,6 +22,8 @@ from hpc.settings import errors
 SUBMISSION_S = 300.0
 FORGOTTEN_S = 86400.0
 LATE_S = 60.0
+#: Of the jobs that have ended as many are shown.
+FEW = 5
 
 
 def standing(jobs: Sequence[JobDir]) -> list[dict[str, Any]]:
@@ -42,6 +45,15 @@ def standing(jobs: Sequence[JobDir]) -> list[dict[str, Any]]:
     for row in rows:
         row["age_s"] = round(max(0.0, (row.pop("until") or time.time()) - row.pop("since")), 1)
     return rows
+
+
+def recent(base: Path, everything: bool = False) -> list[dict[str, Any]]:
+    """The same of the jobs in a folder that run or wait, and of the last few; or of all."""
+    jobs = jobdir.jobs(base)
+    if not everything:
+        going = [job for job in jobs if not (jobdir.has_ended(job.status()) or jobdir.over(job))]
+        jobs = sorted({job.number: job for job in [*going, *jobs[-FEW:]]}.values(), key=lambda job: job.number)
+    return standing(jobs)
 
 
 def _row(job: JobDir) -> dict[str, Any]:

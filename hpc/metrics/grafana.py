@@ -13,7 +13,7 @@ from hpc.core.metrics.table import TABLE, Metric
 UNITS = {"seconds": "s", "bytes": "bytes", "ratio": "percentunit", "watts": "watt", "": "short"}
 TITLES = {
     "tasks": "Tasks", "workers": "Workers", "nodes": "Nodes", "gpus": "GPUs", "objects": "Objects",
-    "network": "Network", "session": "Session", "runtime": "The runtime itself",
+    "network": "Network", "runs": "Runs of libraries", "session": "Session", "runtime": "The runtime itself",
 }  # fmt: skip
 #: A gauge's band in a panel; of those with a sum that means something, the sum beside.
 BAND = ("min", "p50", "max")

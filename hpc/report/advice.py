@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 
 from hpc.report.collect import quantile
 from hpc.report.facts import Facts, Use
+from hpc.state.spend import spend
 
 #: Below this share given to work, what was asked for was mostly idle.
 IDLE_SHARE = 0.3
@@ -21,25 +21,10 @@ WALLTIME_SHARE = 0.25
 WAIT_SHARE = 0.3
 
 
-def share_given(uses: list[Use], given: str, there: str) -> float | None:
-    """The share of an amount that was given to work, over time; None where there was nothing of it."""
-    total = used = 0.0
-    for one, after in itertools.pairwise(uses):
-        span = after.time_s - one.time_s
-        total += getattr(one, there) * span
-        used += getattr(one, given) * span
-    return used / total if total else None
-
-
 def mean_busy(uses: list[Use], name: str) -> float | None:
     """How busy CPUs or GPUs were in all looks that know it; None where none does."""
     means = [spread[1] for use in uses if (spread := getattr(use, name)) is not None]
     return sum(means) / len(means) if means else None
-
-
-def amount_seconds(uses: list[Use], name: str) -> float:
-    """An amount times the seconds during which it was there."""
-    return sum(float(getattr(one, name)) * (after.time_s - one.time_s) for one, after in itertools.pairwise(uses))
 
 
 def advice(facts: Facts) -> list[str]:
@@ -57,7 +42,7 @@ def _ending(facts: Facts) -> Iterator[str]:
 
 
 def _gpus(facts: Facts) -> Iterator[str]:
-    share = share_given(facts.uses, "gpus_given", "gpus")
+    share = spend(facts.uses).gpu_share
     mean = mean_busy(facts.uses, "gpu_busy")
     if share is not None and share < IDLE_SHARE and _is_long(facts):
         yield f"GPUs were given to nobody for {1 - share:.0%} of the time: ask for fewer, or give tasks num_gpus."
@@ -66,7 +51,7 @@ def _gpus(facts: Facts) -> Iterator[str]:
 
 
 def _cpus(facts: Facts) -> Iterator[str]:
-    share = share_given(facts.uses, "cpus_given", "cpus")
+    share = spend(facts.uses).cpu_share
     mean = mean_busy(facts.uses, "cpu_busy")
     if share is not None and share < IDLE_SHARE and (mean is None or mean < IDLE_SHARE) and _is_long(facts):
         yield (

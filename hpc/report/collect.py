@@ -19,12 +19,16 @@ from hpc.report.facts import (
     NodeFact,
     One,
     Rect,
+    RunFact,
     Use,
     WorkerFact,
 )
+from hpc.state.bulletins import Detail
 
 #: Names that are told apart, tasks in a list, looks, rectangles, and others of a kind.
 MAX_NAMES, MAX_ONES, MAX_USES, MAX_RECTS, MAX_ROWS = 200, 20, 600, 2000, 500
+#: Runs of libraries that are told of.
+MAX_RUNS = 30
 #: Reasons for waiting that are told apart.
 MAX_WAITS = 40
 #: Bins for each doubling of a running time.
@@ -44,6 +48,7 @@ class Collector:
         self._nodes = {one.node: one for one in self.facts.nodes}
         self._actors = {one.actor: one for one in self.facts.actors}
         self._workers = {one.worker for one in self.facts.workers}
+        self._runs = {one.run: one for one in self.facts.runs}
         #: Of the tasks that come each ``_each``-th is drawn.
         self._each, self._turn = 1, 0
         self._ended = self._failed = 0
@@ -156,6 +161,30 @@ class Collector:
                 self._workers.add(fact.worker)
                 self.facts.workers.append(fact)
                 self.happened(fact.time_s, "worker died", f"worker {fact.worker}: {fact.why}")
+
+    def take_runs(self, rows: Sequence[Row], now_s: float) -> list[str]:
+        """Runs of libraries as they stand now. Returns those of which the detail is wanted."""
+        wanted = []
+        for row in rows:
+            run = self._runs.get(row["run_id"])
+            if run is None:
+                run = self._runs[row["run_id"]] = RunFact(row["run_id"], row["kind"], row["name"], row["state"])
+            elif run.ended_s and run.detail is not None:
+                continue
+            run.state, run.why, run.words = row["state"], str(row["why"])[:LETTERS], str(row["words"])[:LETTERS]
+            run.began_s, run.seen_s = row["start_time_ms"] / 1e3, now_s
+            run.ended_s = row["end_time_ms"] / 1e3 or (now_s if row["state"] == "LOST" else None)
+            wanted.append(run.run)
+        ended = sorted(self._runs.values(), key=lambda run: (run.state != "FINISHED", run.ended_s or now_s))
+        for run in ended[: max(0, len(ended) - MAX_RUNS)]:
+            del self._runs[run.run]
+        self.facts.runs = list(self._runs.values())
+        return [run for run in wanted if run in self._runs]
+
+    def take_detail(self, run_id: str, detail: Detail | None) -> None:
+        """All that is told of a run; of one that nobody knows any more what was told before stays."""
+        if detail is not None:
+            self._runs[run_id].detail = detail
 
     def take_waits(self, rows: Sequence[Row]) -> None:
         """What waits for workers now, and why: each kind of work counts once for each look."""

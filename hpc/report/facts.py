@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from hpc.core.events.rows import EndState
+from hpc.state.bulletins import Detail, RunKind, RunState
 
 #: How a job ended: by itself, with an error of its own, by a signal or the user, for want of time, because the nodes
 #: were taken or lost, by force without a word. Or it goes on, or nobody knows.
@@ -132,6 +133,21 @@ class WorkerFact(Struct):
     log: list[str] = field(default_factory=list)
 
 
+class RunFact(Struct):
+    """A run of a library, as it was told last: at ``seen_s``."""
+
+    run: str
+    kind: RunKind
+    name: str
+    state: RunState
+    why: str = ""
+    words: str = ""
+    began_s: float = 0.0
+    ended_s: float | None = None
+    seen_s: float = 0.0
+    detail: Detail | None = None
+
+
 class Happening(Struct):
     """Something that happened in the session or to the job."""
 
@@ -160,6 +176,7 @@ class Facts(Struct):
     nodes: list[NodeFact] = field(default_factory=list)
     actors: list[ActorFact] = field(default_factory=list)
     workers: list[WorkerFact] = field(default_factory=list)
+    runs: list[RunFact] = field(default_factory=list)
     #: What waited for what, in how many of the looks.
     waits: dict[str, int] = field(default_factory=dict)
     happenings: list[Happening] = field(default_factory=list)

@@ -15,7 +15,7 @@ from hpc.core.metrics.table import CPU_RATIO, GPU_RATIO
 from hpc.core.resources import UNIT
 from hpc.report.collect import LETTERS, Collector
 from hpc.report.facts import Facts, Use
-from hpc.state import gather, history, metrics
+from hpc.state import gather, history, metrics, runs
 
 #: How long one look may take, all its questions together: what has not answered is left out of it.
 TIMEOUT_S = 5.0
@@ -73,6 +73,9 @@ class Looker:
         collector.take_actors(gather.ask(owners, "actors", timeout_s=left_s()).rows, now)
         demand = gather.ask(owners, "demand", timeout_s=left_s()).rows
         collector.take_waits(demand)
+        for run_id in collector.take_runs(runs.rows_of(of_raylets("bulletins")), now):
+            if time.monotonic() < end_s:
+                collector.take_detail(run_id, runs.kept_detail(run_id, left_s()))
         memory = of_raylets("usage")
         store = of_raylets("store_totals")
         use = use_of(now, nodes, memory, store, sum(row["tasks"] + row["actors"] for row in demand))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from hpc.report import svg
-from hpc.report.advice import advice, amount_seconds, share_given
+from hpc.report import runs, svg
+from hpc.report.advice import advice
 from hpc.report.collect import largest, quantile
 from hpc.report.facts import Cause, Facts, One, Use
 from hpc.report.masking import masked, masked_words
+from hpc.report.parts import Cell
+from hpc.report.parts import clock as _clock
+from hpc.report.parts import date as _date
+from hpc.report.parts import lines as _lines
+from hpc.report.parts import table as _table
+from hpc.state.spend import spend
 
 #: Rows of a table.
 MAX_ROWS = 100
@@ -45,8 +50,6 @@ svg{width:100%;height:auto;margin:.3em 0}svg text{font-size:11px;fill:currentCol
 .bad{border-color:#d55e00}.note{opacity:.75;font-size:.9em}ul{padding-left:1.2em}
 """
 
-Cell = str | int | float
-
 
 def page(facts: Facts) -> str:
     """The whole file."""
@@ -69,6 +72,7 @@ def _page(facts: Facts) -> str:
         *_head(facts),
         *_advice(facts),
         *_use(facts),
+        *runs.sections(facts.runs),
         *_tasks(facts),
         *_ones("First failures", facts.failed),
         *_ones("Slowest", facts.slowest),
@@ -94,7 +98,8 @@ def _head(facts: Facts) -> Iterable[str]:
     yield f'<p class="why{bad}"><b>{CAUSES[ending.cause]}{code}.</b>{said}</p>'
     if facts.output:
         yield f"<pre>{_lines(chr(10).join(facts.output), False)}</pre>"
-    cpu_h, gpu_h = amount_seconds(facts.uses, "cpus") / 3600, amount_seconds(facts.uses, "gpus") / 3600
+    spent = spend(facts.uses)
+    cpu_h, gpu_h = spent.cpu_s / 3600, spent.gpu_s / 3600
     is_known = len(facts.uses) > 1  # one look says nothing of an amount, and is no reason to say that it was none
     rows: list[tuple[str, str]] = [
         ("command", " ".join(masked_words(job.command))),
@@ -106,14 +111,13 @@ def _head(facts: Facts) -> Iterable[str]:
         ("last seen" if ending.cause in ("running", "unknown") else "ended", _date(facts.seen_s)),
         ("took", svg.duration(facts.seen_s - facts.began_s)),
         ("time limit", svg.duration(job.asked_s) if job.asked_s else ""),
-        ("spent", f"{cpu_h:.3g} CPU hours{_given(facts, 'cpus')}" if is_known else ""),
-        ("", f"{gpu_h:.3g} GPU hours{_given(facts, 'gpus')}" if gpu_h else ""),
+        ("spent", f"{cpu_h:.3g} CPU hours{_given(facts, spent.cpu_share)}" if is_known else ""),
+        ("", f"{gpu_h:.3g} GPU hours{_given(facts, spent.gpu_share)}" if gpu_h else ""),
     ]
     yield _table((), [(escape(name), escape(text)) for name, text in rows if text])
 
 
-def _given(facts: Facts, name: str) -> str:
-    share = share_given(facts.uses, f"{name}_given", name)
+def _given(facts: Facts, share: float | None) -> str:
     return "" if share is None or len(facts.uses) < FEW_LOOKS else f", {share:.0%} of them given to tasks and actors"
 
 
@@ -244,37 +248,3 @@ def _versions(facts: Facts) -> Iterable[str]:
     if facts.versions:
         yield "<h2>Versions</h2>"
         yield _table((), [(escape(name), _lines(version)) for name, version in sorted(facts.versions.items())])
-
-
-# ---------------------------------------------------------------- words
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """Cells are HTML already; a head that begins with # is that of numbers."""
-    numbers = [head.startswith("#") for head in heads]
-    parts = ["<table>"]
-    if heads:
-        cells = (f"<th{_class(number)}>{escape(head.lstrip('#'))}</th>" for head, number in zip(heads, numbers))
-        parts.append(f"<tr>{''.join(cells)}</tr>")
-    for row in rows:
-        flags = numbers or [False] * len(row)
-        parts.append("<tr>" + "".join(f"<td{_class(n)}>{cell}</td>" for cell, n in zip(row, flags)) + "</tr>")
-    return "\n".join([*parts, "</table>"])
-
-
-def _class(number: bool) -> str:
-    return ' class="n"' if number else ""
-
-
-def _lines(text: str, breaks: bool = True) -> str:
-    """A text of the user's, as HTML."""
-    shown = escape(masked(text))
-    return shown.replace("\n", "<br>") if breaks else shown
-
-
-def _date(time_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time_s)) if time_s else ""
-
-
-def _clock(time_s: float) -> str:
-    return time.strftime("%H:%M:%S", time.gmtime(time_s)) if time_s else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -12,6 +13,8 @@ WIDTH, HEIGHT, LEFT = 720, 110, 64
 BLUE, ORANGE, GREY, RED = "#0072b2", "#e69f00", "#9aa0a6", "#d55e00"
 #: Rows in the picture of what ran when.
 MAX_LANES = 64
+#: Curves in one picture.
+MAX_CURVES = 20
 
 
 def lines(
@@ -52,6 +55,36 @@ def lines(
         parts.append(f'<rect x="{x}" y="2" width="10" height="10" fill="{colour}"/>')
         parts.append(_text(x + 14, 11, name, "start"))
         x += 30 + 7 * len(name)
+    return "".join([*parts, "</svg>"])
+
+
+def curves(title: str, series: Sequence[tuple[str, Sequence[float], Sequence[float]]], across: str) -> str:
+    """Curves with places of their own, as (name, xs, ys); the first stands out. ``across``: what the xs count. The
+    scale goes from the least to the largest value."""
+    drawn = [
+        [(x, y) for x, y in zip(xs, ys) if math.isfinite(x) and math.isfinite(y)] for _, xs, ys in series[:MAX_CURVES]
+    ]
+    points = [point for curve in drawn for point in curve]
+    if len(points) < 2:
+        return ""
+    left, right = min(x for x, _ in points), max(x for x, _ in points)
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    wide, tall = (right - left) or 1.0, (high - low) or 1.0
+    parts = [_open(title, HEIGHT)]
+    for number in reversed(range(len(drawn))):
+        at = " ".join(
+            f"{LEFT + (WIDTH - LEFT - 8) * (x - left) / wide:.1f},{HEIGHT - 20 - (HEIGHT - 34) * (y - low) / tall:.1f}"
+            for x, y in drawn[number]
+        )
+        colour, width = (BLUE, "1.5") if number == 0 else (GREY, "0.8")
+        parts.append(f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
+    parts += [
+        _text(LEFT - 6, 18, f"{high:.4g}", "end"),
+        _text(LEFT - 6, HEIGHT - 18, f"{low:.4g}", "end"),
+        _text(LEFT, HEIGHT - 4, f"{left:.6g}", "start"),
+        _text(WIDTH - 8, HEIGHT - 4, f"{across} {right:.6g}", "end"),
+        _text(LEFT + 4, 11, title, "start"),
+    ]
     return "".join([*parts, "</svg>"])
 
 

@@ -13,10 +13,20 @@ from hpc.state.gather import Row
 def task_rows() -> list[Row]:
     """One row for each attempt of each task and call: first those that are not finished, then the newest of the others.
     Warns where somebody did not answer."""
-    open_tasks = gather.explain_setups(gather.from_processes("tasks").warn("list_tasks"))
-    running = {
-        (row["task_id"], row["attempt_number"]): row for row in gather.from_processes("running").warn("list_tasks")
-    }
+    open_tasks = open_rows("list_tasks")
+    known = {(row["task_id"], row["attempt_number"]) for row in open_tasks}
+    ended = [row for row in ended_rows("list_tasks") if (row["task_id"], row["attempt_number"]) not in known]
+    _name_makings(ended)
+    for row in ended:
+        row.setdefault("func_or_class_name", row["name"])
+    return open_tasks + ended
+
+
+def open_rows(what: str) -> list[Row]:
+    """One row for each task and call that is not finished. Warns in the name of ``what`` where somebody did not
+    answer."""
+    open_tasks = gather.explain_setups(gather.from_processes("tasks").warn(what))
+    running = {(row["task_id"], row["attempt_number"]): row for row in gather.from_processes("running").warn(what)}
     for row in open_tasks:
         if (row["task_id"], row["attempt_number"]) in running:
             row["state"], row["why"] = "RUNNING", f"it runs at worker {row['worker_id']}"
@@ -24,12 +34,9 @@ def task_rows() -> list[Row]:
             row.update({name: part[name] for name in ("log_from", "log_to", "log_shared")})
             row["name"], row["func_or_class_name"] = part["name"], part["func_or_class_name"]
     _name_calls(open_tasks)
-    known = {(row["task_id"], row["attempt_number"]) for row in open_tasks}
-    ended = [row for row in ended_rows("list_tasks") if (row["task_id"], row["attempt_number"]) not in known]
-    _name_makings(ended)
-    for row in (*open_tasks, *ended):
+    for row in open_tasks:
         row.setdefault("func_or_class_name", row["name"])
-    return open_tasks + ended
+    return open_tasks
 
 
 def ended_rows(what: str) -> list[Row]:

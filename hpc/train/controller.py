@@ -31,6 +31,7 @@ from hpc.train.rank_output import keep_output
 from hpc.train.ranks import Identity, slice_environment, torchrun_environment
 from hpc.train.retries import Retries
 from hpc.train.room import Patience, Room
+from hpc.train.telling import TrainTelling
 from hpc.train.validating import Validator
 
 #: Workers that have died while they were started are started again after this time, then after twice as much, and so
@@ -70,10 +71,11 @@ class Controller:
         filesystem, path = self.run_config.storage()
         self.storage = RunStorage(path, name, self.run_config.checkpoint_config, filesystem)
         self.validator = Validator(self.storage, work.validation)
-        self.follower = Follower(self.storage, self.context, self.watchers, self.validator)
+        self.room = Room(scaling, self._look, self._shrunk)
+        self.telling = TrainTelling(name, self.storage, self.room)
+        self.follower = Follower(self.storage, self.context, self.watchers, self.validator, self.telling)
         self.attempt = 0
         self._work = work
-        self.room = Room(scaling, self._look, self._shrunk)
         self.retries = Retries(self.run_config.failure_config)
         self.pilot: Pilot | None = None
 
@@ -88,6 +90,16 @@ class Controller:
         except OSError as error:
             failed = OSError(f"the run's directory {self.storage.path} cannot be used: {error}")
             raise ControllerError(failed) from error
+        self.telling.begin()
+        try:
+            result = self._until_done(work)
+        except BaseException as error:
+            self.telling.end(error)
+            raise
+        self.telling.end(None)
+        return result
+
+    def _until_done(self, work: Any) -> Result:
         try:
             while True:
                 try:
@@ -126,6 +138,7 @@ class Controller:
 
     def _again(self, why: str, counted: str = "") -> None:
         self.storage.rewind()
+        self.telling.again(why, len(self.storage.history))
         latest = self.storage.latest
         start = f"from {os.path.basename(latest.path)}" if latest is not None else "from the beginning"
         say(f"{why}\ntrain: starting again {start}{counted}")
@@ -133,6 +146,7 @@ class Controller:
     def _attempt(self, work: Any) -> Any:
         """Start the workers and follow them to their end; rank 0's return value."""
         self.pilot = None
+        self.telling.attempt(self.attempt)
         group = RankGroup(self.room.take(), self.run_config.worker_runtime_env)
         try:
             try:

@@ -15,6 +15,7 @@ from hpc.train.errors import ControllerError, WorkerGroupError
 from hpc.train.events import Answered, Begun, Complete, Exchanged, Gone, Leaving, Order
 from hpc.train.pilot import Pilot, Told
 from hpc.train.rounds import PREEMPTION_INFO, Round, Rounds, Uneven
+from hpc.train.telling import TrainTelling
 from hpc.train.validating import Validator
 
 
@@ -27,11 +28,13 @@ class Follower:
         context: TrainRunContext,
         watchers: Sequence[UserCallback],
         validator: Validator,
+        telling: TrainTelling,
     ) -> None:
         self.storage = storage
         self.context = context
         self.watchers = watchers
         self.validator = validator
+        self.telling = telling
 
     def follow(self, group: Any, pilot: Pilot) -> Any:
         """Until all ranks have returned; rank 0's return value.
@@ -41,12 +44,14 @@ class Follower:
         have returned or their time is over.
         """
         rounds = Rounds(len(group.actors), pilot.relaxed)
+        self.telling.started(group, rounds)
         talk = Talk(group)
         targets: dict[int, tuple[Target | None, Told]] = {}
         while not rounds.is_over:
             talk.go_on(rounds)
             pilot.look()
             for rank, event in group.events(talk.pending, self.validator.refs, pilot.spared()):
+                self.telling.event(rank, event)
                 if isinstance(event, Leaving):
                     pilot.heard(rank, event)
                     continue
@@ -111,6 +116,7 @@ class Follower:
         metrics = one.reports[0].metrics
         self.storage.history.append(metrics)
         stored = self._store(one, target, metrics)
+        self.telling.reported(one, stored, len(self.storage.history))
         checkpoint = stored.checkpoint if stored is not None else None
         for watcher in self.watchers:
             watcher.after_report(self.context, [report.metrics for report in one.reports.values()], checkpoint)

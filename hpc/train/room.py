@@ -17,6 +17,8 @@ from hpc.train.slices import Slices
 
 #: After this time without room the driver says what it waits for, then after three times as long, and so on.
 PATIENCE_S = 10.0
+#: After this time it notes that for others; and again after at most so long.
+NOTE_S, MOST_NOTE_S = 1.0, 30.0
 #: A run of no fixed size that gets no room in this time looks anew for how many there is some.
 SETTLE_S = 2.0
 
@@ -32,6 +34,8 @@ class Room:
         self.least = scaling.min_workers
         self._look, self._shrunk = look, shrunk
         self._held: Reservation | None = None
+        #: What is waited for, in words.
+        self.waits_for = ""
         self._had_room = False
         self._slices = Slices(scaling) if scaling.workers_per_slice else None
 
@@ -61,6 +65,7 @@ class Room:
             self._ask()
             held = self._wait()
         self._had_room = True
+        self.waits_for = ""
         return held
 
     def could_hold(self) -> int:
@@ -139,6 +144,8 @@ class Room:
     def _waits(self, patience: Patience, text: Callable[[], str]) -> None:
         self.check()
         self._look()
+        if patience.is_worth_a_note():
+            self.waits_for = text()
         if patience.is_over():
             say(text())
 
@@ -155,6 +162,15 @@ class Patience:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._next_s = PATIENCE_S
+        self._note_s = NOTE_S
+
+    def is_worth_a_note(self) -> bool:
+        """Whether it is time to look again what is waited for, for those who ask; after twice as long each time."""
+        passed_s = time.monotonic() - self._began
+        if passed_s < self._note_s:
+            return False
+        self._note_s = passed_s + min(passed_s, MOST_NOTE_S)
+        return True
 
     def is_over(self) -> bool:
         """Whether it is time; the next time is three times as far from the beginning."""

@@ -145,6 +145,10 @@ class Rounds:
         self._asked = [one for one in self._asked if one not in able]
         return able
 
+    def is_waiting(self, rank: int) -> bool:
+        """Whether a rank waits for the others, in a report or a collective call."""
+        return rank in self._at
+
     def may_speak(self, rank: int) -> bool:
         """Whether an event of this rank can come before it is told anything."""
         if rank in self.returned or rank in self.gone:

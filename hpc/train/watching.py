@@ -85,6 +85,9 @@ class RankWatch:
         self._cpu: dict[int, tuple[float, float]] = {}
         self._doing: dict[int, str] = {}
         self._stragglers = Stragglers()
+        #: In words: ranks for which the others wait, and a wait that has no end.
+        self.slow: list[str] = []
+        self.hang = ""
         self._armed: dict[int, tuple[int, int, int, int]] = {}
         self._outputs: dict[int, tuple[str, str]] = {}
         self._steps = self._watch() if limits else None
@@ -96,6 +99,14 @@ class RankWatch:
     def returned(self, rank: int) -> None:
         """A rank's function has returned: it comes to nothing more."""
         self._returned.add(rank)
+
+    def doing(self, rank: int) -> str:
+        """What a rank is at, as far as the last look goes."""
+        return self._doing.get(rank, "")
+
+    def is_silent(self, rank: int) -> bool:
+        """Whether its interpreter has not answered the last look."""
+        return rank in self._silent
 
     def outputs(self) -> dict[str, list[RankOutput]]:
         """By node, the files in which what its ranks write is."""
@@ -150,7 +161,8 @@ class RankWatch:
             self._doing[rank] = "its function has returned"
         if len(standing) == len(self._actors) and self._report_s:
             for slow in self._stragglers.add({r: (one["samples"], one["waited"]) for r, one in standing.items()}):
-                self._say(f"rank {slow.rank} on {self._where[slow.rank][0]} is slow: it {slow.words()}")
+                self.slow.append(f"rank {slow.rank} on {self._where[slow.rank][0]} is slow: it {slow.words()}")
+                self._say(self.slow[-1])
 
     def _examine(self, limit_s: float) -> Generator[None, None, spi.Hang | None]:
         """Ask all what they are at; whom they wait for."""
@@ -171,6 +183,7 @@ class RankWatch:
             return
         known = yield from self._culprits(hang)
         text = spi.describe_hang(hang, known)
+        self.hang = text.splitlines()[0]
         if new and self._report_s:
             self._say(text)
         if ends:
@@ -179,7 +192,7 @@ class RankWatch:
 
     def _resolved(self) -> None:
         """What was told is over."""
-        before, self._told = self._told, None
+        before, self._told, self.hang = self._told, None, ""
         if before is not None and self._report_s:
             row = before.longest.row
             self._say(f"{row.words()} goes on: it had waited for {spi.rank_numbers(before.culprits) or 'long'}")

@@ -35,6 +35,7 @@ from hpc.tune.searching import Searching
 from hpc.tune.seats import Seats, why_never
 from hpc.tune.settings import Settings
 from hpc.tune.stopper import NoopStopper, stopper_of
+from hpc.tune.telling import TuneTelling
 from hpc.tune.trial import Trial
 from hpc.tune.walltime import Walltime
 from hpc.tune.worker import Experiment
@@ -100,6 +101,7 @@ class Fitting:
         self.engine = Engine(self._settings(), self.scheduler, self.searching, self.stopper, self._resources)
         self.walltime = Walltime(time.time, hpc.get_runtime_context())
         self.ledger = self._ledger()
+        self.telling = TuneTelling(plan, self.engine, self.scheduler, self.searching)
         self._turns = 0
         self._trials: list[Trial] = []
         self._told = ToldList([])
@@ -196,11 +198,12 @@ class Fitting:
             self._mark()
             seats = Seats(plan.data, self.experiment, plan.is_function, plan.tune.reuse_actors)
             runner = Runner(
-                self.engine, seats, self.experiment, self.searching, self.walltime, ledger, self._note, self._turn
-            )
+                self.engine, seats, self.experiment, self.searching, self.walltime, ledger, self._note, self._turn,
+                self.telling.written,
+            )  # fmt: skip
             runner.adopt(self.engine.get_trials())
             self._step_begins()
-            end = runner.run()
+            end = self._run(runner)
             self._told.on_experiment_end(trials=self._trials)
         finally:
             self._told.close()
@@ -210,6 +213,17 @@ class Fitting:
         fitted = Fitted(self._trials, end, Reports(plan.path, plan.filesystem))
         self._end(end)
         return fitted
+
+    def _run(self, runner: Runner) -> ev.End:
+        """Have others know of it meanwhile."""
+        self.telling.begin()
+        try:
+            end = runner.run()
+        except BaseException as error:
+            self.telling.end("", error)
+            raise
+        self.telling.end(end.ending, end.error)
+        return end
 
     def _give_up_directory(self) -> None:
         """Trials store no more, unless another driver has the directory by now: then it is no more of ours."""
@@ -246,6 +260,8 @@ class Fitting:
         """Tell callbacks."""
         if note.kind == "add":
             self._trials.append(note.trial)
+        elif note.kind == "result":
+            self.telling.result(note.trial, note.result)
         hook = _HOOKS.get(note.kind)
         if hook is None or not self._told.hears(hook):
             return

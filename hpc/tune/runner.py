@@ -15,6 +15,7 @@ from hpc import spi
 from hpc.exceptions import ActorError
 from hpc.runs.checkpoint import Checkpoint, named
 from hpc.tune import events as ev
+from hpc.tune import records
 from hpc.tune.context import NAMESPACE
 from hpc.tune.engine import Engine
 from hpc.tune.ledger import Ledger
@@ -35,7 +36,8 @@ RESTORED_KEYS = ("training_iteration", "time_total_s", "timesteps_total", "episo
 class Runner:
     """One run of an experiment.
 
-    on_note, on_turn: tell callbacks, and do what is due at the end of each turn.
+    on_note, on_turn: tell callbacks, and do what is due at the end of each turn. on_decision: hears of the facts that
+    change the course of a trial.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Runner:
         ledger: Ledger,
         on_note: Callable[[ev.Note], None],
         on_turn: Callable[[], None],
+        on_decision: Callable[[records.AnyRecord], None] = lambda record: None,
     ) -> None:
         self._engine = engine
         self._seats = seats
@@ -57,6 +60,7 @@ class Runner:
         self._ledger = ledger
         self._on_note = on_note
         self._on_turn = on_turn
+        self._on_decision = on_decision
         self._seat_of: dict[str, int] = {}
         self._trial_in: dict[int, str] = {}
         #: Of trials that ran ahead: what the engine does not know yet.
@@ -247,6 +251,10 @@ class Runner:
         self._goes_on.append(command.trial_id)
 
     def _do_write(self, command: ev.Write) -> None:
+        record = command.record
+        kind = type(record)
+        if kind is records.Cloned or (kind is records.Result and record.decision != "CONTINUE"):
+            self._on_decision(record)
         self._ledger.write(command.record)
 
     def _do_note(self, command: ev.Note) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from hpc.dashboard.history import History
 from hpc.dashboard.pages import timeline
 from hpc.dashboard.views import Params
 
@@ -24,7 +23,7 @@ def task(
 
 
 def view(rows: list[dict[str, Any]], **given: str) -> dict[str, Any]:
-    return timeline.view({"tasks": rows}, Params(given), History())
+    return timeline.view({"tasks": rows}, Params(given))
 
 
 def test_a_task_is_a_rectangle_in_the_line_of_its_worker():

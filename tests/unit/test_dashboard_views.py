@@ -12,7 +12,6 @@ import pytest
 
 from hpc.dashboard import feed, views
 from hpc.dashboard.asking import LONGEST_S, PACE, Asker, Known, Question, wait_s
-from hpc.dashboard.history import History
 from hpc.dashboard.pages import nodes
 from hpc.dashboard.pages.registry import PAGES, QUESTIONS
 
@@ -78,19 +77,6 @@ def test_tasks_are_counted_by_name_with_what_is_open_first():
     assert third["name"] == "bad" and len(views.tasks_by_name(rows, 2)) == 2
 
 
-def test_points_go_on_where_a_browser_left_off():
-    history = History(3)
-    for at in range(5):
-        history.add(float(at), {"a": at / 3, **({"b": 1.0} if at == 4 else {})})
-    history.add(4.0, {"a": 9.0})
-    assert history.since(0.0, ("a", "b")) == {
-        "times": [2.0, 3.0, 4.0],
-        "a": [0.66667, 1.0, 1.3333],
-        "b": [None, None, 1.0],
-    }
-    assert history.since(3.0, ("a",))["times"] == [4.0] and history.since(4.0, ("a",)) == {"times": [], "a": []}
-
-
 def test_a_question_that_is_dear_is_asked_seldom():
     def known(took_s: float) -> Known:
         return Known(None, 100.0, took_s, 1)
@@ -148,7 +134,7 @@ def test_what_a_node_has_not_told_is_no_zero():
         "waiting": 0, "resources_total": {"CPU": 2.0}, "resources_available": {"CPU": 1.0}, "store_spilled_bytes": 0,
         "memory_used_bytes": 0, "memory_limit_bytes": 0, "store_used_bytes": 0, "store_capacity_bytes": 8,
     }  # fmt: skip
-    found = nodes.view({"overview": {"nodes": [told]}}, views.Params({"heat": "memory"}), History())
+    found = nodes.view({"overview": {"nodes": [told]}}, views.Params({"heat": "memory"}))
     (row,) = found["rows"]
     assert row["memory_used_bytes"] is None and row["memory_limit_bytes"] is None and found["cells"] == [["1", -3]]
     assert (row["store_used_bytes"], row["store_capacity_bytes"], row["cpu"]) == (0, 8, 1.0)
@@ -157,7 +143,9 @@ def test_what_a_node_has_not_told_is_no_zero():
 def test_every_page_has_its_module_its_key_and_its_questions():
     assert len({page.name for page in PAGES}) == len({page.key for page in PAGES}) == len(PAGES)
     assert {path.stem for path in (STATIC / "pages").glob("*.js")} == {page.name for page in PAGES}
-    assert {name for page in PAGES for name in page.needs} <= set(QUESTIONS)
+    assert {name for page in PAGES for name in page.needs} <= {*QUESTIONS, "jobs"}, (
+        "the command knows how to ask for jobs"
+    )
     taken = {"/", "?", "j", "k", "t"}
     assert not taken & {page.key for page in PAGES}
 

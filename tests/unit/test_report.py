@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from hpc.core.events.rows import TaskRow
 from hpc.report import collect, render, svg, write
-from hpc.report.advice import advice, share_given
+from hpc.report.advice import advice
 from hpc.report.collect import Collector, quantile
 from hpc.report.ending import cause_of, ending_of
 from hpc.report.facts import Ending, Facts, Happening, Job, Named, NodeFact, Use, WorkerFact
 from hpc.report.masking import HIDDEN, masked, masked_words
+from hpc.state.spend import spend
 
 GOLDEN = Path(__file__).with_name("report_page.txt")
 BAD = "<script>alert('x')</script> & \"quoted\" 'text'"
@@ -315,8 +316,8 @@ def test_how_busy_devices_are_comes_from_metrics():
 
 def test_a_share_counts_by_time_and_not_by_looks():
     uses = [Use(0.0, cpus=4, cpus_given=4), Use(90.0, cpus=4), Use(100.0, cpus=4)]
-    assert share_given(uses, "cpus_given", "cpus") == pytest.approx(0.9)
-    assert share_given(uses, "gpus_given", "gpus") is None
+    assert spend(uses).cpu_share == pytest.approx(0.9) and spend(uses).cpu_s == 400
+    assert spend(uses).gpu_share is None
 
 
 @pytest.mark.parametrize(

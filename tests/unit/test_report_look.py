@@ -31,7 +31,7 @@ def test_a_session_with_a_silent_node_takes_no_more_than_the_time_of_the_look(mo
     monkeypatch.setattr(metrics, "latest", lambda timeout_s: metrics.Latest(0.0, 0.0, 0, [], 0, []))
     looker = look.Looker(Collector())
     looker.look(4.0, last=True)
-    assert len(asked) == 8 and sum(asked) <= 4.0 + len(asked) * look.LEAST_S and min(asked) >= look.LEAST_S
+    assert len(asked) == 9 and sum(asked) <= 4.0 + len(asked) * look.LEAST_S and min(asked) >= look.LEAST_S
     assert len(looker.collector.facts.uses) == 1
 
 

@@ -1,4 +1,4 @@
-"""A process tells its raylet what it has counted: every two seconds, if anything has changed, and when it ends."""
+"""A process tells its raylet what it has counted, and how its runs stand: every two seconds, and when it ends."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hpc.core.metrics.sample import gauge
 from hpc.core.metrics.table import TASKS_UNFINISHED
 from hpc.core.metrics.tally import Tally
 from hpc.core.node.settings import switch
+from hpc.core.owner.shell.bulletins import BulletinTelling
 
 if TYPE_CHECKING:
     from hpc.core.owner.machine import OwnerMachine
@@ -21,17 +22,20 @@ class Telling:
     def __init__(self, machine: OwnerMachine) -> None:
         self.on = switch("metrics", {}, os.environ)
         self.tally = Tally()
+        self.bulletins = BulletinTelling(machine)
         self._machine = machine
 
     def tick(self, now: float) -> None:
         """Tell, if it is time."""
         if self.on and self.tally.is_due(now):
             self.tell(now)
+        self.bulletins.tick(now)
 
     def last(self) -> None:
         """Leave what is there to tell before the process leaves."""
         self._machine.objects.drain_dropped()
         self.tell()
+        self.bulletins.last()
 
     def tell(self, now: float | None = None) -> None:
         """Leave in the machine what has changed, if anything has."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from hpc.dashboard.history import History
 from hpc.dashboard.views import Params
 
 Answers = Mapping[str, Any]
 Ask = Callable[[Params], dict[str, Any]]
-View = Callable[[Answers, Params, History], dict[str, Any]]
+View = Callable[[Answers, Params], dict[str, Any]]
 
 
 class Page(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hpc.dashboard.history import History
 from hpc.dashboard.pages.face import Answers, Page, View
 from hpc.dashboard.views import Params, Row, listing
 
@@ -45,7 +44,7 @@ GROUPS = ("placement_group_id", "name", "strategy", "state", "creator", "why")
 def view_of(question: str, key: str, columns: tuple[str, ...]) -> View:
     """A list of the rows of a question; ``id`` chooses one of them, of which all is told."""
 
-    def view(answers: Answers, params: Params, history: History) -> dict[str, Any]:
+    def view(answers: Answers, params: Params) -> dict[str, Any]:
         rows = [shown(row) for row in answers[question]]
         chosen = params.text("id")
         ones = [row for row in rows if chosen and row[key] == chosen]
@@ -72,9 +71,9 @@ def counted(rows: Iterable[Mapping[str, Any]], field: str) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
-def objects_view(answers: Answers, params: Params, history: History) -> dict[str, Any]:
+def objects_view(answers: Answers, params: Params) -> dict[str, Any]:
     """Objects, with the bytes that each owner has."""
-    found = view_of("objects", "object_id", OBJECTS)(answers, params, history)
+    found = view_of("objects", "object_id", OBJECTS)(answers, params)
     owners: dict[str, dict[str, Any]] = {}
     for row in answers["objects"]:
         if row["reference_type"] == "OWNED":

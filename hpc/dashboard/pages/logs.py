@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from hpc.core.node.marks import Unmarked
-from hpc.dashboard.history import History
 from hpc.dashboard.pages.face import Answers, Page
 from hpc.dashboard.views import Params, listing
 from hpc.state import worker_logs
@@ -25,7 +24,7 @@ AROUND = 150
 TIMEOUT_S = 10.0
 
 
-def view(answers: Answers, params: Params, history: History) -> dict[str, Any]:
+def view(answers: Answers, params: Params) -> dict[str, Any]:
     """The files, the largest first where nothing else is asked for."""
     rows = sorted(answers["files"], key=lambda row: -row["size_bytes"])
     return listing(rows, COLUMNS, params)

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from hpc.core.metrics.table import BY_NAME
-from hpc.dashboard.history import History
 from hpc.dashboard.pages.face import Answers, Page
 from hpc.dashboard.views import Params, listing
 from hpc.state import metrics
@@ -22,7 +21,7 @@ def ask() -> metrics.Latest:
     return metrics.latest()
 
 
-def view(answers: Answers, params: Params, history: History) -> dict[str, Any]:
+def view(answers: Answers, params: Params) -> dict[str, Any]:
     """The rows, with the age of what the head knows and the nodes that are not in it."""
     found: metrics.Latest = answers["metrics"]
     chosen = BY_NAME.get(params.text("id"))

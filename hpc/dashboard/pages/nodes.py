@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpc.dashboard.history import History
 from hpc.dashboard.pages.face import Answers, Page
 from hpc.dashboard.views import Params, listing
 
@@ -17,7 +16,7 @@ HEATS = ("cpu", "gpu", "memory", "store")
 MOST_CELLS = 10_000
 
 
-def view(answers: Answers, params: Params, history: History) -> dict[str, Any]:
+def view(answers: Answers, params: Params) -> dict[str, Any]:
     """The nodes as cells of one kind of use, and as rows."""
     rows = [_row(node) for node in answers["overview"]["nodes"]]
     heat = params.text("heat", "cpu")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from hpc.dashboard.history import History
-from hpc.dashboard.pages.face import Answers, Page
-from hpc.dashboard.views import Params, short, tasks_by_name, used_shares
+import msgspec
 
-#: Lines of the charts.
-LINES = ("CPU", "GPU", "memory", "store", "waiting", "workers_tasks", "workers_actors", "workers_idle")
+from hpc.dashboard.pages.face import Answers, Page
+from hpc.dashboard.views import Params, short
+from hpc.state.named import by_name
+
 #: Kinds of what waits, and placement groups, that are shown.
 SHOWN = 30
 
 
-def view(answers: Answers, params: Params, history: History) -> dict[str, Any]:
-    """The session in one screen."""
-    found = answers["overview"]
-    tasks = answers.get("tasks") or []
+def view(answers: Answers, params: Params) -> dict[str, Any]:
+    """The session in one screen. ``span`` "all": its course from the begin on."""
+    found, counted = answers["overview"], answers.get("metrics")
+    points, spent = answers.get("whole") or ({"times": []}, None)
+    if params.text("span") != "all":
+        points = answers.get("course") or {"times": []}
     return {
         "nodes": {
             "alive": sum(node["state"] == "ALIVE" for node in found["nodes"]),
@@ -25,16 +28,17 @@ def view(answers: Answers, params: Params, history: History) -> dict[str, Any]:
             "suspect": sum(bool(node["is_suspect"]) for node in found["nodes"]),
         },
         "resources": {name: kind for name, kind in found["resources"].items() if name != "memory"},
-        "shares": used_shares(found),
         "bytes": _bytes(found["nodes"]),
         "workers": found["workers"],
         "failed_workers": found["failed_workers"],
         "growth": found["growth"],
-        "tasks": tasks_by_name(tasks),
+        "tasks": by_name(answers.get("open") or [], counted.rows if counted is not None else []),
+        "counted": counted is not None and math.isfinite(counted.age_s),
+        "spent": None if spent is None else msgspec.to_builtins(spent),
         "waiting": [_waiting(row) for row in found["demand"][:SHOWN]],
         "waiting_kinds": len(found["demand"]),
         "groups": [{**group, "why": short(group["why"])} for group in found["placement_groups"][:SHOWN]],
-        "points": history.since(params.number("since", 0.0, 1e12), LINES),
+        "course": points,
     }
 
 
@@ -55,4 +59,4 @@ def _waiting(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in names} | {"why": short(row["why"])}
 
 
-PAGE = Page("now", "Now", "1", ("overview", "tasks"), view)
+PAGE = Page("now", "Now", "1", ("overview", "open", "course", "metrics", "whole"), view)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpc.dashboard.history import History
 from hpc.dashboard.pages.face import Answers, Page
 from hpc.dashboard.views import Params
 from hpc.state import profiles
@@ -13,7 +12,7 @@ from hpc.state import profiles
 MOST_CALLS, MOST_CHOICES, MOST_S = 60, 500, 60.0
 
 
-def view(answers: Answers, params: Params, history: History) -> dict[str, Any]:
+def view(answers: Answers, params: Params) -> dict[str, Any]:
     """The processes that can be asked."""
     there = [row for row in answers["workers"] if row["state"] in ("LEASED", "IDLE", "DRIVER")]
     names = ("worker_id", "worker_type", "is_actor", "pid", "node_id")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hpc.dashboard.asking import Question
-from hpc.dashboard.pages import lists, logs, metrics, nodes, now, profile, timeline
+from hpc.dashboard.pages import jobs, lists, logs, metrics, nodes, now, profile, runs, timeline
 from hpc.dashboard.pages.face import Page
-from hpc.state import worker_logs
+from hpc.state import course, worker_logs
 from hpc.state.gather import LIMIT
 from hpc.state.overview import session_overview
-from hpc.state.tasks import task_rows
+from hpc.state.runs import run_rows
+from hpc.state.tasks import open_rows, task_rows
 from hpc.util import state
 
 PAGES: tuple[Page, ...] = (
@@ -20,6 +23,10 @@ PAGES: tuple[Page, ...] = (
     lists.OBJECTS_PAGE,
     lists.WORKERS_PAGE,
     lists.GROUPS_PAGE,
+    runs.TRAIN_PAGE,
+    runs.TUNE_PAGE,
+    runs.DATA_PAGE,
+    jobs.PAGE,
     logs.PAGE,
     profile.PAGE,
     metrics.PAGE,
@@ -36,4 +43,8 @@ QUESTIONS = {
     "groups": Question(lambda: state.list_placement_groups(limit=LIMIT), 4.0),
     "metrics": Question(metrics.ask),
     "files": Question(worker_logs.files, 4.0),
+    "runs": Question(run_rows),
+    "open": Question(partial(open_rows, "list_tasks"), 4.0),
+    "course": Question(course.lately),
+    "whole": Question(course.whole, 20.0),
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpc.dashboard.history import History
 from hpc.dashboard.pages.face import Answers, Page
 from hpc.dashboard.views import Params, Row
 
@@ -21,7 +20,7 @@ STEPS = 1000
 SPAN_S = 60.0
 
 
-def view(answers: Answers, params: Params, history: History) -> dict[str, Any]:
+def view(answers: Answers, params: Params) -> dict[str, Any]:
     """The rectangles of a window: ``begin`` and ``end`` in wall seconds, or the last ``span`` seconds."""
     rows = [row for row in answers["tasks"] if row.get("start_time_ms") and row.get("end_time_ms")]
     newest_s = max((row["end_time_ms"] for row in rows), default=0.0) / 1e3

@@ -2,7 +2,6 @@
 import { render } from "./vendor/preact.js";
 import { html, useEffect, useRef, useState, duration } from "./ui.js";
 
-const KEPT = 300; // points of a chart
 const OLD_S = 30; // an answer that is older is said to be old
 
 // ---------------------------------------------------------------- the address: #/page?name=value
@@ -20,26 +19,16 @@ function go(page, params, replace) {
 
 // ---------------------------------------------------------------- the feed
 
-function joined(before, now) {
-  if (!now || !before) return now;
-  const points = {};
-  for (const name of Object.keys(now)) points[name] = [...(before[name] || []), ...now[name]].slice(-KEPT);
-  return points;
-}
-
-// The newest event of a page, with the points of all of them; closed while the tab is hidden.
+// The newest event of a page; closed while the tab is hidden.
 function useFeed(page, params, query) {
   const [event, keep] = useState(null), [isGone, setGone] = useState(false);
   useEffect(() => {
-    let source = null, since = "0", points = null, isFirst = true;
+    let source = null, isFirst = true;
     if (!page) return undefined;
     const open = () => {
-      const asks = new URLSearchParams({ ...params, since });
-      source = new EventSource(`api/feed/${page}?${asks}`);
+      source = new EventSource(`api/feed/${page}?${new URLSearchParams(params)}`);
       source.onmessage = (message) => {
         const found = JSON.parse(message.data);
-        since = message.lastEventId;
-        if (found.data && found.data.points) found.data.points = points = joined(points, found.data.points);
         if (isFirst && window.performance) { performance.mark(`hpc-${page}`); isFirst = false; }
         setGone(false);
         keep(found);

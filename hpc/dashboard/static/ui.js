@@ -43,10 +43,10 @@ export function words(value) {
 // ---------------------------------------------------------------- small parts
 
 const TONES = {
-  good: ["ALIVE", "FINISHED", "CREATED", "INLINE", "STORED", "INFO"],
-  busy: ["RUNNING", "SUBMITTED_TO_WORKER", "STARTING"],
-  bad: ["DEAD", "FAILED", "ERROR", "ENDED"],
-  warn: ["SILENT", "RESTARTING", "WARNING"],
+  good: ["ALIVE", "FINISHED", "CREATED", "INLINE", "STORED", "INFO", "RETURNED", "KEPT", "TERMINATED", "done"],
+  busy: ["RUNNING", "SUBMITTED_TO_WORKER", "STARTING", "running"],
+  bad: ["DEAD", "FAILED", "ERROR", "ENDED", "LOST", "GONE"],
+  warn: ["SILENT", "RESTARTING", "WARNING", "WAITING", "PAUSED", "suspended", "queued"],
 };
 
 export function State({ is }) {
@@ -115,8 +115,9 @@ export function Facts({ of, skip = [] }) {
 
 // ---------------------------------------------------------------- charts
 
-// `points` is {times, name: [...], ...}; `lines`: [[name, label, colour], ...]; `form` writes a value.
-export function Chart({ points, lines, form = count, most, height = 150 }) {
+// `points` is {times, name: [...], ...}; `lines`: [[name, label, colour], ...]; `form` writes a value. `across` writes what
+// the times are where they are none: reports, iterations. Then gaps are spanned, and the scale is that of the values.
+export function Chart({ points, lines, form = count, most, height = 150, across, legend = true }) {
   const box = useRef(null), plot = useRef(null);
   const rows = [points.times, ...lines.map(([name]) => points[name] || points.times.map(() => null))];
   const key = lines.map(([name]) => name).join() + document.documentElement.dataset.theme;
@@ -124,12 +125,12 @@ export function Chart({ points, lines, form = count, most, height = 150 }) {
     const css = getComputedStyle(document.documentElement), colour = (name) => css.getPropertyValue(`--${name}`).trim();
     const axis = { stroke: colour("dim"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     plot.current = new window.uPlot({
-      width: box.current.clientWidth || 400, height, legend: { live: true }, padding: [8, 8, 0, 0],
+      width: box.current.clientWidth || 400, height, legend: { show: legend, live: true }, padding: [8, 8, 0, 0],
       cursor: { y: false, sync: { key: "charts" }, points: { size: 5 } },
-      scales: { x: { range: (_, low, high) => [Math.min(low, high - 120), high] }, y: { range: (_, low, high) => [0, most || Math.max(1, high * 1.1)] } },
-      axes: [{ ...axis, space: 80, size: 24, values: (_, ticks) => ticks.map((tick) => clock(tick * 1e3)) }, { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => form(tick)) }],
-      series: [{ label: "at", value: (_, at) => (at == null ? "" : clock(at * 1e3)) }, ...lines.map(([, label, tone]) => ({
-        label, stroke: colour(tone), width: 1.5, spanGaps: false, points: { show: false }, value: (_, one) => (one == null ? "–" : form(one)),
+      scales: across ? { x: { time: false } } : { x: { range: (_, low, high) => [Math.min(low, high - 120), high] }, y: { range: (_, low, high) => [0, most || Math.max(1, high * 1.1)] } },
+      axes: [{ ...axis, space: 80, size: 24, values: (_, ticks) => ticks.map((tick) => (across ? count(tick) : clock(tick * 1e3))) }, { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => form(tick)) }],
+      series: [{ label: across || "at", value: (_, at) => (at == null ? "" : across ? count(at) : clock(at * 1e3)) }, ...lines.map(([, label, tone]) => ({
+        label, stroke: colour(tone), width: 1.5, spanGaps: Boolean(across), points: { show: false }, value: (_, one) => (one == null ? "–" : form(one)),
       }))],
     }, rows, box.current);
     const resized = new ResizeObserver(() => plot.current && plot.current.setSize({ width: box.current.clientWidth, height }));

@@ -34,6 +34,8 @@ class _Channel:
         self.failed = False
         self.schema = b""
         self.over_at = 0.0
+        #: Seconds for which the consumer has waited for blocks.
+        self.waited_s = 0.0
         self._wake = threading.Condition(threading.Lock())
         self._waits = False
         #: In a task, whoever waits lends its CPU to the others.
@@ -94,7 +96,6 @@ class Execution:
         ops, settings = build_operators(plan, context, settings, rooms)
         self._name = name
         self._began = time.monotonic()
-        self._consumer_s = 0.0
         #: Where the time of the consumer goes, if it makes batches.
         self.times: Times | None = None
         self._machine = machine = Machine(ops, settings, context.max_tasks_in_flight_per_actor)
@@ -116,7 +117,7 @@ class Execution:
             except BaseException:  # an interrupt: nobody takes what comes from now on
                 self._close(interrupted=True)
                 raise
-            self._consumer_s += time.monotonic() - began
+            channel.waited_s += time.monotonic() - began
         if channel.error is not None:
             error, channel.error = channel.error, None
             channel.queue.clear()
@@ -148,7 +149,7 @@ class Execution:
             self._machine,
             self._name,
             until - self._began,
-            self._consumer_s,
+            channel.waited_s,
             state,
             self.times,
             self._shell.memory.moved(),

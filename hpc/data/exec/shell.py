@@ -23,6 +23,7 @@ from hpc.data.exec.progress import Progress
 from hpc.data.exec.rooms import Memory, first_rooms, rooms_of_session
 from hpc.data.exec.runs import RUNS
 from hpc.data.exec.streams import TaskStream
+from hpc.data.exec.telling import DataTelling
 from hpc.data.exec.work import Actor, Block, Work, WorkState
 from hpc.data.io.source import SourceTask
 from hpc.exceptions import ActorError
@@ -39,7 +40,9 @@ _WORK, _ACTOR = 0, 1
 
 
 class Consumer(Protocol):
-    """Where blocks go."""
+    """Where blocks go. ``waited_s``: for so long nobody could go on without one."""
+
+    waited_s: float
 
     def give(self, block: Block) -> None:
         """A block has come."""
@@ -85,6 +88,7 @@ class Shell:
         self._next_tick = self._next_look = 0.0
         #: What the nodes have left, and what their stores move.
         self.memory = Memory()
+        self._telling = DataTelling(machine, progress, self.memory, lambda: consumer.waited_s)
         #: What other processes know this run by; "" for one that has just begun.
         self._key = ""
         self._thread = threading.Thread(target=self._run, name="hpc-data", daemon=True)
@@ -132,6 +136,7 @@ class Shell:
             if not hpc.is_initialized():  # a program that is interrupted ends its session while its runs go on
                 self._progress.interrupted = True
             self._progress.ended(self.machine, time.monotonic(), error)
+            self._telling.end(error)
             self._end_all()
             self._end(error)
         finally:
@@ -205,6 +210,7 @@ class Shell:
         self._next_tick = now + TICK_S
         if not self._key:
             self._key = RUNS.announce()
+            self._telling.begin()
         RUNS.sweep(now)
         self._look_at_actors(now)
         self.machine.nodes(self._rooms())
@@ -242,6 +248,7 @@ class Shell:
             self._finished = True
             self.memory.end()
             self._progress.ended(self.machine, time.monotonic(), action.error)  # type: ignore[union-attr]
+            self._telling.end(action.error)  # type: ignore[union-attr]
             self._end(action.error)  # type: ignore[union-attr]
 
     def _submit(self, action: Submit) -> None:

@@ -15,6 +15,7 @@ from hpc.api.connection import ensure_client
 from hpc.core.resources import from_units
 from hpc.core.wire import PgTable
 from hpc.state import gather
+from hpc.state.runs import run_rows
 from hpc.state.tasks import task_rows
 from hpc.state.worker_logs import get_log, list_logs
 from hpc.util.state import exception, selecting, summaries
@@ -118,6 +119,14 @@ def list_placement_groups(
     return chosen.of(rows)
 
 
+def list_runs(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
+    """The runs of libraries: trainings, searches, datasets that flow. Those that go on stand first, then the newest of
+    the others, as far as their nodes remember them. Ray has no such list."""
+    _check(other)
+    chosen = Selection(selecting.RUNS, filters, limit)
+    return chosen.of(run_rows())
+
+
 def _one(rows: Sequence[Row], key: str, ident: str) -> Row | None:
     return next((row for row in rows if row[key] == ident), None)
 
@@ -204,6 +213,7 @@ __all__ = [
     "list_nodes",
     "list_objects",
     "list_placement_groups",
+    "list_runs",
     "list_tasks",
     "list_workers",
     "summarize_actors",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from hpc.core.owner.report import STATES
+from hpc.state.bulletins import RUN_STATES
 from hpc.state.gather import LIMIT
 from hpc.util.state.exception import RayStateApiException
 
@@ -64,6 +65,12 @@ WORKERS = Fields(
     ("end_time_ms", "last_attempt_number", "pid"),
     ("blocked", "failed", "is_actor", "is_alive", "is_guest"),
 )  # fmt: skip
+RUNS = Fields(
+    ("kind", "name", "node_id", "run_id", "state", "why", "words", "worker_id"),
+    ("age_s", "attempt", "done", "end_time_ms", "left_s", "start_time_ms"),
+    (),
+    RUN_STATES,
+)
 JOBS = Fields(("job_id", "node_id", "status", "type"), ("driver_pid",))
 GROUPS = Fields(("creator", "name", "namespace", "placement_group_id", "state", "strategy", "why"), (), ("detached",))
 

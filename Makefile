@@ -78,6 +78,7 @@ docs: $(VENV)/.hpc
 	$(BIN)/python -m hpc.cli.manual > docs/cli.md
 	$(BIN)/python docs/generate_limits.py
 	$(BIN)/python docs/generate_metrics.py
+	$(BIN)/python docs/generate_events.py
 	$(BIN)/python docs/generate_sites.py
 	$(BIN)/python docs/generate_tune.py
 	$(BIN)/python docs/generate_data.py

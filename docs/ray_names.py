@@ -202,7 +202,6 @@ NO: dict[str, str] = {
     "ray.util.state.StateApiClient": "the functions of `ray.util.state` ask the session",
     "ray.util.state.api": "the functions are in `ray.util.state`",
     "ray.util.state.common": "rows are plain dicts",
-    "ray.util.state.list_cluster_events": "there is no list of events; the nodes of the session keep logs",
 }
 
 #: Options of Ray's tasks and actors; each must be in the table of options.

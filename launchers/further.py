@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from hpc.core.events.kinds import EventKind
 from hpc.launchers.elastic import DemandReport, Policy
 from hpc.launchers.leave import leave
 from hpc.launchers.local.group import LocalGroup
@@ -161,6 +162,7 @@ class Growth:
         self.why = decided.why
         for name in decided.cancel:
             self._say(f"hpc: nodes that were asked for are not needed any more: {self.source.told(name)} is withdrawn")
+            self._happened("NODES_RETURNED", f"further job {name} is withdrawn: its nodes are not needed any more")
             self.policy.withdrawn(name)
             coming = self._coming.pop(name, None)
             if coming is not None:
@@ -175,9 +177,14 @@ class Growth:
             self._say(
                 f"hpc: {_nodes(len(numbers))} had nothing to do and {'is' if len(numbers) == 1 else 'are'} given back"
             )
+            gone = f"{_nodes(len(numbers))} of further job {name} had nothing to do: given back"
+            self._happened("NODES_RETURNED", gone)
             for number in sorted(numbers):
                 leave(self.loop, number, MOVE_S, "it had nothing to do", self._grace_s)
         self._tell_facts()
+
+    def _happened(self, kind: EventKind, text: str) -> None:
+        self.loop.session.tell_head({"op": "happened", "kind": kind, "text": text})
 
     def _tell_facts(self) -> None:
         facts = self.facts()
@@ -188,7 +195,9 @@ class Growth:
     def _ask(self, size: int, left_s: float | None, now: float) -> None:
         self._asked += 1
         name = str(self._asked)
-        self._say(f"hpc: asks for {_nodes(size)} more: {self.why or 'there are fewer than there should be'}")
+        why = self.why or "there are fewer than there should be"
+        self._say(f"hpc: asks for {_nodes(size)} more: {why}")
+        self._happened("NODES_ASKED", f"further job {name} is asked for, with {_nodes(size)}: {why}")
         coming = self._coming[name] = self.source.ask(name, size, left_s)
         self._names[coming] = name
         self.policy.asked(name, size, now)
@@ -200,6 +209,7 @@ class Growth:
         name = self._names.pop(coming, "")
         self._coming.pop(name, None)
         self.policy.refused(name, time.monotonic())
+        self._happened("NODES_REFUSED", f"further job {name} does not come: {why}")
         if not self.refusal:
             self._say(f"hpc: further nodes do not come: {why}; the session goes on with those that it has")
         self.refusal = why
@@ -210,6 +220,8 @@ class Growth:
         self._coming.pop(name, None)
         now, session = time.monotonic(), self.loop.session
         self.grown += 1
+        came = ", ".join(map(str, numbers))
+        self._happened("NODES_CAME", f"{_nodes(len(numbers))} of further job {name} came: {came}")
         self.refusal = ""
         left_s = session.nodes[numbers[0]].group.start_fields().get("time_left_s")
         self._members[name] = set(numbers)

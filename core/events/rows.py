@@ -1,4 +1,4 @@
-"""What ran: the events that a worker hands to its raylet, packed, and the rows that are made of them. Pure.
+"""Rows of what there is, was and happened, with their types; and the events that a worker hands over, packed. Pure.
 
 A worker packs its events as they are, and its raylet keeps the packed bytes unread. Whoever asks makes the rows: so a
 task costs its worker a few hundred nanoseconds at most, and its raylet nothing but the bytes.
@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
+
+from hpc.core.events.kinds import EventKind, Severity, Source
 
 #: How long stdout and stderr were, in bytes.
 Mark = tuple[int, int]
@@ -20,6 +22,10 @@ Event = tuple[bytes, int, str, float, int, int, Mark | None, Any]
 
 TaskType = Literal["NORMAL_TASK", "ACTOR_TASK", "ACTOR_CREATION_TASK"]
 EndState = Literal["FINISHED", "FAILED"]
+ActorStanding = Literal["DEPENDENCIES_UNREADY", "PENDING_CREATION", "ALIVE", "RESTARTING", "DEAD"]
+NodeStanding = Literal["ALIVE", "DEAD"]
+WorkerType = Literal["DRIVER", "WORKER"]
+WorkerStanding = Literal["STARTING", "IDLE", "LEASED", "DRIVER", "ENDED"]
 #: Kinds of results from this one on are errors (see core/wire).
 FIRST_ERROR = 2
 #: A part of a log that is not known.
@@ -46,6 +52,97 @@ class TaskRow(Struct):
     log_from: Mark = UNKNOWN
     log_to: Mark = UNKNOWN
     log_shared: int = 0
+
+
+class ActorRow(Struct):
+    """An actor as its owner knows it, or knew it last. ``request`` is the number of its wish for a worker, while that
+    may wait for a runtime environment; it is not shown to users."""
+
+    actor_id: str
+    class_name: str
+    state: ActorStanding
+    why: str
+    name: str
+    ray_namespace: str
+    num_restarts: int
+    restarts_left: int
+    is_detached: bool
+    death_cause: str
+    owner: str
+    worker_id: str
+    node_id: str
+    last_worker_id: str
+    required_resources: dict[str, float]
+    pid: int = 0
+    in_setup: bool = False
+    request: int = 0
+
+
+class WorkerRow(Struct):
+    """A driver or worker. The fields from ``end_time_ms`` on are of one that has ended. It has ``failed`` if nobody had
+    wanted that; if its end was known beforehand it was ``told``."""
+
+    worker_id: str
+    worker_type: WorkerType
+    state: WorkerStanding
+    node_id: str
+    pid: int
+    is_alive: bool
+    is_guest: bool
+    is_actor: bool
+    leased_by: str
+    resources: dict[str, float]
+    blocked: bool
+    end_time_ms: float = 0.0
+    exit_detail: str = ""
+    exit_brief: str = ""
+    failed: bool = False
+    last_task_id: str = ""
+    last_attempt_number: int = 0
+    told: bool = False
+
+
+class NodeRow(Struct):
+    """A node as the head knows it."""
+
+    node_id: str
+    node_ip: str
+    node_name: str
+    state: NodeStanding
+    state_message: str
+    is_suspect: bool
+    resources_total: dict[str, float]
+    resources_available: dict[str, float]
+    labels: dict[str, str]
+    workers: int
+    waiting: int
+
+
+class EventRow(Struct):
+    """Something that happened in the session. ``number`` is its place among all, ``time_s`` a time of the wall clock of
+    the head's node. ``entity_id`` is the worker, task, actor or group that it happened to. ``advice`` is what to do,
+    where one can say it. A row may stand for ``count`` of a storm; then its text is that of the last one."""
+
+    number: int
+    time_s: float
+    severity: Severity
+    kind: EventKind
+    source: Source
+    text: str
+    node_id: str = ""
+    entity_id: str = ""
+    advice: str = ""
+    count: int = 1
+
+
+class EventPage(Struct, array_like=True):
+    """Events in their order. ``last`` is the number of the newest that there is; ``dropped`` are not here any more, or
+    never came; ``more`` follow the last of these."""
+
+    rows: list[EventRow] = field(default_factory=list)
+    last: int = 0
+    dropped: int = 0
+    more: bool = False
 
 
 class Batch(Struct, array_like=True):
@@ -84,6 +181,7 @@ class Page(Struct, array_like=True):
 
 _BATCH = msgspec.msgpack.Decoder(Batch)
 _PAGE = msgspec.msgpack.Decoder(Page)
+_EVENTS = msgspec.msgpack.Decoder(EventPage)
 
 
 def unpack(data: bytes) -> Batch | None:
@@ -97,6 +195,11 @@ def unpack(data: bytes) -> Batch | None:
 def unpack_page(data: bytes) -> Page:
     """An answer to a HistoryQuery."""
     return _PAGE.decode(data)
+
+
+def unpack_events(data: bytes) -> EventPage:
+    """An answer to an EventQuery."""
+    return _EVENTS.decode(data)
 
 
 def rows_of(batches: Iterable[Batch], worker: str = "") -> list[TaskRow]:

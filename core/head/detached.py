@@ -64,6 +64,7 @@ class DetachedActors:
     ) -> None:
         self.owner = OwnerMachine(HEAD, send=self._send)
         self.owner.actors.changed = self._on_change
+        self.owner.ended_actors.keeps = True
         self._forward = forward
         self._nodes = nodes
         self._to_head = to_head

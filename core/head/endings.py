@@ -8,8 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hpc.core.events.kinds import EventKind
 from hpc.core.head.nodes import Node
 from hpc.core.wire import NodeTime
+
+#: Before the end of the session this is said, in seconds.
+WARN_S = (3600.0, 600.0, 60.0)
+#: A limit that differs by less is the same one.
+SAME_S = 5.0
 
 
 class Endings:
@@ -21,6 +27,12 @@ class Endings:
         #: Why the session drains, and why some of its nodes do.
         self.why = ""
         self.whys: dict[int, str] = {}
+        #: What happened and was not taken by `news` yet; the limit that was told of last, and the warnings to come.
+        self._news: list[tuple[EventKind, str, int]] = []
+        self._told: float | None = None
+        self._to_warn: list[float] = []
+        #: A head before us has told of the limit.
+        self.said = False
 
     def at(self, node: int) -> float | None:
         """When a node ends; None where nothing limits it."""
@@ -44,13 +56,37 @@ class Endings:
             else:
                 self.nodes[node] = ends_at
 
-    def drain(self, why: str, nodes: Iterable[int] | None = None) -> None:
-        """The session, or some of its nodes, take nothing new from now on. The first reason stays."""
+    def drain(self, why: str, nodes: Iterable[int] | None = None, *, taken: bool = False) -> None:
+        """The session, or some of its nodes, take nothing new from now on. The first reason stays. ``taken``: they are
+        for another job."""
         if nodes is None:
+            if not self.why:
+                self._news.append(("NODES_TAKEN" if taken else "SESSION_DRAINS", f"the session drains: {why}", 0))
             self.why = self.why or why
         else:
             for node in nodes:
+                if node not in self.whys:
+                    self._news.append(("NODE_DRAINS", f"node {node} drains: {why}", node))
                 self.whys.setdefault(node, why)
+
+    def news(self, now: float) -> list[tuple[EventKind, str, int]]:
+        """What has happened since this was asked last: kind, words, node (0: none)."""
+        news, self._news = self._news, []
+        ends_at, told = self.session, self._told
+        if ends_at is not None and (told is None or abs(ends_at - told) > SAME_S):
+            self._told, left_s = ends_at, max(0.0, ends_at - now)
+            self._to_warn = [before_s for before_s in WARN_S if before_s < left_s]
+            if not self.said:
+                news.insert(0, ("TIME_SET", f"the scheduler ends the session in {_span(left_s)}", 0))
+            self.said = False
+        elif ends_at is None and told is not None:
+            self._told = None
+            news.insert(0, ("TIME_SET", "nothing limits the session's time any more", 0))
+        while ends_at is not None and self._to_warn and ends_at - now <= self._to_warn[0]:
+            before_s = self._to_warn.pop(0)
+            if ends_at - now > before_s / 2:  # one that is long past is not said
+                news.append(("TIME_SHORT", f"{_span(ends_at - now)} are left until the session ends", 0))
+        return news
 
     def forget(self, node: int) -> None:
         """The node is gone."""
@@ -75,3 +111,10 @@ class Endings:
         """In words, where nodes drain: why what waits does not begin; empty where none does."""
         whys = {node.draining: None for node in nodes if node.draining}
         return f"nodes take nothing new before their end ({'; '.join(whys)})" if whys else ""
+
+
+def _span(seconds: float) -> str:
+    """A time for people: hours and minutes, or seconds."""
+    if seconds >= 7200:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"

@@ -34,7 +34,7 @@ class Group(Struct):
     process that asked for it, ``told`` the state that the maker was last sent. ``strategy`` is that over nodes,
     ``topology`` has (label, strategy over its values). ``nodes[i]`` is where bundle i is reserved (0: nowhere).
     ``planned`` is where the present attempt wants the missing ones to be, ``awaited`` are the nodes that have not
-    answered, ``taken`` the nodes that agreed."""
+    answered, ``taken`` the nodes that agreed. ``said``: an event has told that it cannot be placed."""
 
     group: bytes
     name: str
@@ -56,6 +56,7 @@ class Group(Struct):
     taken: list[int] = field(default_factory=list)
     refused: dict[int, float] = field(default_factory=dict)
     warned: str = ""
+    said: bool = False
     why: str = ""
     told: GroupNews = ""
     #: It finds no room since then (0: it does); its raylets keep room for it, or may do so again from ``hold_at`` on.
@@ -64,6 +65,11 @@ class Group(Struct):
     hold_at: float = 0.0
     hold_s: float = 0.0
     in_vain: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """What it is called where people read it."""
+        return f"placement group {repr(self.name) + ' ' if self.name else ''}{self.group.hex()}"
 
     @property
     def missing(self) -> list[int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from hpc.core.events.kinds import EventKind
 from hpc.core.head.admission import NONSENSE
 from hpc.core.head.group import CREATED, PENDING, PREPARING, REMOVED, RESCHEDULING, Group, LabelsOf, news
 from hpc.core.head.group_view import view
@@ -63,8 +64,15 @@ class Groups:
     """All placement groups of a session. Messages to send are left in ``outbox``. ``table`` has those that live,
     ``removed`` the last ones that do not, and whoever changes a group says so with `_note`."""
 
-    def __init__(self, outbox: list[tuple[Address, Message]], ticket: TicketMaker, labels_of: LabelsOf) -> None:
+    def __init__(
+        self,
+        outbox: list[tuple[Address, Message]],
+        ticket: TicketMaker,
+        labels_of: LabelsOf,
+        happened: Callable[[EventKind, str, int, str], None],
+    ) -> None:
         self.outbox = outbox
+        self._happened = happened
         self.table: dict[bytes, Group] = {}
         self.removed: dict[bytes, Group] = {}
         self._unplaced: dict[bytes, Group] = {}
@@ -94,6 +102,9 @@ class Groups:
     def find(self, ident: bytes) -> Group | None:
         """A group, even if it was removed lately."""
         return self.table.get(ident) or self.removed.get(ident)
+
+    def _tell(self, group: Group, kind: EventKind, what: str, node: int = 0) -> None:
+        self._happened(kind, f"{group.words} {what}", node, group.group.hex())
 
     def _note(self, group: Group) -> None:
         """A group has changed. It is to be journaled, and its maker is told what that means for waiting. It may wait
@@ -308,8 +319,10 @@ class Groups:
         if not group.warned:
             why = why_no_group(snapshot, group.bundles, group.strategy, group.selectors, group.topology)
             if why:
-                name = f" {group.name!r}" if group.name else ""
-                group.warned = f"placement group{name} {group.group.hex()} cannot be placed: {why}"
+                group.warned = f"{group.words} cannot be placed: {why}"
+                if not group.said:
+                    group.said = True
+                    self._tell(group, "GROUP_UNPLACED", f"cannot be placed: {why}")
                 self._send(group.creator, PgWarning(group.group, group.warned))
 
     def _prepare(self, group: Group, planned: dict[int, int], patient: bool = False) -> None:
@@ -354,6 +367,9 @@ class Groups:
         group.warned = ""
         group.patient = False
         if not group.missing:
+            if group.state == RESCHEDULING or group.said:
+                group.said = False
+                self._tell(group, "GROUP_PLACED", "has all its bundles")
             group.state, group.since, group.hold_at, group.hold_s = CREATED, 0.0, 0.0, 0.0
             self._tell_waiters(group, True)
         self._note(group)
@@ -422,6 +438,7 @@ class Groups:
         """Bundles on a node that died are planned anew; the others stay, and so does what runs in them."""
         for group in list(self.table.values()):
             if group.creator.node == node and not group.detached:
+                self._tell(group, "GROUP_REMOVED", f"is removed: its maker was on node {node}, which is gone", node)
                 self.remove(group, "its placement group was removed: the node of the process that made it has died")
                 continue
             if node in group.awaited or node in group.taken:
@@ -433,6 +450,7 @@ class Groups:
                 if group.planned:
                     self._give_up(group)
                 group.state = RESCHEDULING
+                self._tell(group, "GROUP_RESCHEDULED", f"lost bundles with node {node} and waits for others", node)
                 self._note(group)
 
     def node_joined(self) -> None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from hpc.core.events.kinds import EventKind
 from hpc.core.head.admission import is_sane
 from hpc.core.head.demands import Demands
 from hpc.core.head.detached import DetachedActors
 from hpc.core.head.endings import Endings
+from hpc.core.head.events import Events
 from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
 from hpc.core.head.nodes import Node, Promises
@@ -104,6 +106,7 @@ class HeadMachine:
         self.names: dict[tuple[str, str], Named] = {}
         self.kv: dict[tuple[str, bytes], bytes] = {}
         self.kv_bytes = 0
+        self.events = Events(lambda src, req, data: self._answer(src, req, True, data), now)
         self.endings = Endings()
         self.watches = Watches(self.kv, lambda src, req, data: self._answer(src, req, True, data))
         #: The allocation that the session runs in: "scheduler" and "job_id".
@@ -122,13 +125,16 @@ class HeadMachine:
         self._look_at = 0.0
         self._silent_at = 0.0
         self.promises = Promises(self.nodes, self._stale, epoch)
-        self.groups = Groups(self.outbox, self.promises.new, self.labels_of)
+        self.groups = Groups(self.outbox, self.promises.new, self.labels_of, self.events.note)
         self.demands = Demands(self.nodes, self.dead, self.groups, self.promises, self.endings, self.outbox)
         self.upward = Upward(self.nodes, self.demands, self.groups, self._stale, self.outbox)
         self.metrics = ClusterMetrics(self.outbox, self.nodes, self.dead)
-        self.parts: dict[str, Part] = {"groups": self.groups, "detached": self.detached, "watches": self.watches}
+        self.parts: dict[str, Part] = {
+            "groups": self.groups, "detached": self.detached, "watches": self.watches, "events": self.events,
+        }  # fmt: skip
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             **self.detached.handlers,
+            **self.events.handlers,
             ClusterQuery: self._on_query,
             NodeDemand: self._on_demand,
             Heartbeat: self._on_heartbeat,
@@ -170,7 +176,7 @@ class HeadMachine:
     def _set_time(self, now: float) -> None:
         turn = now - self.now
         self.awake_s += turn if turn < TURN_S else TURN_S
-        self.now = self.groups.now = self.promises.now = self.demands.now = now
+        self.now = self.groups.now = self.promises.now = self.demands.now = self.events.now = now
 
     # -------------------------------------------------------------- what a restarted head must know
 
@@ -180,6 +186,9 @@ class HeadMachine:
         self.promises.begin(epoch)
         self.detached.begin(epoch)
         self.watches.begin()
+        if epoch > 1:
+            self.endings.said = True
+            self.events.note("HEAD_RESTARTED", f"head {epoch} of this session began: the one before has ended")
 
     def journal_parts(self) -> None:
         """Write down what has changed in the parts: called before anything is sent."""
@@ -220,6 +229,8 @@ class HeadMachine:
             why = f"it speaks wire version {msg.version}, the head {WIRE_VERSION}: install the same version everywhere"
             self.outbox.append((src, NodeDied(info.node, why)))
             return
+        if info.node not in self.nodes and not info.gateway:
+            self.events.note("NODE_JOINED", f"node {info.node} ({info.host}) joined", info.node)
         self.nodes[info.node] = Node(info, dict(info.totals), self.awake_s, try_at=self.awake_s + self.try_s)
         self._stale[info.node] = None
         if self.endings.at(info.node) is not None or self.endings.draining(info.node):
@@ -247,6 +258,7 @@ class HeadMachine:
         node.heard, node.refused_at = self.awake_s, None
         if node.suspect:
             node.suspect = False
+            self.events.note("NODE_HEARD", f"node {src.node} ({node.info.host}) is heard again", src.node)
             self._silent_at = min(self._silent_at, self.awake_s + self.try_s)
         node.free, node.workers, node.waiting, node.pieces = msg.free, msg.workers, msg.waiting, msg.pieces
         self._stale[src.node] = None
@@ -261,14 +273,15 @@ class HeadMachine:
         self.outbox.append((src, HeartbeatAck(self.epoch, msg.beat)))
 
     def learn_end(
-        self, ends_at: float | None, nodes: Sequence[int] | None = None, why: str = "", *, now: float
-    ) -> None:
+        self, ends_at: float | None, nodes: Sequence[int] | None = None, why: str = "", *, now: float,
+        taken: bool = False,
+    ) -> None:  # fmt: skip
         """The scheduler has said when the session ends, or some of its nodes: those are told. With a ``why`` they drain
-        from now on."""
+        from now on. ``taken``: for another job."""
         self._set_time(now)
         self.endings.learn(ends_at, nodes)
         if why:
-            self.endings.drain(why, nodes)
+            self.endings.drain(why, nodes, taken=taken)
         for number in list(self.nodes) if nodes is None else sorted(set(nodes) & self.nodes.keys()):
             self._tell_end(number)
 
@@ -293,6 +306,9 @@ class HeadMachine:
         self._stale[number] = None
         self._joined.pop(number, None)
         drained = bool(self.endings.draining(number))
+        if not info.gateway:
+            kind: EventKind = "NODE_LEFT" if drained else "NODE_LOST"
+            self.events.note(kind, f"node {number} ({info.host}) is gone: {why}", number)
         self.endings.forget(number)
         self.demands.forget_node(number)
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor).node == number])
@@ -484,6 +500,7 @@ class HeadMachine:
                 continue
             if silent > self.suspect_s and not node.suspect:
                 node.suspect = True
+                self.events.note("NODE_SILENT", f"no word from node {number} for {silent:.0f} s", number)
                 self._stale[number] = None
             limit = self.dead_s if node.suspect else self.suspect_s
             self._silent_at = min(self._silent_at, node.heard + limit, self._try(number, node))
@@ -524,6 +541,9 @@ class HeadMachine:
             # Reports make it plan again at once; this is for raylets that refused, and for patience that ends.
             self._replan = True
             self._plan_at = now + (REFUSED_S if any(group.refused for group in unplaced) else 0.25)
+        for kind, text, number in self.endings.news(now):
+            self.events.note_once(kind, text, number)
+        self.events.tick()
         next_at = self.detached.tick(now)
         self._serve()
         next_at = min(next_at, self.demands.next_at(now) if self.demands.table else now + 1.0)

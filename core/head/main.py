@@ -48,6 +48,7 @@ class Head:
         self.ports = Ports(self.reactor, self.machine.port_tried)
         self.machine.detached.enter(spec.session)
         self.machine.metrics.own_cpu_s = time.process_time
+        self.machine.events.wall_ahead_s = time.time() - self.reactor.now()
         arm("head", self.machine, config, spec.node, spec.dir)
         self.machine.allocation = spec.allocation
         if spec.time_left_s is not None:
@@ -119,14 +120,17 @@ class Head:
                 left_s = message["left_s"]
                 ends_at = None if left_s is None else float(message["at"]) + left_s
                 self.machine.learn_end(
-                    ends_at, message.get("nodes"), str(message.get("drain", "")), now=self.reactor.now()
-                )
+                    ends_at, message.get("nodes"), str(message.get("drain", "")), now=self.reactor.now(),
+                    taken=bool(message.get("taken")),
+                )  # fmt: skip
             elif op == "watch":
                 self._report_every(float(message["every_s"]))
             elif op == "vacate":
                 self.machine.upward.vacate(message["nodes"])
             elif op == "growth":
                 self.machine.growth = message["facts"]
+            elif op == "happened":
+                self.machine.events.told(str(message["kind"]), str(message["text"]))
             elif op == "ping":
                 self.control.send({"op": "pong"})
             elif op == "stop":
@@ -187,6 +191,7 @@ class Head:
         if machine.nodes and not self._importing:
             self._importing = True
             threading.Thread(target=_import_policy, name="hpc-import", daemon=True).start()
+        machine.events.wall_ahead_s = time.time() - self.reactor.now()
         next_at = machine.tick(self.reactor.now())
         while machine.to_try:
             node = machine.to_try.pop()

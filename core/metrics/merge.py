@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from hpc.core.metrics.sample import GAUGE, Labels, Sample, merged
+from hpc.core.metrics.sample import GAUGE, Labels, Sample, band_of, merged
 
 #: Sets of labels of one metric; those beyond are merged into one, whose labels all say OTHER.
 MAX_SETS = 100
@@ -66,6 +66,23 @@ class Merged:
         """Several more."""
         for sample in samples:
             self.add(sample)
+
+    def add_gauges(self, samples: Iterable[Sample]) -> None:
+        """Gauges of many: all that are of one name and labels become one band in one go. One by one that took 8 us for
+        each of them."""
+        alike: dict[Key, list[Sample]] = {}
+        for sample in samples:
+            key = (sample.name, sample.labels)
+            known = alike.get(key)
+            if known is None:
+                alike[key] = [sample]
+            else:
+                known.append(sample)
+        for parts in alike.values():
+            dropped = self.dropped
+            self.add(band_of(parts))
+            if self.dropped > dropped:
+                self.dropped += len(parts) - 1
 
     def take(self, key: Key) -> Sample:
         """One of them, which is not here any more."""

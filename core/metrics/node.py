@@ -27,6 +27,8 @@ IDLE_S, WATCHED_S = 10.0, 2.0
 #: The first time they are told a node's number is not yet known to all others.
 FIRST_S = 0.5
 MAX_PACKET_BYTES = 32 << 10
+#: A node that leaves tells what it has in so many packets at most.
+MAX_LAST = 32
 #: A node that was not heard for this many of its periods, and `GRACE_S`, is left out.
 MISSED, GRACE_S = 2.5, 1.0
 #: A process tells no more samples at once, and has no more gauges.
@@ -139,11 +141,20 @@ class NodeMetrics:
             self._due = now + FIRST_S
         if now >= self._due:
             self._due = now + (self._period_s if now < self._watched_until else IDLE_S)
-            if self._stale:
-                self._find_place(others)
-            up = tree.above(self.place)
-            self.outbox.append((HEAD if up is None else raylet_of(self.order[up]), self._packet(now)))
+            self._tell(now, others)
         return self._due
+
+    def leave(self, now: float, others: Mapping[int, NodeInfo]) -> None:
+        """Tell what there is: this node ends, and others go on."""
+        for packet in range(MAX_LAST if self.on and self._due != float("inf") else 0):
+            if self.counts.samples or not packet:
+                self._tell(now, others)
+
+    def _tell(self, now: float, others: Mapping[int, NodeInfo]) -> None:
+        if self._stale:
+            self._find_place(others)
+        up = tree.above(self.place)
+        self.outbox.append((HEAD if up is None else raylet_of(self.order[up]), self._packet(now)))
 
     def _find_place(self, others: Mapping[int, NodeInfo]) -> None:
         self._stale = False
@@ -160,10 +171,10 @@ class NodeMetrics:
         for sample in numbers:
             (gauges if sample.kind == GAUGE else self.counts).add(sample)
         heat = self._heat(gauges.samples)
-        for of_process in self.gauges.values():
-            gauges.add_all(of_process.values())
-        for told in self.below.values():
-            gauges.add_all(told.gauges)
+        parts = [[*of_process.values()] for of_process in self.gauges.values()]
+        gauges.add_gauges(
+            sample for part in (*parts, *(told.gauges for told in self.below.values())) for sample in part
+        )
         if dropped := gauges.dropped + self.counts.dropped + self._dropped:
             self.counts.add(counted(DROPPED, dropped))
             self.counts.dropped = self._dropped = 0

@@ -12,6 +12,7 @@ merged makes no difference.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -77,7 +78,7 @@ def merged(one: Sample, other: Sample) -> Sample:
     if one.kind == COUNTER:
         return Sample(one.name, COUNTER, one.labels, one.total + other.total)
     if one.kind == GAUGE:
-        return _band(one, other)
+        return band_of((one, other))
     if one.bounds != other.bounds:
         raise ValueError(f"{one.name} has other bounds in another process")
     bins = [a + b for a, b in zip(one.bins, other.bins)]
@@ -85,19 +86,30 @@ def merged(one: Sample, other: Sample) -> Sample:
     return Sample(one.name, HISTOGRAM, one.labels, total, count, bins=bins, bounds=one.bounds)
 
 
-def _band(one: Sample, other: Sample) -> Sample:
-    low, high = min(one.low, other.low), max(one.high, other.high)
-    band = Sample(one.name, GAUGE, one.labels, one.total + other.total, one.count + other.count, low, high)
+def band_of(parts: Sequence[Sample]) -> Sample:
+    """Gauges of one name and labels as one: the same as if they were merged one after the other, in any order."""
+    one = parts[0]
+    if len(parts) == 1:
+        return one
+    low, high = min([part.low for part in parts]), max([part.high for part in parts])
+    total, count = sum([part.total for part in parts]), sum([part.count for part in parts])
+    band = Sample(one.name, GAUGE, one.labels, total, count, low, high)
     if low == high:
         return band
-    shift = max(one.shift, other.shift)
+    shift = max([part.shift for part in parts])
     bins: dict[int, int] = {}
-    for part in (one, other):
-        under, spread = _spread(part)
-        band.under += under
-        for at, count in spread.items():
-            at >>= shift - part.shift
-            bins[at] = bins.get(at, 0) + count
+    for part in parts:
+        if part.low != part.high:
+            band.under += part.under
+            for at, there in enumerate(part.bins, part.first):
+                if there:
+                    at >>= shift - part.shift
+                    bins[at] = bins.get(at, 0) + there
+        elif part.low > 0:  # it has no bins yet
+            at = bin_of(part.low) >> shift
+            bins[at] = bins.get(at, 0) + part.count
+        else:
+            band.under += part.count
     if bins:
         first, last = min(bins), max(bins)
         narrower = 0
@@ -105,16 +117,9 @@ def _band(one: Sample, other: Sample) -> Sample:
             narrower += 1
         band.shift, band.first = shift + narrower, first >> narrower
         band.bins = [0] * ((last >> narrower) - band.first + 1)
-        for at, count in bins.items():
-            band.bins[(at >> narrower) - band.first] += count
+        for at, there in bins.items():
+            band.bins[(at >> narrower) - band.first] += there
     return band
-
-
-def _spread(band: Sample) -> tuple[int, dict[int, int]]:
-    """How many values are not above 0, and how many are in each bin."""
-    if band.low == band.high:  # it has no bins yet
-        return (0, {bin_of(band.low) >> band.shift: band.count}) if band.low > 0 else (band.count, {})
-    return band.under, {band.first + at: count for at, count in enumerate(band.bins) if count}
 
 
 def bin_of(value: float) -> int:

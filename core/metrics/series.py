@@ -18,6 +18,8 @@ STEPS = ((2.0, 300), (60.0, 360), (600.0, 1008))
 WIDTH = {COUNTER: 1, GAUGE: 7, HISTOGRAM: 2}
 #: Numbers a time of all series together: 2,000 counters, or the fewer gauges.
 MAX_NUMBERS = 2_000
+#: A series that was not there for so long goes when there is no room for another one.
+GONE_S = STEPS[0][0] * STEPS[0][1]
 NAN = math.nan
 
 
@@ -86,6 +88,8 @@ class Series:
     def __init__(self) -> None:
         self.rings = [Ring(step_s, size) for step_s, size in STEPS]
         self.kinds: dict[Key, int] = {}
+        #: When each was there last.
+        self.seen: dict[Key, float] = {}
         self.numbers = 0
         self.dropped: dict[Key, None] = {}
         self._next = [-math.inf for _ in STEPS]
@@ -98,9 +102,11 @@ class Series:
     def add(self, now: float, samples: dict[Key, Sample]) -> None:
         """What is so now."""
         rows = {}
+        gone = self._gone(now, samples)
         for key, sample in samples.items():
-            if self._has_room(key, sample.kind):
+            if self._has_room(key, sample.kind, gone):
                 rows[key] = numbers_of(sample)
+                self.seen[key] = now
         # A little less than a step: what comes every two seconds comes a moment early now and then.
         self._next[0] = now + 0.9 * STEPS[0][0]
         self.rings[0].add(now, rows)
@@ -112,9 +118,19 @@ class Series:
                 if math.isfinite(begun):
                     self.rings[at].add(now, self._together(fine, fine.since(begun)))
 
-    def _has_room(self, key: Key, kind: int) -> bool:
+    def _gone(self, now: float, samples: dict[Key, Sample]) -> list[Key]:
+        """Series that may make room for others, because they were not there for so long: the one that was gone first
+        stands last."""
+        if all(key in self.kinds for key in samples):
+            return []
+        gone = [key for key, seen in self.seen.items() if now - seen > GONE_S]
+        return sorted(gone, key=self.seen.__getitem__, reverse=True)
+
+    def _has_room(self, key: Key, kind: int, gone: list[Key]) -> bool:
         if key in self.kinds:
             return self.kinds[key] == kind
+        while self.numbers + WIDTH[kind] > MAX_NUMBERS and gone:
+            self._forget(gone.pop())
         if self.numbers + WIDTH[kind] > MAX_NUMBERS:
             if len(self.dropped) < MAX_NUMBERS:
                 self.dropped[key] = None
@@ -122,6 +138,12 @@ class Series:
         self.numbers += WIDTH[kind]
         self.kinds[key] = kind
         return True
+
+    def _forget(self, key: Key) -> None:
+        self.numbers -= WIDTH[self.kinds.pop(key)]
+        del self.seen[key]
+        for ring in self.rings:
+            ring.tracks.pop(key, None)
 
     def _together(self, fine: Ring, places: list[int]) -> dict[Key, tuple[float, ...]]:
         """Several times as one: of what grows the last, of a band the ends and the means of what lies between."""

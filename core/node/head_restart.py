@@ -46,6 +46,8 @@ class HeadRestart:
     def on_mail(self, message: dict[str, Any]) -> None:
         """The launcher says something to the head. Of what it says about time the last word counts, and when that was
         said: all of this machine read the same clock."""
+        if message["op"] == "happened":
+            return  # the head has written it down; one that comes later is not told again
         if message["op"] == "time":
             message["at"] = time.monotonic()
             same = [m for m in self.mail if m["op"] == "time" and m.get("nodes") == message.get("nodes")]

@@ -117,7 +117,7 @@ class Supervisor:
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "start": self._on_start,
             "welcome": lambda message: self._tell("raylet", message),
-            **dict.fromkeys(("admit", "lost", "time", "watch", "vacate", "growth"), self._on_mail),
+            **dict.fromkeys(("admit", "lost", "time", "watch", "vacate", "growth", "happened"), self._on_mail),
             "ranks": self._on_ranks,
             "signal": self._on_signal_message,
             "rank_ask": lambda message: self.ranks.on_ask(message) if self.ranks is not None else None,

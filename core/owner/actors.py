@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hpc.core.causes import ActorErrorName, LostCause, is_charged, restarts_actor, uses_restart
+from hpc.core.events.kinds import EventKind
 from hpc.core.ids import HEAD, SESSION_BYTES, Address, owner_of
+from hpc.core.owner.actor_rows import actor_words
 from hpc.core.owner.arguments import Arguments
 from hpc.core.owner.calls import OutgoingCalls
+from hpc.core.owner.ended import EndedActors
+from hpc.core.owner.events import OwnerEvents
 from hpc.core.owner.leases import Leases
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
@@ -46,8 +50,10 @@ class Actors:
     """The owner's side of actors."""
 
     def __init__(
-        self, state: OwnerState, objects: Objects, arguments: Arguments, leases: Leases, calls: OutgoingCalls
-    ) -> None:
+        self, state: OwnerState, objects: Objects, arguments: Arguments, leases: Leases, calls: OutgoingCalls,
+        events: OwnerEvents, ended: EndedActors,
+    ) -> None:  # fmt: skip
+        self.events, self.ended = events, ended
         self.state, self.objects, self.arguments, self.leases, self.calls = state, objects, arguments, leases, calls
         self.addr, self.send, self.asked = state.addr, state.send, state.asked
         self.entries, self.actors, self.clients = state.entries, state.actors, state.clients
@@ -160,11 +166,11 @@ class Actors:
         self.changed(ident)
         actor.ending = True
         if actor.state == "dead":
-            del self.actors[ident]
+            self.ended.add(self.actors.pop(ident))
         elif actor.state == "alive":
             self._end(actor)
         elif actor.state == "pending" and actor.lease is None:
-            self._died(actor, "all handles went out of scope before it was created", None)
+            self._died(actor, "all handles went out of scope before it was created", None, None)
 
     def _end(self, actor: OwnedActor) -> None:
         self.send(actor.worker, EndActor(actor.create.actor, actor.incarnation))
@@ -190,7 +196,7 @@ class Actors:
     def _end_by_force(self, actor: OwnedActor, why: str) -> None:
         actor.restarts = 0
         self._kill_worker(actor, why)
-        self._died(actor, why, None)
+        self._died(actor, why, None, "ACTOR_ENDED")
 
     def _kill_worker(self, actor: OwnedActor, why: str) -> None:
         if actor.lease is not None:
@@ -226,12 +232,15 @@ class Actors:
             actor.incarnation += 1
             actor.state = "restarting"
             actor.why = why
+            left = "any number of" if actor.restarts < 0 else str(actor.restarts)
+            self._tell(actor, "ACTOR_RESTARTED", f"is made again, {left} times more at most: {why}")
             self.announce(actor)
             self.place(actor)
         else:
             if actor.fate is not None and self.calls.is_cancelled(actor.create.actor):
                 why = "its call was cancelled and did not end"
-            self._died(actor, why, None)
+            wanted: EventKind | None = "ACTOR_ENDED" if cause in ("exit", "killed") else "ACTOR_DIED"
+            self._died(actor, why, None, None if actor.ending else wanted)
 
     # -------------------------------------------------------------- living and dying together
 
@@ -290,7 +299,11 @@ class Actors:
                 actor.error = error
                 self._died(actor, why, None)
 
-    def _died(self, actor: OwnedActor, why: str, cause: Result | None) -> None:
+    def _tell(self, actor: OwnedActor, kind: EventKind, what: str) -> None:
+        self.events.note(kind, f"{actor_words(actor)} {what}", actor.worker.node, actor.create.actor)
+
+    def _died(self, actor: OwnedActor, why: str, cause: Result | None, kind: EventKind | None = "ACTOR_DIED") -> None:
+        """``kind`` of event that is told of it, if any."""
         if actor.state == "dead":
             return
         ident, fate = actor.create.actor, actor.fate
@@ -303,6 +316,8 @@ class Actors:
             if fate.over:
                 actor.error, actor.cause, why = "GangError", fate.cause, fate.why
         actor.state, actor.why = "dead", why
+        if kind is not None:
+            self._tell(actor, kind, f"has ended: {why}")
         if actor.lease is not None and cause is not None:
             lease, actor.lease = actor.lease, None
             lease.actor = None
@@ -319,7 +334,8 @@ class Actors:
         self.objects.let_go_all(actor.holds)
         self.objects.let_go_all(actor.create.refs)
         if entry is None:
-            self.actors.pop(ident, None)
+            if self.actors.pop(ident, None) is not None:
+                self.ended.add(actor)
         elif actor.detached:
             self.objects.let_go(ident)
         if fate is not None and first:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from hpc.core.ids import Address, owner_of, raylet_of, return_id
 from hpc.core.owner.calls import OutgoingCalls
+from hpc.core.owner.events import OwnerEvents
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
 from hpc.core.owner.streams import ItemStreams, item_ids
@@ -46,8 +47,10 @@ class Lineage:
     """The origins of the stored objects that this process owns."""
 
     def __init__(
-        self, state: OwnerState, objects: Objects, streams: ItemStreams, tasks: Tasks, calls: OutgoingCalls
-    ) -> None:
+        self, state: OwnerState, objects: Objects, streams: ItemStreams, tasks: Tasks, calls: OutgoingCalls,
+        events: OwnerEvents,
+    ) -> None:  # fmt: skip
+        self.events = events
         self.objects, self.streams, self.tasks, self.calls = objects, streams, tasks, calls
         self.addr = state.addr
         self.entries, self.origins, self.unfinished = state.entries, state.origins, state.unfinished
@@ -181,8 +184,12 @@ class Lineage:
         """An object of ours has a value no more: it is made again, or it is an error."""
         entry.result = None
         problem = self._rebuild(entry.ident)
-        if problem is not None:
+        what = f"object {entry.ident.hex()}: all copies are lost ({why})"
+        if problem is None:
+            self.events.note("VALUE_MADE_AGAIN", f"{what}; its task runs again", entity=entry.ident)
+        else:
             reason, text = problem
+            self.events.note("VALUE_LOST", f"{what}; {text}", entity=entry.ident)
             text = f"all copies are lost ({why}); {text}"
             error = system_error("ObjectReconstructionFailedError", text, ident=entry.ident.hex(), reason=reason)
             self.objects.set_result(entry.ident, error)

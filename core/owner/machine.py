@@ -22,6 +22,8 @@ from hpc.core.owner.arguments import Arguments
 from hpc.core.owner.calls import OutgoingCalls
 from hpc.core.owner.channels import Channels
 from hpc.core.owner.departures import Departures
+from hpc.core.owner.ended import EndedActors
+from hpc.core.owner.events import OwnerEvents
 from hpc.core.owner.groups import GroupHandles
 from hpc.core.owner.leases import Leases
 from hpc.core.owner.lineage import Lineage
@@ -92,6 +94,8 @@ class OwnerMachine:
 
     def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1, send: Sender | None = None) -> None:
         state = self.state = OwnerState(addr, job, send)
+        self.events = events = OwnerEvents(state)
+        self.ended_actors = ended_actors = EndedActors(state)
         objects = Objects(state, self.object_freed, self.object_forgotten, self.value_lost, self.resolved)
         streams = ItemStreams(state, objects)
         arguments = Arguments(state, objects)
@@ -103,11 +107,11 @@ class OwnerMachine:
             unplaced=lambda shape, error, why: actors.unplaced(shape, error, why),
             lost=self.lease_lost,
         )
-        tasks = Tasks(state, objects, streams, arguments, leases, self.ended)
+        tasks = Tasks(state, objects, streams, arguments, leases, self.ended, events)
         withdraw = Withdraw(state, leases, tasks)
         calls = OutgoingCalls(state, objects, streams, arguments, self.ended, self.done)
-        lineage = Lineage(state, objects, streams, tasks, calls)
-        actors = Actors(state, objects, arguments, leases, calls)
+        lineage = Lineage(state, objects, streams, tasks, calls, events)
+        actors = Actors(state, objects, arguments, leases, calls, events, ended_actors)
         groups = GroupHandles(state, objects, withdraw)
         #: The parts, in the order in which they know each other.
         self.objects, self.streams, self.arguments, self.leases, self.tasks = objects, streams, arguments, leases, tasks
@@ -184,6 +188,8 @@ class OwnerMachine:
 
     def tick(self, now: float) -> float:
         """What is due by time. Returns the time of the next tick."""
+        self.events.tick(now)
+        self.ended_actors.tick(now)
         self.withdraw.tick()
         self.pins.tick(now)
         return self.leases.tick(now)

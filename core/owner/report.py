@@ -6,20 +6,22 @@ something waits is said here, from the fields that decide it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+from msgspec import to_builtins
+
 from hpc.core.ids import owner_of
+from hpc.core.owner.actor_rows import actor_row, why_actor, why_unplaced, why_waiting
 from hpc.core.owner.machine import OwnerMachine
-from hpc.core.owner.tables import CallRec, Entry, OwnedActor, Shape, TaskRec
+from hpc.core.owner.tables import CallRec, Entry, Shape, TaskRec
 from hpc.core.resources import from_units, show
 from hpc.core.runenv.spec import KEY
 from hpc.core.wire import ERROR, INLINE, STORED, SYSTEM
 
 Row = dict[str, Any]
 WHERE = {INLINE: "INLINE", STORED: "STORED", ERROR: "ERROR", SYSTEM: "ERROR"}
-STATES = {"pending": "PENDING_CREATION", "alive": "ALIVE", "restarting": "RESTARTING", "dead": "DEAD"}
 
 
 def report(machine: OwnerMachine, what: str, limit: int) -> list[Row]:
@@ -30,7 +32,8 @@ def report(machine: OwnerMachine, what: str, limit: int) -> list[Row]:
         calls = (_call(machine, rec) for rec in machine.state.calls.values())
         return [*islice(tasks, limit), *islice(calls, limit)][:limit]
     if what == "actors":
-        return [_actor(machine, actor) for actor in islice(machine.state.actors.values(), limit)]
+        rows = [actor_row(machine.state, actor) for actor in islice(machine.state.actors.values(), limit)]
+        return [to_builtins(row) for row in (*rows, *machine.ended_actors.rows)][:limit]
     if what == "objects":
         return [_object(machine, entry) for entry in islice(machine.state.entries.values(), limit)]
     if what == "demand":
@@ -51,7 +54,7 @@ def _demand(machine: OwnerMachine, shape: Shape) -> Row:
         "names": list(dict.fromkeys(rec.msg.name for rec in islice(shape.queue, 100)))[:3]
         + list(dict.fromkeys(actor.create.name for actor in islice(shape.actors, 100)))[:3],
         "is_infeasible": bool(shape.infeasible),
-        "why": _why_task(machine, shape) if shape.queue else _why_placed(shape),
+        "why": _why_task(machine, shape) if shape.queue else why_unplaced(shape),
     }
 
 
@@ -62,13 +65,6 @@ def _why_task(machine: OwnerMachine, shape: Shape) -> str:
         f"it waits for a worker that has {show(shape.placement)} free; {len(shape.queue)} tasks like it wait in this "
         f"process, which has {len(shape.leases)} such workers now"
     )
-
-
-def _why_placed(shape: Shape) -> str:
-    """Of an actor."""
-    if shape.infeasible:
-        return f"no node of the session can take it: {shape.infeasible}"
-    return f"it waits for a worker on a node that has {show(shape.placement)} free"
 
 
 def _task(machine: OwnerMachine, rec: TaskRec) -> Row:
@@ -94,27 +90,16 @@ def _task(machine: OwnerMachine, rec: TaskRec) -> Row:
 
 def _standing(machine: OwnerMachine, rec: TaskRec) -> tuple[str, str]:
     if rec.unresolved:
-        return "PENDING_ARGS_AVAIL", _waits_for(machine, rec.msg.refs)
+        return "PENDING_ARGS_AVAIL", why_waiting(machine.state, rec.msg.refs)
     if rec.lease is not None:
         return "SUBMITTED_TO_WORKER", f"it is queued or running at worker {rec.lease.worker}"
     return "PENDING_NODE_ASSIGNMENT", _why_task(machine, rec.shape)
 
 
-def _waits_for(machine: OwnerMachine, refs: Sequence[bytes]) -> str:
-    missing = [i for i in dict.fromkeys(refs) if (e := machine.state.entries.get(i)) is None or e.result is None]
-    shown = []
-    for ident in missing[:3]:
-        maker = machine.state.unfinished(ident)
-        name = getattr(maker.msg, "name", None) or getattr(maker.msg, "method", "") if maker is not None else ""
-        shown.append(f"{ident.hex()}" + (f" (made by {name})" if name else ""))
-    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-    return f"it waits for its arguments: object {', '.join(shown)}{more}"
-
-
 def _call(machine: OwnerMachine, rec: CallRec) -> Row:
     client = rec.client
     if rec.unresolved:
-        state, why = "PENDING_ARGS_AVAIL", _waits_for(machine, rec.msg.refs)
+        state, why = "PENDING_ARGS_AVAIL", why_waiting(machine.state, rec.msg.refs)
     elif rec.sent:
         state, why = "SUBMITTED_TO_WORKER", f"it is queued or running at its actor, worker {client.worker}"
     else:
@@ -124,7 +109,7 @@ def _call(machine: OwnerMachine, rec: CallRec) -> Row:
         )
         owned = machine.state.actors.get(client.actor)
         if owned is not None and client.state != "alive":
-            why = "its actor is not there yet: " + _why_actor(machine, owned)
+            why = "its actor is not there yet: " + why_actor(machine.state, owned)
     return {
         "task_id": rec.msg.task.hex(),
         "name": rec.msg.name,
@@ -140,48 +125,6 @@ def _call(machine: OwnerMachine, rec: CallRec) -> Row:
         "owner": str(machine.addr),
         "worker_id": str(client.worker) if client.worker.node else "",
         "node_id": str(client.worker.node) if client.worker.node else "",
-    }
-
-
-def _why_actor(machine: OwnerMachine, actor: OwnedActor) -> str:
-    if actor.state == "alive":
-        return f"it lives at worker {actor.worker}"
-    if actor.state == "dead":
-        return _why_dead(actor)
-    begun = f"its process ended ({actor.why}) and it is being restarted: " if actor.state == "restarting" else ""
-    if actor.unresolved:
-        return begun + _waits_for(machine, actor.create.refs)
-    if actor.lease is not None:
-        return begun + f"its constructor runs at worker {actor.worker}"
-    return begun + _why_placed(actor.shape)
-
-
-def _why_dead(actor: OwnedActor) -> str:
-    return actor.why if actor.error == "ActorDiedError" else f"{actor.error}: {actor.why}"
-
-
-def _actor(machine: OwnerMachine, actor: OwnedActor) -> Row:
-    state = STATES.get(actor.state, actor.state)
-    if actor.unresolved and actor.state == "pending":
-        state = "DEPENDENCIES_UNREADY"
-    placed = actor.worker.node and actor.state != "dead"
-    return {
-        "actor_id": actor.create.actor.hex(),
-        "class_name": actor.create.options.get("class_name") or actor.create.name,
-        "state": state,
-        "why": _why_actor(machine, actor),
-        "name": actor.name,
-        "ray_namespace": actor.namespace,
-        "num_restarts": actor.incarnation,
-        "restarts_left": actor.restarts,
-        "is_detached": actor.detached,
-        "death_cause": _why_dead(actor) if actor.state == "dead" else "",
-        "owner": str(machine.addr),
-        "worker_id": str(actor.worker) if placed else "",
-        "node_id": str(actor.worker.node) if placed else "",
-        "last_worker_id": str(actor.worker) if actor.worker.node else "",
-        "required_resources": from_units(actor.shape.held),
-        "request": actor.shape.req if actor.lease is None and KEY in actor.shape.env else 0,
     }
 
 

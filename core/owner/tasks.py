@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hpc.core.causes import LostCause, is_charged, retries_task, task_error
+from hpc.core.events.kinds import EventKind
 from hpc.core.ids import Address
 from hpc.core.owner.arguments import Arguments
+from hpc.core.owner.events import OwnerEvents
 from hpc.core.owner.leases import LONG_US, PIPELINE_US, Leases
 from hpc.core.owner.locality import best_node, near_shape
 from hpc.core.owner.objects import Objects
@@ -35,7 +37,9 @@ class Tasks:
         arguments: Arguments,
         leases: Leases,
         ended: Callable[[TaskRec | CallRec, list[Result], Address], list[bytes]],
+        events: OwnerEvents,
     ) -> None:
+        self.events = events
         self.state, self.objects, self.streams, self.arguments, self.leases = state, objects, streams, arguments, leases
         self.addr, self.outbox, self.urgent = state.addr, state.outbox, state.urgent
         self.entries, self.tasks, self.origins, self.dirty = state.entries, state.tasks, state.origins, state.dirty
@@ -152,13 +156,19 @@ class Tasks:
             if rec.cancelled:
                 self.fail(rec, system_error("TaskCancelledError", "it was cancelled"))
             elif not retries_task(cause) or (begun and not rec.retries):
+                self._note("TASK_FAILED", rec, f"has failed: {why}", lease.worker.node)
                 self.fail(rec, system_error(task_error(cause), why, task=rec.msg.name))
             elif begun:
+                self._note("TASK_RETRIED", rec, f"runs again: {why}", lease.worker.node)
                 self._retry(rec, is_charged(cause) and running in (None, rec.msg.task))
             else:
                 rec.msg.attempt += 1
                 rec.shape.queue.appendleft(rec)
         self.dirty[lease.shape] = None
+
+    def _note(self, kind: EventKind, rec: TaskRec, what: str, node: int) -> None:
+        task = rec.msg.task
+        self.events.note(kind, f"task {rec.msg.name} {task.hex()} {what}", node, task)
 
     def again(self, rec: TaskRec, charged: bool = True) -> None:
         """A finished task is run again, for the sake of a value that was lost."""

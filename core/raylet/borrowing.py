@@ -7,7 +7,7 @@ told which of its words is answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from hpc.core.ids import Address, owner_of
 from hpc.core.raylet.tables import Borrowed
@@ -86,10 +86,10 @@ class Borrowing:
         for ident in [i for i, borrowed in self.borrowed.items() if proc in borrowed.procs]:
             self._drop(ident, proc)
 
-    def owner_gone(self, owner: Address) -> None:
-        """An owner is gone: its borrowers are told."""
+    def owner_gone(self, owner: Address) -> list[Collection[int]]:
+        """An owner is gone: its borrowers are told. Returns the processes that hold its objects, for each of these."""
         self.dead_owners.add(owner)
-        self._end_with_owner(lambda ident: owner_of(ident) == owner)
+        return self._end_with_owner(lambda ident: owner_of(ident) == owner)
 
     def forget_node(self, node: int) -> None:
         """All owners of a node are gone."""
@@ -104,9 +104,11 @@ class Borrowing:
         self.acks_due.update(dict.fromkeys(held, 1))
         return held
 
-    def _end_with_owner(self, is_owned: Callable[[bytes], bool]) -> None:
+    def _end_with_owner(self, is_owned: Callable[[bytes], bool]) -> list[Collection[int]]:
         self._expect_no_acks(is_owned)
-        self._answer([(ident, self.borrowed.pop(ident)) for ident in [*filter(is_owned, self.borrowed)]], dead=True)
+        held = [(ident, self.borrowed.pop(ident)) for ident in [*filter(is_owned, self.borrowed)]]
+        self._answer(held, dead=True)
+        return [borrowed.procs for _, borrowed in held]
 
     def _expect_no_acks(self, is_owned: Callable[[bytes], bool]) -> None:
         for ident in [*filter(is_owned, self.acks_due)]:

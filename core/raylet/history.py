@@ -1,26 +1,31 @@
-"""What the workers of a node have run: kept by its raylet, packed as they hand it over, within bounds. Pure.
+"""What the workers of a node have run, and actors of its processes that have ended: kept by its raylet. Pure.
 
-So it is known also of workers that were killed, but for their last two seconds. The oldest goes first, and what goes is
-counted.
+What has run is packed as workers hand it over. So it is known also of workers that were killed, but for their last two
+seconds. All is kept within bounds: the oldest goes first, and what goes is counted.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import to_builtins
 
-from hpc.core.events.rows import KeptBatch, Page
+from hpc.core.events.rows import ActorRow, KeptBatch, Page
 from hpc.core.ids import Address
-from hpc.core.wire import Answer, HistoryQuery, Message, Ran
+from hpc.core.wire import ActorsEnded, Answer, HistoryQuery, Message, Ran
 
 #: Events of a node, and their bytes.
 MAX_EVENTS = 200_000
 MAX_BYTES = 64 << 20
 #: Larger batches are not taken.
 MAX_BATCH_BYTES = 4 << 20
+#: Actors that have ended, and what is kept of each text of theirs: about 10 MB in all at most.
+MAX_ACTORS = 10_000
+MAX_TEXT = 400
 #: An answer has at most this many bytes, whatever was asked for.
 MAX_PAGE_BYTES = 16 << 20
 
@@ -44,7 +49,12 @@ class History:
         self.events = self.size_bytes = 0
         #: How many events were lost here, or were so before they came.
         self.dropped = 0
-        self.handlers: dict[type, Callable[[Address, Any], None]] = {Ran: self.on_ran, HistoryQuery: self.on_query}
+        #: By their ids; and how many are not here any more, or never came.
+        self.actors: dict[str, ActorRow] = {}
+        self.actors_dropped = 0
+        self.handlers: dict[type, Callable[[Address, Any], None]] = {
+            Ran: self.on_ran, HistoryQuery: self.on_query, ActorsEnded: self.on_actors_ended,
+        }  # fmt: skip
 
     def on_ran(self, src: Address, msg: Ran) -> None:
         """A worker hands over what it ran."""
@@ -84,3 +94,21 @@ class History:
             found.append(KeptBatch(one.serial, one.proc, one.lost, one.data))
         oldest = self._batches[0].serial if self._batches else self._serial + 1
         return Page(found, more, oldest, self.events, self.dropped)
+
+    def on_actors_ended(self, src: Address, msg: ActorsEnded) -> None:
+        """A process of this node tells of actors that it owned."""
+        if src.node != self.node:
+            return
+        self.actors_dropped += msg.lost
+        for row in msg.rows:
+            row.why, row.death_cause = row.why[:MAX_TEXT], row.death_cause[:MAX_TEXT]
+            self.actors.pop(row.actor_id, None)
+            self.actors[row.actor_id] = row
+        while len(self.actors) > MAX_ACTORS:
+            del self.actors[next(iter(self.actors))]
+            self.actors_dropped += 1
+
+    def actor_rows(self, limit: int) -> list[dict[str, Any]]:
+        """Actors that have ended, the newest first. Where some are missing a row without an id says how many."""
+        rows = [to_builtins(row) for row in islice(reversed(self.actors.values()), limit)]
+        return [{"actor_id": "", "dropped": self.actors_dropped}, *rows] if self.actors_dropped else rows

@@ -30,6 +30,8 @@ LOOK_S = 2e-6
 MOVING_BYTES = 128 << 20
 #: And so many objects: who takes them looks through all that it waits for.
 MOVING_OBJECTS = 64
+#: A node that leaves goes on for so long after it was told to end: what it said last is on its way.
+LAST_WORDS_S = 0.05
 #: After this time nodes that had no room are asked again.
 NO_ROOM_S = 1.0
 

@@ -15,14 +15,17 @@ import os
 import stat
 import time
 from collections import OrderedDict
+from itertools import islice
 from typing import Any
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs, to_builtins
 
+from hpc.core.events.rows import TaskRow, WorkerRow
 from hpc.core.ids import Address
 from hpc.core.node.settings import setting
 from hpc.core.node.spec import NodeSpec
+from hpc.core.raylet.report import worker_row
 from hpc.core.raylet.tables import Proc
 from hpc.core.wire import Answer, LogQuery, Message
 
@@ -61,7 +64,7 @@ class Cut(Struct):
 class Ended(Struct):
     """A worker that has ended."""
 
-    row: Row
+    row: WorkerRow
     files: list[str] = field(default_factory=list)
     size_bytes: int = 0
 
@@ -195,26 +198,22 @@ class LogFiles:
     ) -> None:
         """Remember a worker and keep its files (silent ones leave none); the oldest are forgotten. ``how`` it ended is
         told with its last ``words`` and without."""
-        row = {
-            "worker_id": str(Address(self._spec.node, proc.proc)),
-            "worker_type": "WORKER",
-            "state": "ENDED",
-            "node_id": str(self._spec.node),
-            "pid": proc.pid,
-            "is_alive": False,
-            "is_guest": False,
-            "is_actor": False,
-            "leased_by": "",
-            "resources": {},
-            "blocked": False,
-            "end_time_ms": time.time() * 1e3,
-            "exit_detail": how + words,
-            "exit_brief": how,
-            "failed": failed,
-            "last_task_id": task.hex(),
-            "last_attempt_number": attempt,
-            "told": bool(proc.exit_cause),
-        }
+        row = structs.replace(
+            worker_row(self._spec.node, proc),
+            state="ENDED",
+            is_alive=False,
+            is_actor=False,
+            leased_by="",
+            resources={},
+            blocked=False,
+            end_time_ms=time.time() * 1e3,
+            exit_detail=how + words,
+            exit_brief=how,
+            failed=failed,
+            last_task_id=task.hex(),
+            last_attempt_number=attempt,
+            told=bool(proc.exit_cause),
+        )
         ended = Ended(row)
         for suffix in SUFFIXES:
             name = f"worker-{proc.proc}.{suffix}"
@@ -243,27 +242,28 @@ class LogFiles:
 
     def ended_rows(self, limit: int) -> list[Row]:
         """The workers that have ended, the newest first."""
-        return [ended.row for ended in [*reversed(self.ended.values())][:limit]]
+        return [to_builtins(ended.row) for ended in islice(reversed(self.ended.values()), limit)]
 
     def killed_rows(self, limit: int) -> list[Row]:
         """What workers ran that were killed: as their slots in the arena said, the newest first."""
         ended = (one.row for one in reversed(self.ended.values()))
-        return [self._killed(row) for row in ended if row["last_task_id"]][:limit]
+        return [to_builtins(_killed(row)) for row in ended if row.last_task_id][:limit]
 
-    @staticmethod
-    def _killed(row: Row) -> Row:
-        """What there is to say of the task that a worker ran when it was killed."""
-        return {
-            "task_id": row["last_task_id"],
-            "attempt_number": row["last_attempt_number"],
-            "name": "",
-            "type": "NORMAL_TASK",
-            "start_time_ms": 0.0,
-            "end_time_ms": row["end_time_ms"],
-            "state": "FAILED",
-            "why": f"its worker ended while it ran: {row['exit_detail']}",
-            "worker_id": row["worker_id"],
-        }
+
+def _killed(row: WorkerRow) -> TaskRow:
+    """What there is to say of the task that a worker ran when it was killed."""
+    return TaskRow(
+        row.last_task_id,
+        row.last_attempt_number,
+        name="",
+        func_or_class_name="",
+        type="NORMAL_TASK",
+        start_time_ms=0.0,
+        end_time_ms=row.end_time_ms,
+        state="FAILED",
+        why=f"its worker ended while it ran: {row.exit_detail}",
+        worker_id=row.worker_id,
+    )
 
 
 def _number(name: str) -> int | None:

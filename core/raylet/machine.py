@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from hpc.core.causes import LostCause
+from hpc.core.events.kinds import EventKind
 from hpc.core.ids import HEAD, Address
 from hpc.core.metrics.node import NodeMetrics
 from hpc.core.metrics.table import WORKERS_ENDED
@@ -17,16 +18,17 @@ from hpc.core.net.frames import answer_rows
 from hpc.core.raylet import draining
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.bulletins import BulletinBoard
+from hpc.core.raylet.events import NodeEvents
 from hpc.core.raylet.fence import Fence
 from hpc.core.raylet.history import History
-from hpc.core.raylet.leasing import Leasing
+from hpc.core.raylet.leasing import Env, Leasing
 from hpc.core.raylet.leaving import Departure
 from hpc.core.raylet.new_head import GoneLately, first_words, forget_promises
 from hpc.core.raylet.numbers import Numbers
 from hpc.core.raylet.object_store import FULL_TIMEOUT_S, ObjectStore
 from hpc.core.raylet.preparing import prepare
 from hpc.core.raylet.pulls import ArenaMemory
-from hpc.core.raylet.report import report
+from hpc.core.raylet.report import Row, report
 from hpc.core.raylet.spill import Spiller
 from hpc.core.raylet.tables import Proc
 from hpc.core.raylet.vacancy import let_workers_end, vacancy, vacate
@@ -119,6 +121,7 @@ class RayletMachine:
         self.bulk = self.store.bulk
         self.nodes: dict[int, NodeInfo] = {}
         self.history, self.bulletins = History(node, self.outbox), BulletinBoard(node, self.outbox, lambda: self.now)
+        self.events = NodeEvents(node, self.outbox, self.store.spiller, now)
         self.departure = Departure(node, self.store, lambda: self.nodes, self.outbox)
         self.metrics = NodeMetrics(info, self.outbox, Numbers(self.leasing, self.store).samples)
         self.dead: dict[int, str] = {}
@@ -130,7 +133,9 @@ class RayletMachine:
         self.fenced = ""
         self.gone_lately = GoneLately(4 * fence_s)
         #: What is known beside, by the shell too: name to rows (log files, workers that have ended).
-        self.reports: dict[str, Callable[[int], list[dict[str, Any]]]] = {"bulletins": self.bulletins.rows}
+        self.reports: dict[str, Callable[[int], list[Row]]] = {
+            "bulletins": self.bulletins.rows, "ended_actors": self.history.actor_rows,
+        }  # fmt: skip
         self._last_free: dict[str, int] = {}
         self._last_report, self._last_moves = 0.0, 0
         self._changed_at: float | None = None
@@ -224,7 +229,19 @@ class RayletMachine:
         """A driver has connected."""
         proc = self.leasing.new_proc("driver")
         proc.pid, proc.job = pid, job
+        self._tell_driver(proc, "DRIVER_JOINED", "has connected")
         return proc
+
+    def _tell_driver(self, proc: Proc, kind: EventKind, what: str) -> None:
+        """One that is no guest."""
+        if proc.job:
+            ident = str(Address(self.node, proc.proc))
+            self.events.note(kind, f"driver {ident} (pid {proc.pid}) {what}", ident)
+
+    def env_failed(self, env: Env, why: str) -> None:
+        """A runtime environment cannot be made here."""
+        self.events.note("ENVIRONMENT_FAILED", f"a runtime environment cannot be made on node {self.node}: {why}")
+        self.leasing.env_failed(env, why)
 
     def worker_joined(self, number: int, pid: int, path: str) -> Proc | None:
         """A worker has connected; None if it was not expected."""
@@ -248,8 +265,10 @@ class RayletMachine:
         self.bulletins.process_gone(number, proc.exit_why or why)
         if proc.kind == "driver":
             self.leasing.procs.pop(number, None)
+            self._tell_driver(proc, "DRIVER_LEFT", f"has left: {proc.exit_why or why}")
         else:
             self.metrics.count(WORKERS_ENDED, ("cause", proc.exit_cause or cause))
+            self.events.worker_gone(proc, why, cause)
             self.leasing.worker_gone(proc, why, task, attempt, cause)
         gone = ProcessGone(addr, proc.exit_why or why)
         self._process_gone(gone)
@@ -267,12 +286,18 @@ class RayletMachine:
             # A request of its that came late may have been granted since.
             self.leasing.owner_gone(msg.addr)
             return
-        self.borrowing.owner_gone(msg.addr)
+        held = self.borrowing.owner_gone(msg.addr)
+        self.events.owner_lost(msg.addr, sum(any(self._outlives(each, msg.addr) for each in procs) for procs in held))
         self.store.owner_gone(msg.addr)
         self.leasing.owner_gone(msg.addr)
         for proc in self.leasing.procs.values():
             if proc.state != "starting":
                 self.outbox.append((Address(self.node, proc.proc), msg))
+
+    def _outlives(self, number: int, owner: Address) -> bool:
+        """Whether a process of this node goes on without that one."""
+        proc = self.leasing.procs.get(number)
+        return proc is not None and proc.driver != owner and (proc.lease is None or proc.lease.owner != owner)
 
     def _on_state_query(self, src: Address, msg: StateQuery) -> None:
         self.outbox.append(
@@ -369,7 +394,14 @@ class RayletMachine:
             return False
         self.departure.look()
         self.said_drained = self.departure.over
+        if self.said_drained:
+            self.leave()
         return self.said_drained
+
+    def leave(self) -> None:
+        """The node ends, and others may go on: tell the last of what was counted."""
+        if self.departure.began and self.registered:
+            self.metrics.leave(self.now, self.nodes)
 
     def ending(self, now: float) -> NodeTime:
         """What a process is told that registers now."""
@@ -381,6 +413,7 @@ class RayletMachine:
     def tick(self, now: float) -> float:
         """Heartbeats and delayed reports; returns the time of the next tick."""
         self.now = now
+        self.events.tick(now, self.registered)
         next_at = min(self.leasing.tick(now), self.store.tick(now))
         if self.leasing.closing.vacated:
             let_workers_end(self.leasing)

@@ -33,6 +33,7 @@ from hpc.core.raylet.bulk import Bulk
 from hpc.core.raylet.exit_words import describe_exit
 from hpc.core.raylet.files import Files
 from hpc.core.raylet.host import Host
+from hpc.core.raylet.leaving import LAST_WORDS_S
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.node_resources import labels_of, node_totals
@@ -197,7 +198,9 @@ class Raylet:
             log.info("stopping: %s", why)
             if left := self.machine.departure.left:
                 self.control.send({"op": "left", "objects": len(left), "bytes": sum(move.size for move in left)})
-            self.reactor.stop()
+            self.machine.leave()
+            self._send_outbox()
+            self.reactor.call_later(LAST_WORDS_S if self.machine.departure.began else 0.0, self.reactor.stop)
 
     # -------------------------------------------------------------- workers
 
@@ -232,7 +235,7 @@ class Raylet:
         if proc is not None and proc.state == "starting":
             self._start_failed(proc, how + words)
         no_memory = self.watchdog.why_ended(number, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
-        how, words = (no_memory, "") if no_memory else (f"its process (pid {self._pid(number)}) {how}", words)
+        how, words = (no_memory, "") if no_memory else (f"its process (pid {proc.pid if proc else 0}) {how}", words)
         self.logs.close(number, proc, how, words, clean=status == 0 and not no_memory, task=task, attempt=attempt)
         self.machine.process_gone(number, how + words, task, attempt, "oom" if no_memory else "crash")
         if number not in self.streams:
@@ -243,17 +246,13 @@ class Raylet:
         if proc.env:  # that is a matter of those who want this environment
             from hpc.core.runenv.setup import why_failed  # with all that makes environments
 
-            return self.machine.leasing.env_failed(proc.env, why_failed(self.spec, proc.proc, why))
+            return self.machine.env_failed(proc.env, why_failed(self.spec, proc.proc, why))
         self.start_failures += 1
         log.error("worker %d ended before it was ready: it %s", proc.proc, why)
         if self.start_failures >= MAX_START_FAILURES and not self.stopping:
             problem = f"{self.start_failures} workers in a row ended before they were ready; the last one {why}"
             self.control.send({"op": "error", "why": problem})
             self._stop(problem)
-
-    def _pid(self, number: int) -> int:
-        proc = self.machine.leasing.procs.get(number)
-        return proc.pid if proc is not None else 0
 
     def _drain(self, number: int, stream: Stream) -> None:
         """Read what a process said before it ended."""
@@ -546,6 +545,7 @@ class Raylet:
             self.ready_said = True
             self.control.send({"op": "ready"})
         if machine.has_drained():
+            self._send_outbox()
             self.control.send({"op": "drained"})
         if machine.fenced and not self.stopping:
             self.control.send({"op": "fenced", "why": machine.fenced})

@@ -6,13 +6,20 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
+from msgspec import to_builtins
+
+from hpc.core.events.rows import WorkerRow, WorkerStanding
 from hpc.core.ids import Address, owner_of
 from hpc.core.raylet.leasing import Leasing
 from hpc.core.raylet.object_store import ObjectStore
+from hpc.core.raylet.tables import Proc, ProcState
 from hpc.core.resources import from_units, show
 from hpc.core.runenv.spec import has_setup, unpack
 
 Row = dict[str, Any]
+STANDINGS: Mapping[ProcState, WorkerStanding] = {
+    "starting": "STARTING", "idle": "IDLE", "leased": "LEASED", "driver": "DRIVER",
+}  # fmt: skip
 
 
 def report(
@@ -45,25 +52,25 @@ def _waiting(leasing: Leasing) -> list[Row]:
 
 
 def _workers(leasing: Leasing, limit: int) -> list[Row]:
-    rows = []
-    for proc in islice(leasing.procs.values(), limit):
-        lease = proc.lease
-        rows.append(
-            {
-                "worker_id": str(Address(leasing.node, proc.proc)),
-                "worker_type": "DRIVER" if proc.kind == "driver" else "WORKER",
-                "state": proc.state.upper(),
-                "node_id": str(leasing.node),
-                "pid": proc.pid,
-                "is_alive": True,
-                "is_guest": proc.kind == "driver" and not proc.job,
-                "is_actor": lease is not None and lease.actor,
-                "leased_by": str(lease.owner) if lease is not None else "",
-                "resources": from_units(lease.grant.amounts) if lease is not None else {},
-                "blocked": lease is not None and lease.grant.cpu_lent,
-            }
-        )
-    return rows
+    return [to_builtins(worker_row(leasing.node, proc)) for proc in islice(leasing.procs.values(), limit)]
+
+
+def worker_row(node: int, proc: Proc) -> WorkerRow:
+    """A driver or worker as it is now."""
+    lease = proc.lease
+    return WorkerRow(
+        worker_id=str(Address(node, proc.proc)),
+        worker_type="DRIVER" if proc.kind == "driver" else "WORKER",
+        state=STANDINGS[proc.state],
+        node_id=str(node),
+        pid=proc.pid,
+        is_alive=True,
+        is_guest=proc.kind == "driver" and not proc.job,
+        is_actor=lease is not None and lease.actor,
+        leased_by=str(lease.owner) if lease is not None else "",
+        resources=from_units(lease.grant.amounts) if lease is not None else {},
+        blocked=lease is not None and lease.grant.cpu_lent,
+    )
 
 
 def _setups(leasing: Leasing) -> list[Row]:

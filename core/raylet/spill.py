@@ -63,7 +63,8 @@ class Spiller:
         self.problem = ""
         self._paused_until = 0.0
         self._pause_s = PAUSE_S
-        self._last = 0
+        #: Files that were begun; the number of the last one.
+        self.written_files = 0
         self._largest = 0
 
     def room(self, now: float, reading: bool) -> int:
@@ -87,14 +88,14 @@ class Spiller:
             self._write_file(batch, size)
 
     def _write_file(self, objects: list[Stored], size: int) -> None:
-        self._last += 1
-        job = DiskJob(WRITE, self._last, objects=objects)
+        self.written_files += 1
+        job = DiskJob(WRITE, self.written_files, objects=objects)
         at = 0
         for obj in objects:
             obj.busy = "spilling"
             job.parts.append((at, obj.offset, obj.size))
             at += obj.size
-        self.files[self._last] = SpillFile(size, len(objects), 1)
+        self.files[self.written_files] = SpillFile(size, len(objects), 1)
         self.used_bytes += size
         self.writing_bytes += size
         self.jobs.append(job)

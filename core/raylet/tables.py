@@ -12,6 +12,7 @@ from hpc.core.resources import Amounts, Grant, NodeResources
 from hpc.core.wire import ProcessKind, Pull
 
 NOBODY = Address(0, 0)
+ProcState = Literal["starting", "idle", "leased", "driver"]
 
 
 class Proc(Struct):
@@ -23,7 +24,7 @@ class Proc(Struct):
 
     proc: int
     kind: ProcessKind
-    state: Literal["starting", "idle", "leased", "driver"]
+    state: ProcState
     pid: int = 0
     path: str = ""
     env: tuple[tuple[str, str], ...] = ()

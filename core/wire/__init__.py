@@ -37,6 +37,8 @@ from hpc.core.wire.channels import ChannelData as ChannelData
 from hpc.core.wire.channels import ChannelEnd as ChannelEnd
 from hpc.core.wire.channels import ChannelOpen as ChannelOpen
 from hpc.core.wire.channels import ChannelTaken as ChannelTaken
+from hpc.core.wire.events import EventQuery as EventQuery
+from hpc.core.wire.events import Happened as Happened
 from hpc.core.wire.frames import AnyMessage as AnyMessage
 from hpc.core.wire.frames import DecodeError as DecodeError
 from hpc.core.wire.frames import decode_body as decode_body
@@ -56,6 +58,7 @@ from hpc.core.wire.groups import PgState as PgState
 from hpc.core.wire.groups import PgTable as PgTable
 from hpc.core.wire.groups import PgWait as PgWait
 from hpc.core.wire.groups import PgWarning as PgWarning
+from hpc.core.wire.history import ActorsEnded as ActorsEnded
 from hpc.core.wire.history import HistoryQuery as HistoryQuery
 from hpc.core.wire.history import Ran as Ran
 from hpc.core.wire.holding import BorrowAcked as BorrowAcked

@@ -16,6 +16,7 @@ from hpc.core.wire import (
     bulk,
     bulletins,
     channels,
+    events,
     groups,
     history,
     holding,
@@ -33,8 +34,7 @@ from hpc.core.wire.base import HEADER, Message
 
 CONVERSATIONS = (
     values, process, leases, tasks, store, holding, bulk, actors, channels, nodes, names, groups, looking,
-    history, bulletins,
-    metrics,
+    history, bulletins, metrics, events,
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""What was: workers tell their raylet what they ran, and raylets tell it to those who ask."""
+"""What was: processes tell their raylet what they ran and which of their actors have ended, and raylets tell others."""
 
 from __future__ import annotations
 
+from hpc.core.events.rows import ActorRow
 from hpc.core.wire.base import Message
 
 #: The tags of the messages of this file.
@@ -25,3 +26,11 @@ class HistoryQuery(Message, tag=209):
     since: int = 0
     before: int = 0
     size: int = 4 << 20
+
+
+class ActorsEnded(Message, tag=210):
+    """An owner tells its raylet of actors of its that have ended, and that it has forgotten. ``lost`` more had no
+    room."""
+
+    rows: list[ActorRow]
+    lost: int = 0

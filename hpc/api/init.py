@@ -170,6 +170,16 @@ def init(
         return context
 
 
+def join_as_guest(address: str) -> None:
+    """Connect to a session that is there, to look at it: its list of jobs has no guest, and nothing is printed here.
+    Raises ConnectionError where there is no such session."""
+    with _lock:
+        if _connected(False) is None:
+            node_dir = find_node_dir(address)
+            assert node_dir is not None, f"{address!r} begins no session"
+            _connect(node_dir, None, None, None, guest=True)
+
+
 def _connected(ignore_reinit_error: bool) -> Context | None:
     """What `init` returns where this process is connected already; RuntimeError unless that may be."""
     if current.client is not None and is_forked():
@@ -287,7 +297,9 @@ def _start(local: bool, wanted: dict[str, Any], timeout_s: float | None, config:
     return node_dir
 
 
-def _connect(node_dir: str, namespace: str | None, show: Looks | None, logging: dict[str, Any] | None) -> Context:
+def _connect(
+    node_dir: str, namespace: str | None, show: Looks | None, logging: dict[str, Any] | None, *, guest: bool = False
+) -> Context:
     from hpc.core.owner.shell.client import Client
     from hpc.core.process.job import pack_job
 
@@ -303,7 +315,7 @@ def _connect(node_dir: str, namespace: str | None, show: Looks | None, logging: 
     here.namespace = namespace
     program = os.path.splitext(os.path.basename(file or ""))[0]
     facts = {"sys_path": path, "cwd": os.getcwd(), "namespace": namespace, "logging": logging, "program": program}
-    job = pack_job(facts)
+    job = b"" if guest else pack_job(facts)
     if logging is not None:
         apply_logging(logging)
     try:

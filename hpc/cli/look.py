@@ -6,6 +6,7 @@ Each connects as a further driver of the session, asks, and leaves. Nothing is c
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ KINDS = {
     "workers": ("worker_id", "worker_type", "state", "pid", "is_actor", "leased_by", "resources", "blocked"),
     "jobs": ("job_id", "type", "status", "node_id", "driver_pid"),
     "runs": ("run_id", "kind", "name", "state", "words", "why"),
+    "events": ("number", "time_s", "severity", "kind", "node_id", "entity_id", "text"),
     "placement-groups": ("placement_group_id", "name", "strategy", "state"),
 }
 KINDS_IN_WORDS = f"KIND: {', '.join(KINDS)}"
@@ -89,7 +91,14 @@ def show_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
         errors.note("nothing", sys.stdout)
         return
     names = tuple(name.upper() for name in columns)
-    show_table([names, *(tuple(cell(row.get(name, "")) for name in columns) for row in rows)])
+    show_table([names, *(tuple(_shown(name, row.get(name, "")) for name in columns) for row in rows)])
+
+
+def _shown(name: str, value: Any) -> str:
+    """A cell of a column with this name."""
+    if name == "time_s":
+        return time.strftime("%m-%d %H:%M:%S", time.localtime(value))
+    return cell(value)
 
 
 def cell(value: Any) -> str:

@@ -49,6 +49,7 @@ COMMANDS = (
     ("hpc job list | status | logs [-f] | stop | delete", "the commands that were submitted to it"),
     ("hpc list KIND [--filter F=V] [--limit N] [--json]", "tasks, actors, objects, nodes, workers, ... of a session"),
     ("hpc get KIND ID | summary KIND | memory", "one thing; counts by state; what is in the object stores"),
+    ("hpc events [JOB] [-f] [--severity S] [--kind K]", "what happened in a session or a job, and what to do"),
     ("hpc why ID", "why a task, an actor or an object waits"),
     ("hpc stack [WORKER ...] | timeline FILE", "where the processes are; what ran when, for ui.perfetto.dev"),
     ("hpc profile [WORKER ...] [--task NAME] [-o FILE]", "which calls take the time of workers, without ptrace"),

@@ -27,7 +27,7 @@ def run(words: list[str]) -> int:
     if len(rest) > 1:
         raise CliError("USAGE", "one job at a time", fix=f"hpc report {rest[0]}")
     base = jobs_folder(options)
-    if not rest and (options["address"] or (session.is_there() and not session.is_jobs(base))):
+    if not rest and (options["address"] or (session.is_there() and not session.is_jobs(base, or_started=True))):
         return _of_session(options)
     (job,) = jobdir.select(base, rest)
     return _of_job(options, job)

@@ -34,11 +34,12 @@ LOOK_S = 0.05
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """A connection as a further driver, which prints nothing of the workers'; CliError where there is no session."""
+    """A connection as a guest; CliError where there is no session."""
     import hpc
+    from hpc.api.init import join_as_guest
 
     try:
-        hpc.init(address=address or "auto", log_to_driver=False)
+        join_as_guest(address or "auto")
     except ConnectionError as error:
         raise no_session(error, fix="hpc start --head, or a script that is running") from None
     try:
@@ -90,10 +91,13 @@ def is_there() -> bool:
     return bool(live)
 
 
-def is_jobs(base: Path) -> bool:
-    """Whether the session that is meant is that of the newest job, as seen from outside of it."""
+def is_jobs(base: Path, *, or_started: bool = False) -> bool:
+    """Whether the session that is meant is that of the newest job, as seen from outside of it. With ``or_started``
+    those of `hpc start` count, which have folders, too."""
     newest = jobdir.jobs(base)[-1:]
-    return not os.environ.get("HPC_SESSION_DIR") and bool(newest) and bool(address_of(newest[0]))
+    if os.environ.get("HPC_SESSION_DIR") or not newest or not address_of(newest[0]):
+        return False
+    return or_started or newest[0].job().get("kind") != jobdir.SESSION
 
 
 def look_into(job: JobDir) -> dict[str, Any] | None:

@@ -140,6 +140,7 @@ def _begin(given: Mapping[str, Any]) -> int:
         time_poll_s=settings["time_poll"],
         drain_s=settings["drain"],
         drain_signal=signal_number(settings["drain_signal"]),
+        job_dir=settings["job_dir"],
     )
     as_json = bool(given.get("json"))
     if not given.get("block"):

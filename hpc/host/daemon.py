@@ -20,11 +20,12 @@ from typing import Any
 
 from hpc.core.node import rundir
 from hpc.core.node.process import close_all_but, flush_output, redirect
+from hpc.host.kept import Kept
 from hpc.host.server import Host
 from hpc.launch.limit import Drains
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.loop import SessionLoop
-from hpc.launchers.registry import find_place
+from hpc.launchers.registry import Place, find_place
 from hpc.launchers.scheduler import BadAllocation
 from hpc.launchers.session import Session
 from hpc.launchers.timekeeper import ASK_S
@@ -47,6 +48,7 @@ class Begin:
     time_poll_s: float = ASK_S  # how often a scheduler is asked about the time limit of the job that this runs in
     drain_s: float | None = None  # so long before that limit the session drains
     drain_signal: int = 0  # a signal that says so, too
+    job_dir: str = ""  # the folder of all jobs, where that of this session is made
 
 
 def serve(begin: Begin, tell: Tell, *, log_to_file: bool) -> int:
@@ -69,14 +71,17 @@ def serve(begin: Begin, tell: Tell, *, log_to_file: bool) -> int:
         path = os.path.join(directory.path, "logs", "host.log")
         redirect(path, path)
     host = Host(session, directory.path, begin.namespace, tell, begin.join_path)
+    place: Place | None = None
     try:
         place = find_place()
     except BadAllocation as error:
         print(f"the time limit of this job is not known: {error}", file=sys.stderr, flush=True)
-    else:
+    host.kept = Kept(begin.job_dir, session.id, place)
+    if place is not None:
+        where = place
 
         def on_start(loop: SessionLoop) -> None:
-            drains = Drains(loop, place, ask_s=begin.time_poll_s, drain_s=begin.drain_s, note=host.say)
+            drains = Drains(loop, where, ask_s=begin.time_poll_s, drain_s=begin.drain_s, note=host.say)
             host.warnings = {begin.drain_signal: drains.begin} if begin.drain_signal else {}
 
         host.on_start = on_start

@@ -29,6 +29,7 @@ from hpc.core.node.reap import end_descendants
 from hpc.host.attached import AttachedGroup, visits
 from hpc.host.find import SOCKET
 from hpc.host.jobs import JobError, Jobs
+from hpc.host.kept import EndedBy, Kept
 from hpc.launchers.door import start_door
 from hpc.launchers.joinfile import remove_join_file
 from hpc.launchers.leave import leave
@@ -94,11 +95,13 @@ class Host:
         self.namespace = namespace
         self.on_ready = on_ready
         self.join_path = join_path
+        self.kept: Kept | None = None
         self.jobs = Jobs(session.id, os.path.join(directory, "logs"))
         self.ready = False
         self.stop_at: float | None = None  # when the session is ended, jobs or not
         self.grace_s = STOP_GRACE_S
         self.why = ""
+        self.cause: EndedBy = "normal"
         self.callers: dict[int, _Caller] = {}
         self._started_s = time.time()
         self.loop: SessionLoop
@@ -158,7 +161,7 @@ class Host:
 
     def _on_signal(self, signum: int) -> None:
         if signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-            self.begin_stop(STOP_GRACE_S, signal.Signals(signum).name)
+            self.begin_stop(STOP_GRACE_S, signal.Signals(signum).name, "signal")
         elif signum in self.warnings:
             self.warnings[signum](signal.Signals(signum).name)
 
@@ -176,6 +179,8 @@ class Host:
             if caller.done:
                 self._drop(caller)
         self.jobs.turn()
+        if self.kept is not None and self.ready and self.stop_at is None:
+            self.kept.stands(self.jobs.node_dir, self.session.ready())
         self._check_stop()
 
     def _become_ready(self) -> None:
@@ -185,6 +190,8 @@ class Host:
         self.jobs.node_dir = str(self.session.local_dir() or "")
         self._describe()
         self.on_ready({"ok": True, **self._info()})
+        if self.kept is not None:
+            self.kept.begin(self.jobs.node_dir, self.session.ready())
 
     def _open_door(self, join_path: str) -> bool:
         """Let nodes on other machines join; where that is impossible the start has failed."""
@@ -227,9 +234,10 @@ class Host:
                 return True
         return False
 
-    def begin_stop(self, grace_s: float, why: str) -> None:
+    def begin_stop(self, grace_s: float, why: str, cause: EndedBy = "normal") -> None:
         """End the jobs, then the session; said again it changes nothing."""
         if self.stop_at is None:
+            self.cause = cause
             print(f"stopping: {why}", file=sys.stderr, flush=True)
             self.grace_s, self.why = grace_s, why
             self.stop_at = time.monotonic() + grace_s
@@ -237,10 +245,12 @@ class Host:
 
     def _check_stop(self) -> None:
         if self.session.state in ("stopping", "ended") and self.stop_at is None:
-            self.begin_stop(1.0, self.session.lost or "the session has ended")
+            self.begin_stop(1.0, self.session.lost or "the session has ended", "signal")
         if self.stop_at is None or self.session.state not in ("starting", "ready"):
             return
         if not self.jobs.running or time.monotonic() >= self.stop_at:
+            if self.kept is not None:
+                self.kept.last_look(self.cause)
             self.session.begin_stop(self.grace_s, self.why)
 
     def _end(self) -> None:
@@ -248,6 +258,8 @@ class Host:
             self.session.stop(1.0, "the host failed")
         self.loop.close()
         self._listener.close()
+        if self.kept is not None:
+            self.kept.end(self.why, self.session.lost)
         left = end_descendants(END_TIMEOUT_S)
         rundir.remove(self.dir)
         if self.join_path is not None:

@@ -141,7 +141,7 @@ def own_folder(settings: Settings, place: Place) -> JobDir | None:
         job.write(
             "job.json",
             {
-                "number": job.number, "name": os.path.basename(str(settings.script)), "kind": "here",
+                "number": job.number, "name": os.path.basename(str(settings.script)), "kind": jobdir.HERE,
                 "scheduler": place.source.name, "scheduler_id": place.alloc.job_id if place.alloc is not None else "",
                 "script": settings.script, "args": settings.args, "cwd": os.getcwd(), "argv": sys.argv,
                 "nodes": settings["nodes"][1], "created": round(time.time(), 1),

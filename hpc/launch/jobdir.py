@@ -29,6 +29,9 @@ from hpc.launchers.scheduler import Scheduler
 from hpc.settings.errors import CliError
 
 KEPT_LOCAL = 20  # folders of finished jobs that ran at a terminal; they hold no output
+#: What a folder is of: a run at a terminal, or a session of `hpc start`. Neither has a scheduler that could be asked.
+HERE, SESSION = "here", "session"
+OF_THIS_MACHINE = (HERE, SESSION)
 STATES = ("submitting", "queued", "starting", "running", "ended")
 
 
@@ -174,7 +177,7 @@ def scheduler_of(job: JobDir) -> Scheduler:
 
 def prune(base: Path) -> None:
     """Forget old finished jobs that ran at a terminal (they have no output here)."""
-    finished = [j for j in jobs(base) if j.job().get("kind") == "here" and over(j)]
+    finished = [j for j in jobs(base) if j.job().get("kind") in OF_THIS_MACHINE and over(j)]
     for job in finished[:-KEPT_LOCAL]:
         job.remove()
 

@@ -68,14 +68,14 @@ class Drains:
         self._grace_s = grace_s
         self._taken = Taken(loop, place, grace_s, self._on_taken, note)
 
-    def begin(self, why: str, left_s: float | None = None) -> None:
-        """Drain now; said again it changes nothing."""
+    def begin(self, why: str, left_s: float | None = None, *, taken: bool = False) -> None:
+        """Drain now; said again it changes nothing. ``taken``: the nodes are for another job."""
         if self.began:
             return
         self.began = True
         left_s = self.clock.left_s if left_s is None else left_s
         self.note(f"hpc: the session drains ({why}): nothing new begins")
-        self.loop.session.tell_head({"op": "time", "left_s": left_s, "drain": why})
+        self.loop.session.tell_head({"op": "time", "left_s": left_s, "drain": why, "taken": taken})
 
     def _on_new_limit(self) -> None:
         if self._own and self._moment is not None:
@@ -84,7 +84,7 @@ class Drains:
     def _on_taken(self, job: JobInfo | None, signal_name: str) -> None:
         """The node with the head is told to end, and so is the session."""
         if job is not None and job.preempted:
-            self.begin(TAKEN, job.time_left_s)
+            self.begin(TAKEN, job.time_left_s, taken=True)
             self.clock.learn(job)
         else:
             self.begin(f"{signal_name} to the nodes", self._grace_s)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from hpc.launch.around import Around, driver_surroundings, surround
 from hpc.launch.chain import EXIT_CONTINUE, STATES, Outcome
-from hpc.launch.granted import granted, too_few_gpus
+from hpc.launch.granted import as_rows, granted, too_few_gpus
 from hpc.launch.growth import begin_growth, share_machine, wish_here
 from hpc.launch.jobdir import JobDir
 from hpc.launch.kept_caches import keep_caches, tell_problems
@@ -230,8 +230,7 @@ class Run:
 
     def _config(self) -> dict[str, Any]:
         job = self.reporter.job
-        states = {"state_dir": str(job.path / STATES)} if job is not None else {}
-        return {**states, **runtime_config(self.settings)}
+        return ({"state_dir": str(job.path / STATES)} if job is not None else {}) | runtime_config(self.settings)
 
     @property
     def group(self) -> NodeGroup | None:
@@ -282,6 +281,9 @@ class Run:
             self.status.show(line("running", f"{granted(ready)} ready after {short(self.ready_s)}"))
         self._save_running(session)
         unbuffered = {} if sys.stdout.isatty() or "PYTHONUNBUFFERED" in os.environ else {"PYTHONUNBUFFERED": "1"}
+        folder = self.reporter.job.path if self.reporter.job is not None else None
+        if self.plain:
+            self.recorder.begin("", folder, as_rows(ready))
         if self.settings["runtime"] != runtimes.OWN:
             self.other = Runtimes(self.settings, self.loop, self.reporter, self.argv, self.ready_s)
             return self.other.start(unbuffered)
@@ -291,11 +293,9 @@ class Run:
             if few := too_few_gpus(ready, self.ranks):
                 self.status.note(f"hpc: {few}")
             return ranks_of(self.settings, self.loop, self.argv, unbuffered, self.reporter)
-        here = session.local_dir()
-        if here is None:
-            here = str(session.add_gateway().hello["dir"])
+        here = session.local_dir() or str(session.add_gateway().hello["dir"])
         head = session.head.hello if session.head is not None else {}
-        self.recorder.begin(here, self.reporter.job.path if self.reporter.job is not None else None)
+        self.recorder.begin(here, folder)
         return Driver(self.argv, driver_env(here, head, len(ready), self.ready_s) | unbuffered)
 
     # -------------------------------------------------------------- while the script runs
@@ -378,7 +378,7 @@ class Run:
         self.reporter.event("drain", why=why, left_s=left_s)
         left = "" if left_s is None else f", {short(left_s)} left"
         self.status.note(f"hpc: the session drains ({why}{left}): nothing new begins")
-        session.tell_head({"op": "time", "left_s": left_s, "drain": why})
+        session.tell_head({"op": "time", "left_s": left_s, "drain": why, "taken": self.preempted})
         if self.growth is not None:
             self.growth.drain()
 

@@ -59,7 +59,7 @@ def recent(base: Path, everything: bool = False) -> list[dict[str, Any]]:
 def _row(job: JobDir) -> dict[str, Any]:
     content, status = job.job(), job.status()
     state = str(status.get("state", "unknown"))
-    if content.get("kind") == "here" and state != "ended" and jobdir.over(job):
+    if content.get("kind") in jobdir.OF_THIS_MACHINE and state != "ended" and jobdir.over(job):
         state = "lost"
     updated = float(status.get("updated", 0.0))
     return {

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hpc.core.events.rows import TaskRow
+from hpc.core.events.rows import EventRow, TaskRow
 from hpc.core.resources import UNIT
 from hpc.report.facts import (
     OTHERS,
@@ -127,17 +127,14 @@ class Collector:
                 node = self._nodes[row["node"]] = NodeFact(row["node"], str(row["host"]), first_s=now_s)
                 node.resources = resources_of(row["totals"])
                 self.facts.nodes.append(node)
-                self.happened(now_s, "node joined", f"node {node.node} ({node.host})")
             if row["alive"]:
                 node.last_s = now_s
             elif node.alive:
                 node.alive, node.why = False, str(row["why"])[:LETTERS]
-                self.happened(now_s, "node lost", f"node {node.node} ({node.host}): {node.why}")
 
-    def take_actors(self, rows: Sequence[Row], now_s: float) -> None:
-        """The actors as their owners know them."""
+    def take_actors(self, rows: Iterable[Row]) -> None:
+        """The actors as their owners know them, and those that have ended as their nodes do."""
         for row in rows:
-            told = str(row["death_cause"])[:LETTERS], int(row["num_restarts"])
             actor = self._actors.get(row["actor_id"])
             if actor is None:
                 if len(self._actors) >= MAX_ROWS:
@@ -145,12 +142,7 @@ class Collector:
                 actor = ActorFact(row["actor_id"], row["class_name"], row["name"], row["state"], 0, "")
                 self._actors[actor.actor] = actor
                 self.facts.actors.append(actor)
-            what = f"{actor.class_name} {actor.name or actor.actor[-8:]}"
-            if told[1] > actor.restarts:
-                self.happened(now_s, "actor restarted", f"{what}, {told[1]} times now")
-            if row["state"] == "DEAD" and actor.state != "DEAD":
-                self.happened(now_s, "actor died", f"{what}: {told[0]}")
-            actor.why, actor.restarts = told
+            actor.why, actor.restarts = str(row["death_cause"])[:LETTERS], int(row["num_restarts"])
             actor.state = row["state"]
 
     def take_workers(self, rows: Sequence[Row]) -> None:
@@ -160,7 +152,6 @@ class Collector:
                 fact = WorkerFact(row["worker_id"], row["end_time_ms"] / 1e3, str(row["exit_detail"])[:LETTERS])
                 self._workers.add(fact.worker)
                 self.facts.workers.append(fact)
-                self.happened(fact.time_s, "worker died", f"worker {fact.worker}: {fact.why}")
 
     def take_runs(self, rows: Sequence[Row], now_s: float) -> list[str]:
         """Runs of libraries as they stand now. Returns those of which the detail is wanted."""
@@ -200,15 +191,41 @@ class Collector:
             if wish in waits or len(waits) < MAX_WAITS:
                 waits[wish] = waits.get(wish, 0) + 1
 
+    def take_events(self, rows: Iterable[EventRow], missed: int = 0) -> None:
+        """What the head tells of, each once, in its order."""
+        facts = self.facts
+        facts.events_missed = max(facts.events_missed, missed)
+        for row in rows:
+            facts.events_upto = max(facts.events_upto, row.number)
+            facts.happenings.append(happening_of(row))
+            if len(facts.happenings) > MAX_ROWS:
+                _drop_one(facts.happenings)
+
     def happened(self, time_s: float, what: str, text: str = "") -> None:
         """Something that is told in the order of time; the oldest of too many go."""
         self.facts.happenings.append(Happening(time_s, what, text[:LETTERS]))
         if len(self.facts.happenings) > MAX_ROWS:
-            del self.facts.happenings[1]
+            _drop_one(self.facts.happenings)
 
     def missed(self) -> None:
         """A look at the session had no answer."""
         self.facts.missed += 1
+
+
+def happening_of(row: EventRow) -> Happening:
+    """An event as a report has it."""
+    what = row.kind.lower().replace("_", " ")
+    return Happening(row.time_s, what, row.text[:LETTERS], row.severity, row.advice)
+
+
+def _drop_one(happenings: list[Happening]) -> None:
+    """The oldest of those that say least goes; the first of all stays."""
+    for severity in ("INFO", "", "WARNING"):
+        for at in range(1, len(happenings) // 2):
+            if happenings[at].severity == severity:
+                del happenings[at]
+                return
+    del happenings[1]
 
 
 def resources_of(totals: Mapping[str, int]) -> str:

@@ -6,7 +6,8 @@ import signal
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from hpc.report.facts import Cause, Ending
+from hpc.core.events.kinds import EventKind
+from hpc.report.facts import Cause, Ending, Facts, Happening
 from hpc.settings.errors import EXIT_CANCELLED, EXIT_SESSION_LOST, EXIT_WALLTIME
 
 #: What the exit codes of errors mean that end a job.
@@ -17,7 +18,7 @@ BY_CODE: dict[int, Cause] = {
     128 + signal.SIGTERM: "signal",
     128 + signal.SIGINT: "signal",
 }
-BY_FORCE = "hpc-launch was ended by force: it could not say why."
+BY_FORCE = "Its launcher was ended by force: it could not say why."
 
 
 def ending_of(row: Mapping[str, Any], status: Mapping[str, Any]) -> Ending:
@@ -46,3 +47,31 @@ def _named(cause: Any) -> Cause | None:
     """The cause with this name, if there is one."""
     found: Cause | None = next((one for one in get_args(Cause) if one == cause), None)
     return found
+
+
+#: What may have led to an end, by its cause: the kinds of events, those first that say most.
+CLUES: Mapping[Cause, tuple[EventKind, ...]] = {
+    "error": (
+        "WORKER_OUT_OF_MEMORY", "NODE_LOST", "ENVIRONMENT_FAILED", "DISK_FAILED", "OWNER_LOST", "VALUE_LOST",
+        "ACTOR_DIED", "TASK_FAILED", "WORKER_DIED", "GROUP_UNPLACED",
+    ),
+    "lost": ("NODE_LOST", "NODE_SILENT", "HEAD_RESTARTED", "WORKER_OUT_OF_MEMORY"),
+    "killed": ("NODES_TAKEN", "SESSION_DRAINS", "TIME_SHORT", "NODE_LOST", "WORKER_OUT_OF_MEMORY", "WORKER_DIED"),
+    "walltime": ("TIME_SHORT", "SESSION_DRAINS", "TIME_SET"),
+    "preempted": ("NODES_TAKEN", "NODE_DRAINS"),
+    "signal": ("NODES_TAKEN", "SESSION_DRAINS"),
+    "unknown": ("NODES_TAKEN", "TIME_SHORT", "NODE_LOST", "WORKER_OUT_OF_MEMORY", "ACTOR_DIED"),
+}  # fmt: skip
+MAX_CLUES = 3
+
+
+def clues(facts: Facts) -> list[Happening]:
+    """The events that may say why it ended, in the order of time: of each kind the first, for what follows from it
+    comes later."""
+    found: list[Happening] = []
+    for kind in CLUES.get(facts.ending.cause, ()):
+        what = kind.lower().replace("_", " ")
+        one = next((each for each in facts.happenings if each.severity and each.what == what), None)
+        if one is not None and len(found) < MAX_CLUES:
+            found.append(one)
+    return sorted(found, key=lambda one: one.time_s)

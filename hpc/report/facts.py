@@ -6,15 +6,13 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from hpc.core.events.rows import EndState
+from hpc.core.events.kinds import Severity
+from hpc.core.events.rows import ActorStanding, EndState
 from hpc.state.bulletins import Detail, RunKind, RunState
 
 #: How a job ended: by itself, with an error of its own, by a signal or the user, for want of time, because the nodes
 #: were taken or lost, by force without a word. Or it goes on, or nobody knows.
 Cause = Literal["normal", "error", "signal", "walltime", "preempted", "lost", "killed", "running", "unknown"]
-
-#: How an actor stands, as its owner says (see core/owner/report).
-Standing = Literal["DEPENDENCIES_UNREADY", "PENDING_CREATION", "ALIVE", "RESTARTING", "DEAD"]
 
 #: The name under which names are counted beyond the first ones.
 OTHERS = "(other names)"
@@ -41,6 +39,8 @@ class Job(Struct):
     folder: str = ""
     created_s: float = 0.0
     asked_s: float | None = None
+    #: A session of `hpc start`, and no script.
+    is_session: bool = False
 
 
 class Use(Struct, array_like=True):
@@ -119,7 +119,7 @@ class ActorFact(Struct):
     actor: str
     class_name: str
     name: str
-    state: Standing
+    state: ActorStanding
     restarts: int
     why: str
 
@@ -149,11 +149,13 @@ class RunFact(Struct):
 
 
 class Happening(Struct):
-    """Something that happened in the session or to the job."""
+    """Something that happened in the session or to the job. Only events of the session have a ``severity``."""
 
     time_s: float
     what: str
     text: str = ""
+    severity: Severity | Literal[""] = ""
+    advice: str = ""
 
 
 class Facts(Struct):
@@ -170,6 +172,8 @@ class Facts(Struct):
     #: Tasks and calls that have ended and were not seen one by one, and looks at the session that failed.
     unseen: int = 0
     missed: int = 0
+    #: Its nodes ran no runtime of ours: what they did is not known, only that they were there.
+    is_plain: bool = False
     slowest: list[One] = field(default_factory=list)
     failed: list[One] = field(default_factory=list)
     rects: list[Rect] = field(default_factory=list)
@@ -180,4 +184,7 @@ class Facts(Struct):
     #: What waited for what, in how many of the looks.
     waits: dict[str, int] = field(default_factory=dict)
     happenings: list[Happening] = field(default_factory=list)
+    #: The number of the last event of the session that was taken, and how many came too fast to be kept by the head.
+    events_upto: int = 0
+    events_missed: int = 0
     versions: dict[str, str] = field(default_factory=dict)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from hpc.core.events.rows import TaskRow
+from hpc.core.events.rows import EventRow, TaskRow
 from hpc.core.ids import HEAD
 from hpc.core.metrics.table import CPU_RATIO, GPU_RATIO
 from hpc.core.resources import UNIT
 from hpc.report.collect import LETTERS, Collector
 from hpc.report.facts import Facts, Use
-from hpc.state import gather, history, metrics, runs
+from hpc.state import actors, events, gather, history, metrics, runs
 
 #: How long one look may take, all its questions together: what has not answered is left out of it.
 TIMEOUT_S = 5.0
@@ -27,6 +27,8 @@ ALONE_S = 20.0
 MOST_EVENTS = 50_000
 #: Workers that are asked at the last look.
 MAX_ASKED = 1000
+#: Events that one look brings.
+MAX_EVENTS = 2_000
 #: Lines of a log that are shown, and how many logs are; and what is read of one.
 LOG_LINES, MAX_LOGS, LOG_BYTES = 20, 20, 16 << 10
 
@@ -42,6 +44,9 @@ class Looker:
         self.collector = collector
         self._since: dict[int, int] = {}
         self._ended: dict[int, int] = {}
+        self._events = events.EventFollower(collector.facts.events_upto)
+        #: Called with the events that are new.
+        self.on_events: Callable[[Sequence[EventRow]], None] = lambda rows: None
 
     def look(self, timeout_s: float = TIMEOUT_S, *, last: bool = False) -> None:
         """One look. Raises what a session that does not answer leads to. ``last``: nothing comes after it, so workers
@@ -55,6 +60,7 @@ class Looker:
             return gather.from_raylets(what, timeout_s=left_s(), head_s=left_s()).rows
 
         nodes = gather.node_rows(left_s())
+        self.take_events(left_s())
         collector.take_nodes(nodes, now)
         workers = of_raylets("workers")
         fresh = self._fresh(workers, left_s()) if last else []
@@ -65,12 +71,13 @@ class Looker:
         collector.take_tasks(told)
         collector.unseen(sum(self._ended.values()))
         if fresh:
-            known = {(row.task_id, row.attempt_number) for row in told}
-            collector.take_tasks(row for row in fresh if (row.task_id, row.attempt_number) not in known)
+            seen = {(row.task_id, row.attempt_number) for row in told}
+            collector.take_tasks(row for row in fresh if (row.task_id, row.attempt_number) not in seen)
         collector.take_workers(of_raylets("ended"))
         drivers = [gather.address(row["worker_id"]) for row in workers if row["worker_type"] == "DRIVER"]
         owners = [HEAD, *drivers]  # most of what waits is theirs; thousands of workers are not asked
-        collector.take_actors(gather.ask(owners, "actors", timeout_s=left_s()).rows, now)
+        known = gather.ask(owners, "actors", timeout_s=left_s()).rows
+        collector.take_actors(actors.joined(known, of_raylets("ended_actors"))[0])
         demand = gather.ask(owners, "demand", timeout_s=left_s()).rows
         collector.take_waits(demand)
         for run_id in collector.take_runs(runs.rows_of(of_raylets("bulletins")), now):
@@ -86,6 +93,20 @@ class Looker:
             ends_s = gather.session_facts(left_s()).get("time_left_s")
             facts.job.asked_s = now - facts.began_s + ends_s if ends_s is not None else None
         facts.versions = facts.versions or {"hpc": _version(), "Python": platform.python_version()}
+
+    def note(self, granted: Sequence[Row]) -> None:
+        """A look at nodes that run no runtime of ours: they were granted, and all of them is its."""
+        now, rows = time.time(), [dict(row) for row in granted]
+        self.collector.facts.is_plain = True
+        self.collector.take_nodes(rows, now)
+        self.collector.take_use(use_of(now, rows, (), (), 0))
+
+    def take_events(self, timeout_s: float) -> None:
+        """What has happened since the last look."""
+        rows = self._events.more(MAX_EVENTS, timeout_s)
+        self.collector.take_events(rows, self._events.missed)
+        if rows:
+            self.on_events(rows)
 
     def _fresh(self, workers: list[dict[str, Any]], timeout_s: float) -> list[TaskRow]:
         """What workers ran a moment ago."""

@@ -1,8 +1,10 @@
-"""A small process beside hpc-launch that looks at the session now and then, and leaves a report in the job's folder.
+"""A small process beside a launcher that looks at the session now and then, and leaves a report in the job's folder.
 
-It is forked before the script starts, so that a short job pays nothing for it. It shares a pipe with hpc-launch: a line
-asks for a last look, another says how the job ended. Where the pipe ends without such a word hpc-launch was killed, and
-the report says so. Nothing depends on the recorder: it may be killed at any time.
+The launcher is hpc-launch, or the host of `hpc start`. It forks the recorder before the script starts, so that a short
+job pays nothing for it. They share a pipe: a line asks for a last look, another says how the job ended. Where the pipe
+ends without such a word the launcher was killed, and the report says so. Nothing depends on the recorder: it may be
+killed at any time. Where the nodes run no runtime of ours there is nothing to look at: then it knows what was granted,
+and how it ends.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpc.report.ending import BY_FORCE
 
 if TYPE_CHECKING:
+    from hpc.core.events.rows import EventRow
     from hpc.core.owner.shell.client import Client
     from hpc.report.look import Looker
 
@@ -37,16 +41,19 @@ PATIENCE_S = 5.0
 GONE_S = 1.0
 NICE = 10
 
+Row = dict[str, Any]
+
 
 class Recorder:
-    """hpc-launch's end of it. Before it has begun, and without a folder, there is nothing to do."""
+    """The launcher's end of it. Before it has begun, and without a folder, there is nothing to do."""
 
     def __init__(self) -> None:
         self.pid = 0
         self._sock: socket.socket | None = None
 
-    def begin(self, node_dir: str, folder: Path | None) -> None:
-        """Fork the process, beside a session with a node in ``node_dir``. The caller has no other threads."""
+    def begin(self, node_dir: str, folder: Path | None, granted: Sequence[Row] = ()) -> None:
+        """Fork the process, beside a session with a node in ``node_dir``; without one the nodes are those that were
+        ``granted``, as rows of the head. The caller has no other threads."""
         if folder is None:
             return
         try:
@@ -60,7 +67,7 @@ class Recorder:
                 ours.close()
                 return _complain(folder, error)
             if not self.pid:
-                _be_recorder(node_dir, folder, theirs)
+                _be_recorder(node_dir, folder, theirs, granted)
         self._sock = ours
 
     def last_look(self, hurry: bool) -> None:
@@ -119,11 +126,11 @@ def _wait_for(pid: int, patience_s: float = GONE_S) -> bool:
         time.sleep(0.005)
 
 
-def _be_recorder(node_dir: str, folder: Path, sock: socket.socket) -> NoReturn:
+def _be_recorder(node_dir: str, folder: Path, sock: socket.socket, granted: Sequence[Row]) -> NoReturn:
     code = 1
     try:
         _become(sock)
-        _Loop(node_dir, folder, 3).run()
+        _Loop(node_dir, folder, 3, granted).run()
         code = 0
     except BaseException as error:
         _complain(folder, error)
@@ -165,13 +172,14 @@ def pause_s(wait_s: float, took_s: float) -> float:
 class _Loop:
     """The recorder's process. ``fd`` is its end of the pipe."""
 
-    def __init__(self, node_dir: str, folder: Path, fd: int) -> None:
-        self.node_dir, self.folder, self.fd = node_dir, folder, fd
+    def __init__(self, node_dir: str, folder: Path, fd: int, granted: Sequence[Row] = ()) -> None:
+        self.node_dir, self.folder, self.fd, self.granted = node_dir, folder, fd, granted
         self.buffer = b""
         self.client: Client | None = None
         self.looker: Looker | None = None
         self.keep_s, self.publish_s = KEEP_S, PUBLISH_S
         self.keep_at = self.publish_at = 0.0
+        self.events = 0  # of the session, in the folder
 
     def run(self) -> None:
         """Until hpc-launch says how the job ended, or is gone."""
@@ -186,7 +194,7 @@ class _Loop:
             if "look" in said:
                 end_s = time.monotonic() + said["look"]
                 self._look(said["look"], last=True)
-                if self.looker is not None:
+                if self.looker is not None and self.client is not None:
                     self.looker.take_logs(end_s)
                 self._say_done()
             if time.monotonic() >= next_look:
@@ -228,6 +236,8 @@ class _Loop:
 
         try:
             looker = self._make_looker()
+            if not self.node_dir:
+                return looker.note(self.granted)
             if self.client is None:
                 self.client = Client(self.node_dir, "driver", b"", spin_s=0.0)
                 current.client = self.client
@@ -244,8 +254,17 @@ class _Loop:
             from hpc.report.look import Looker
 
             self.looker = Looker(Collector())
+            self.looker.on_events = self._write_events
             self.looker.collector.facts.job = write.job_of(self.folder)
         return self.looker
+
+    def _write_events(self, rows: Sequence[EventRow]) -> None:
+        from hpc.report import write
+
+        try:
+            self.events = write.append_events(self.folder, rows, self.events)
+        except OSError:
+            pass  # they are in the record
 
     def _write_now_and_then(self) -> None:
         from hpc.report import write

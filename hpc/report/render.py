@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from hpc.report import runs, svg
 from hpc.report.advice import advice
 from hpc.report.collect import largest, quantile
-from hpc.report.facts import Cause, Facts, One, Use
+from hpc.report.ending import clues
+from hpc.report.facts import Cause, Facts, Happening, One, Use
 from hpc.report.masking import masked, masked_words
 from hpc.report.parts import Cell
 from hpc.report.parts import clock as _clock
@@ -37,6 +39,9 @@ CAUSES: dict[Cause, str] = {
     "unknown": "How it ended is not known",
 }
 
+#: Said of a session that somebody has ended.
+ENDED = "The session was ended"
+
 STYLE = """
 :root{color-scheme:light dark;--line:#8885;--soft:#8882}
 body{font:15px/1.45 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em}
@@ -51,6 +56,10 @@ svg{width:100%;height:auto;margin:.3em 0}svg text{font-size:11px;fill:currentCol
 """
 
 
+#: A time for people, with its date where the job lasted over midnight.
+Clock = Callable[[float], str]
+
+
 def page(facts: Facts) -> str:
     """The whole file."""
     text = _page(facts)
@@ -63,24 +72,25 @@ def page(facts: Facts) -> str:
 def _page(facts: Facts) -> str:
     name = masked(facts.job.name or "a session")
     title = f"job {facts.job.number}: {name}" if facts.job.number else name
+    clock = _dated if _is_long(facts) else _clock
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
-        *_head(facts),
+        *_head(facts, clock),
         *_advice(facts),
         *_use(facts),
         *runs.sections(facts.runs),
         *_tasks(facts),
-        *_ones("First failures", facts.failed),
-        *_ones("Slowest", facts.slowest),
-        *_workers(facts),
+        *_ones("First failures", facts.failed, clock),
+        *_ones("Slowest", facts.slowest, clock),
+        *_workers(facts, clock),
         *_waits(facts),
         *_actors(facts),
         *_nodes(facts),
-        *_happenings(facts),
+        *_happenings(facts, clock),
         *_versions(facts),
         "</body></html>\n",
     ]
@@ -90,12 +100,17 @@ def _page(facts: Facts) -> str:
 # ---------------------------------------------------------------- parts
 
 
-def _head(facts: Facts) -> Iterable[str]:
+def _head(facts: Facts, clock: Clock) -> Iterable[str]:
     ending, job = facts.ending, facts.job
     bad = "" if ending.cause in ("normal", "running") else " bad"
     code = "" if ending.code is None else f" (exit code {ending.code})"
     said = f"<br>{_lines(ending.text)}" if ending.text else ""
-    yield f'<p class="why{bad}"><b>{CAUSES[ending.cause]}{code}.</b>{said}</p>'
+    how = ENDED if job.is_session and ending.cause == "normal" else CAUSES[ending.cause]
+    yield f'<p class="why{bad}"><b>{how}{code}.</b>{said}</p>'
+    before = clues(facts)
+    if before:
+        yield "<p>Before it:</p>"
+        yield _table((), [(clock(one.time_s), _lines(one.what), _advised(one)) for one in before])
     if facts.output:
         yield f"<pre>{_lines(chr(10).join(facts.output), False)}</pre>"
     spent = spend(facts.uses)
@@ -118,7 +133,8 @@ def _head(facts: Facts) -> Iterable[str]:
 
 
 def _given(facts: Facts, share: float | None) -> str:
-    return "" if share is None or len(facts.uses) < FEW_LOOKS else f", {share:.0%} of them given to tasks and actors"
+    is_unknown = share is None or facts.is_plain or len(facts.uses) < FEW_LOOKS
+    return "" if is_unknown else f", {share:.0%} of them given to tasks and actors"
 
 
 def _advice(facts: Facts) -> Iterable[str]:
@@ -130,7 +146,7 @@ def _advice(facts: Facts) -> Iterable[str]:
 
 def _use(facts: Facts) -> Iterable[str]:
     uses = facts.uses
-    if len(uses) < 2:
+    if len(uses) < 2 or facts.is_plain:
         return
     times = [use.time_s for use in uses]
     yield "<h2>Use</h2>"
@@ -177,7 +193,7 @@ def _tasks(facts: Facts) -> Iterable[str]:
         yield f'<p class="note">{facts.unseen} more ended that were not seen one by one.</p>'
 
 
-def _ones(title: str, ones: Sequence[One]) -> Iterable[str]:
+def _ones(title: str, ones: Sequence[One], clock: Clock) -> Iterable[str]:
     if not ones:
         return
     yield f"<h2>{title}</h2>"
@@ -185,17 +201,17 @@ def _ones(title: str, ones: Sequence[One]) -> Iterable[str]:
     for one in ones:
         log = f"<pre>{_lines(chr(10).join(one.log), False)}</pre>" if one.log else ""
         what = f"{_lines(one.why)}{log}"
-        rows.append((_lines(one.name), one.worker, _clock(one.start_s), svg.duration(one.seconds), one.state, what))
+        rows.append((_lines(one.name), one.worker, clock(one.start_s), svg.duration(one.seconds), one.state, what))
     yield _table(("name", "worker", "began", "#took", "state", ""), rows)
 
 
-def _workers(facts: Facts) -> Iterable[str]:
+def _workers(facts: Facts, clock: Clock) -> Iterable[str]:
     if facts.workers:
         yield "<h2>Workers that ended unexpectedly</h2>"
         rows = []
         for one in facts.workers[:MAX_ROWS]:
             log = f"<pre>{_lines(chr(10).join(one.log), False)}</pre>" if one.log else ""
-            rows.append((one.worker, _clock(one.time_s), f"{_lines(one.why)}{log}"))
+            rows.append((one.worker, clock(one.time_s), f"{_lines(one.why)}{log}"))
         yield _table(("worker", "when", "why"), rows)
 
 
@@ -234,17 +250,39 @@ def _nodes(facts: Facts) -> Iterable[str]:
             yield f'<p class="note">{len(told) - MAX_ROWS} more.</p>'
 
 
-def _happenings(facts: Facts) -> Iterable[str]:
+def _happenings(facts: Facts, clock: Clock) -> Iterable[str]:
     if facts.happenings:
         yield "<h2>Events</h2>"
         told = sorted(facts.happenings, key=lambda one: one.time_s)
         shown = told[: MAX_ROWS // 2] + told[MAX_ROWS // 2 :][-MAX_ROWS // 2 :]
-        yield _table(("when", "what", ""), [(_clock(one.time_s), _lines(one.what), _lines(one.text)) for one in shown])
+        rows = [(clock(one.time_s), one.severity.lower(), _lines(one.what), _advised(one)) for one in shown]
+        yield _table(("when", "", "what", ""), rows)
         if len(told) > len(shown):
             yield f'<p class="note">{len(told) - len(shown)} in between are left out.</p>'
+        if facts.events_missed:
+            yield f'<p class="note">{facts.events_missed} more came too fast to be kept.</p>'
+
+
+def _advised(one: Happening) -> str:
+    """Its text; what to do stands below."""
+    return _lines(one.text) + (f'<br><span class="note">{_lines(one.advice)}</span>' if one.advice else "")
 
 
 def _versions(facts: Facts) -> Iterable[str]:
     if facts.versions:
         yield "<h2>Versions</h2>"
         yield _table((), [(escape(name), _lines(version)) for name, version in sorted(facts.versions.items())])
+
+
+# ---------------------------------------------------------------- times
+
+
+def _dated(time_s: float) -> str:
+    """For what lasted over midnight."""
+    return time.strftime("%m-%d %H:%M:%S", time.gmtime(time_s)) if time_s else ""
+
+
+def _is_long(facts: Facts) -> bool:
+    """Whether a time of day says too little: it began on another day than it was seen last."""
+    times = [facts.began_s, facts.seen_s, *(one.time_s for one in facts.happenings)]
+    return len({time.gmtime(at)[:3] for at in times if at}) > 1

@@ -5,23 +5,27 @@ from __future__ import annotations
 import getpass
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
+from hpc.core.events.kinds import Severity
+from hpc.core.events.rows import EventRow
 from hpc.report.facts import Facts, Happening, Job
 from hpc.report.masking import masked, masked_words
 from hpc.report.render import page
 
-RECORD, REPORT = "record.json", "report.html"
+RECORD, REPORT, EVENTS = "record.json", "report.html", "events.jsonl"
 #: Lines of the job's output, and letters of each.
 LOG_LINES, LETTERS = 15, 400
 #: Words of a command: a shell may have made thousands of them of one star.
 MAX_COMMAND = 200
 #: A folder's events that go into a report.
 MAX_EVENTS = 300
+#: Events of the session that a folder takes: some 5 MB.
+MAX_WRITTEN = 20_000
 
 
 def keep(folder: Path, facts: Facts) -> None:
@@ -65,6 +69,7 @@ def job_of(folder: Path, asked_s: float | None = None) -> Job:
         str(job.get("scheduler") or ""),
         str(job.get("scheduler_id") or status.get("scheduler_id") or ""), _user(), str(status.get("host") or ""),
         masked_words(command), sayable(folder), float(job.get("created") or 0.0), asked_s,
+        job.get("kind") == "session",
     )  # fmt: skip
 
 
@@ -85,22 +90,56 @@ def last_lines(folder: Path) -> list[str]:
     return [line[:LETTERS] for line in text.splitlines() if line.strip()][-LOG_LINES:]
 
 
-def events_of(folder: Path) -> list[Happening]:
-    """What the launch has written down: the first and the last of many."""
-    found = []
+def append_events(folder: Path, rows: Iterable[EventRow], written: int) -> int:
+    """Put events of the session behind those of its launch; returns how many were written before and now. A job that
+    has more than MAX_WRITTEN leaves the rest out."""
+    lines = []
+    for row in rows:
+        if written >= MAX_WRITTEN:
+            break
+        written += 1
+        event: dict[str, Any] = {
+            "t": row.time_s, "event": row.kind, "severity": row.severity, "number": row.number, "node": row.node_id,
+            "entity": row.entity_id, "text": masked(row.text), "advice": row.advice, "count": row.count,
+        }  # fmt: skip
+        lines.append(json.dumps({name: value for name, value in event.items() if value != ""}))
+        if written == MAX_WRITTEN:
+            lines.append(json.dumps({"t": row.time_s, "event": "events-full", "text": "later ones are not written"}))
+    if lines:
+        with (folder / EVENTS).open("a") as out:
+            out.write("\n".join(lines) + "\n")
+    return written
+
+
+def events_of(folder: Path, after: int = 0) -> list[Happening]:
+    """What the launch has written down, and of the session's events those after a number: the first and the last of
+    many."""
+    found: list[Happening] = []
     try:
-        lines = (folder / "events.jsonl").read_text(errors="replace").splitlines()
+        lines = (folder / EVENTS).read_text(errors="replace").splitlines()
     except OSError:
         return []
-    for line in lines[: MAX_EVENTS // 2] + lines[MAX_EVENTS // 2 :][-MAX_EVENTS // 2 :]:
+    for line in lines:
         try:
             event = json.loads(line)
+            if "number" in event:
+                if int(event["number"]) > after:
+                    found.append(_of_session(event))
+                continue
             rest = {name: value for name, value in event.items() if name not in ("t", "event")}
             words = ", ".join(f"{name} {value}" for name, value in rest.items() if value not in ("", None))
             found.append(Happening(float(event["t"]), sayable(event["event"]), sayable(words)[:LETTERS]))
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return found[: MAX_EVENTS // 2] + found[MAX_EVENTS // 2 :][-MAX_EVENTS // 2 :]
+
+
+def _of_session(event: Mapping[str, Any]) -> Happening:
+    severity = next((one for one in get_args(Severity) if one == event["severity"]), "")
+    what = sayable(event["event"]).lower().replace("_", " ")
+    return Happening(
+        float(event["t"]), what, sayable(event["text"])[:LETTERS], severity, sayable(event.get("advice", ""))
+    )
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -130,7 +169,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 def with_events(facts: Facts, folder: Path) -> Facts:
     """The same facts with the folder's events among them; they are not kept twice."""
-    events = events_of(folder)
+    events = events_of(folder, facts.events_upto)
     began_s = facts.began_s or (events[0].time_s if events else facts.job.created_s)
     seen_s = facts.seen_s or max([began_s, *(one.time_s for one in events)])
     output = last_lines(folder) if facts.ending.cause not in ("normal", "running") else []

@@ -15,6 +15,7 @@ from hpc.host.find import hosts
 from runtime.running import eventually
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "HPC_SESSION", "HPC_ADDRESS", "HPC_JOB"))}
+ENV["HPC_JOB_DIR"] = os.path.join(os.environ["HPC_TMPDIR"], "jobs")  # of sessions that are started, too
 
 
 def hpc_command(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -161,6 +161,9 @@ def test_the_pages_say_what_the_commands_say(watched):
         row["worker_id"] for row in of("page/workers")["rows"]
     }
     assert of("page/groups")["total"] == 0
+    told = of("page/events")
+    assert {"NODE_JOINED", "DRIVER_JOINED"} <= set(told["kinds"]) and told["missing"] == 0
+    assert sorted(row["number"] for row in told["rows"]) == [row.number for row in state.list_events()]
     one = dashboard.page("more/nodes/one?id=1", cookie)
     assert one["node"]["node_id"] == "1" and {"raylet.log"} <= {row["file"] for row in one["files"]}
     del waits

@@ -17,6 +17,7 @@ from hpc import spi
 from hpc.core.node.reap import descendants, is_running
 from hpc.report.recorder import NICE
 from hpc.report.render import MAX_BYTES
+from runtime.hosting import hpc_command, python_script, started
 from runtime.running import eventually, one_node
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -158,6 +159,53 @@ def test_a_node_that_is_lost_while_the_job_goes_on(tmp_path):
     facts = report(tmp_path)
     assert [(node["node"], node["alive"]) for node in facts["nodes"]] == [(1, True), (2, False)]
     assert facts["nodes"][1]["why"]
+    shown = subprocess.run(
+        [sys.executable, "-m", "hpc", "events", "1", "--severity=error"], env=environment(tmp_path), timeout=60,
+        capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert "NODE_LOST" in shown and "NODE_JOINED" not in shown
+
+
+@pytest.mark.parametrize("options", [["--ranks-per-node=1"], ["--runtime=torchrun"]])
+def test_ranks_leave_a_report_too(tmp_path, options):
+    if "--runtime=torchrun" in options:
+        pytest.importorskip("torch")
+    (tmp_path / "x.py").write_text("import sys\nprint('bye')\nsys.exit(3)")
+    command = [sys.executable, "-m", "hpc.cli.launch", "--scheduler=local", "--nodes=2", *options, "x.py"]
+    code = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, timeout=120).returncode
+    assert code
+    text = (tmp_path / "jobs" / "1" / "report.html").read_text()
+    assert f"The script ended with an error (exit code {code})" in text and "<h2>Nodes</h2>" in text
+    facts = report(tmp_path)
+    assert facts["is_plain"] and [node["node"] for node in facts["nodes"]] == [1, 2] and facts["uses"][-1]["cpus"]
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_session_of_hpc_start(how):
+    with started() as facts:
+        base = Path(os.environ["HPC_TMPDIR"]) / "jobs"
+
+        def folder() -> Path | None:
+            found = [one for one in base.glob("*/job.json") if facts["session"] in one.read_text()]
+            return found[0].parent if found and (found[0].parent / "report.html").exists() else None
+
+        eventually(folder)
+        path = folder()
+        assert path is not None and "It runs" in (path / "report.html").read_text()
+        script = (
+            "import hpc; hpc.init(); hpc.get([hpc.remote(lambda: 1).options(name='one').remote() for _ in range(5)])"
+        )
+        assert python_script(script, HPC_ADDRESS=facts["session"]).returncode == 0
+        assert f"session {facts['session']}" in hpc_command("ps").stdout
+        if how == "kill":
+            os.kill(facts["pid"], signal.SIGKILL)
+            eventually(lambda: "It was ended by force" in (path / "report.html").read_text())
+        else:
+            assert hpc_command("stop", f"--session={facts['session']}").returncode == 0
+            text = (path / "report.html").read_text()
+            assert "The script ended by itself" not in text and "hpc stop" in text and "driver left" in text
+            assert "<td>one</td>" in text
+            assert json.loads((path / "status.json").read_text())["state"] == "ended"
 
 
 def test_the_loss_of_the_session(tmp_path):

@@ -95,8 +95,9 @@ def test_tasks_and_why_they_wait(session, tmp_path):
 
 
 KINDS = {
-    "actors": selecting.ACTORS, "jobs": selecting.JOBS, "nodes": selecting.NODES, "objects": selecting.OBJECTS,
-    "placement_groups": selecting.GROUPS, "tasks": selecting.TASKS, "workers": selecting.WORKERS,
+    "actors": selecting.ACTORS, "events": selecting.EVENTS, "jobs": selecting.JOBS,
+    "nodes": selecting.NODES, "objects": selecting.OBJECTS, "placement_groups": selecting.GROUPS,
+    "tasks": selecting.TASKS, "workers": selecting.WORKERS,
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def test_the_api_page_is_what_the_code_says() -> None:
 
 @pytest.mark.parametrize(
     "script",
-    ["generate_limits.py", "generate_metrics.py", "generate_sites.py", "generate_tune.py"],
+    ["generate_events.py", "generate_limits.py", "generate_metrics.py", "generate_sites.py", "generate_tune.py"],
 )
 def test_generated_tables_are_what_the_code_says(script: str) -> None:
     command = [sys.executable, str(ROOT / "docs" / script), "--check"]

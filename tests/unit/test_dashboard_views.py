@@ -10,9 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hpc.core.events.kinds import KINDS, EventKind
+from hpc.core.events.rows import EventRow
 from hpc.dashboard import feed, views
 from hpc.dashboard.asking import LONGEST_S, PACE, Asker, Known, Question, wait_s
-from hpc.dashboard.pages import nodes
+from hpc.dashboard.pages import events, nodes
 from hpc.dashboard.pages.registry import PAGES, QUESTIONS
 
 STATIC = Path(feed.__file__).parent / "static"
@@ -167,3 +169,20 @@ def test_the_pages_are_light_and_ask_nobody_else():
             urls = re.findall(r"https?://[^\s\"'`]+", path.read_text())
             assert all(url == "http://www.w3.org/2000/svg" for url in urls), f"{path.name}: {urls}"
             assert "innerHTML" not in path.read_text(), f"{path.name}: text is set as text"
+
+
+def test_events_have_links_to_what_they_happened_to():
+    def row(number: int, kind: EventKind, entity: str = "", node: str = "2") -> EventRow:
+        return EventRow(number, 5.0 * number, KINDS[kind].severity, kind, KINDS[kind].source, "why", node, entity)
+
+    rows = [row(1, "NODE_JOINED"), row(2, "WORKER_DIED", "2.7"), row(3, "ACTOR_DIED", "ab"), row(4, "TIME_SET", "", "")]
+    found = events.view({"events": events.Seen(rows, 3)}, views.Params({"id": "2", "q": "severity=error"}))
+    assert [one["number"] for one in found["rows"]] == [3, 2] and (found["matching"], found["missing"]) == (2, 3)
+    assert found["severities"] == {"INFO": 2, "ERROR": 2} and found["kinds"]["WORKER_DIED"] == 1
+    (one,) = found["ones"]
+    assert one["time_ms"] == 10_000.0 and {(page, *params.values()) for _, page, params in one["links"]} == {
+        ("logs", "2.7"), ("workers", "2.7"), ("nodes", "2"),
+    }  # fmt: skip
+    known = {page.name for page in PAGES}
+    for kind in KINDS:
+        assert {page for _, page, _ in events.links(row(1, kind, "x"))} <= known

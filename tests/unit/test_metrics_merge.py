@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc.core.metrics.merge import MAX_SETS, OTHER, Merged
-from hpc.core.metrics.sample import BINS, HISTOGRAM, Sample, counted, five, gauge, merged, quantile
+from hpc.core.metrics.sample import BINS, HISTOGRAM, Sample, band_of, counted, five, gauge, merged, quantile
 
 VALUES = st.floats(-10, 1e15, allow_nan=False).map(lambda value: round(value, 3))
 
@@ -38,6 +38,10 @@ def test_a_band_is_the_same_in_any_order_and_by_any_tree(values, seed):
     assert (one.low, one.high) == (min(values), max(values)) and len(one.bins) <= BINS
     if one.low != one.high:
         assert one.under + sum(one.bins) == len(values)
+    cut = seed % len(values)
+    halves = [band_of(part) for part in (samples[:cut], samples[cut:]) if part]
+    for together in (band_of(samples), band_of(halves)):  # in one go, and of what was merged before
+        assert shape(together) == shape(one) and together.total == pytest.approx(one.total)
 
 
 @given(st.lists(st.floats(0.001, 1e9), min_size=2, max_size=200))
@@ -100,3 +104,14 @@ def test_a_name_whose_samples_were_taken_leaves_nothing_behind():
         assert list(table._sets) == [f"c{number}"]
         table.take((f"c{number}", ("k", "b")))
     assert not table._sets and not table.samples
+
+
+def test_gauges_of_many_in_one_go_are_those_that_come_one_by_one():
+    samples = [
+        gauge(f"g{name}", float(value), ("n", str(tag))) for value in range(5) for name in "ab" for tag in range(3)
+    ]
+    at_once, one_by_one = Merged(max_sets=2), Merged(max_sets=2)
+    at_once.add_gauges(samples)
+    one_by_one.add_all(samples)
+    assert at_once.samples == one_by_one.samples and at_once.dropped == one_by_one.dropped == 10
+    assert at_once.samples[("ga", ("n", OTHER))].count == 5

@@ -6,7 +6,7 @@ import math
 
 from hpc.core.metrics.merge import Key
 from hpc.core.metrics.sample import Sample, counted, gauge, merged
-from hpc.core.metrics.series import MAX_NUMBERS, STEPS, Series
+from hpc.core.metrics.series import GONE_S, MAX_NUMBERS, STEPS, Series
 from hpc.state.metrics import _rates
 
 C: Key = ("c", ())
@@ -69,3 +69,21 @@ def test_there_is_room_for_so_many_numbers_and_what_has_none_is_counted():
 def test_a_rate_is_of_what_was_added_also_after_a_new_beginning():
     rates = _rates([0.0, 2.0, 4.0, 6.0], [10.0, 30.0, 8.0, math.nan])
     assert math.isnan(rates[0]) and rates[1:3] == [10.0, 4.0] and math.isnan(rates[3])
+
+
+def test_a_series_that_is_long_gone_makes_room_for_another():
+    series = Series()
+    full = MAX_NUMBERS // 7
+
+    def tell(now: float, names: range) -> None:
+        samples = [gauge("g", 1.0, ("n", str(number))) for number in names]
+        series.add(now, {(one.name, one.labels): one for one in samples})
+
+    tell(0.0, range(full))
+    tell(2.0, range(10, full + 5))
+    assert len(series.dropped) == 5, "what was there a moment ago keeps its room"
+    tell(GONE_S + 1, range(10, full + 5))
+    assert len(series.kinds) == full and ("g", ("n", str(full + 4))) in series.kinds
+    assert len(series.kinds.keys() & {("g", ("n", str(number))) for number in range(10)}) == 5
+    assert all(ring.tracks.keys() <= series.kinds.keys() for ring in series.rings)
+    assert series.numbers == 7 * len(series.kinds) and series.seen.keys() == series.kinds.keys()

@@ -123,6 +123,20 @@ def test_what_is_counted_comes_once_also_when_nodes_die():
     assert nodes.samples()[(table.NODES, ("state", "dead"))].total == 2
 
 
+def test_a_node_that_leaves_tells_all_that_it_has_counted():
+    nodes = Nodes(20)
+    nodes.run(30)
+    names = [f"metric_with_a_rather_long_name_{number}" for number in range(30)]
+    samples = [counted(name, 1, ("user", f"u{user}")) for name in names for user in range(50)]
+    nodes.raylets[19].on_process(Address(19, 3), ProcessMetrics(samples))
+    nodes.raylets[19].leave(nodes.now, nodes.others(19))
+    nodes.deliver(19)
+    nodes.kill(19)
+    nodes.run(200)
+    found = nodes.samples()
+    assert sum(one.total for (name, _), one in found.items() if name in names) == 30 * 50
+
+
 def test_a_node_that_says_nothing_is_named():
     nodes = Nodes(20)
     nodes.run(30)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hpc.report import recorder
+from hpc.report import recorder, write
 from hpc.report.recorder import PACE, Recorder, _Loop, _wait_for, pause_s
 
 
@@ -75,3 +75,21 @@ def test_a_launch_that_is_killed_during_the_last_look_has_its_report_too():
 
 def test_looks_that_cost_much_are_further_apart():
     assert pause_s(10.0, 0.01) == 10.0 and pause_s(10.0, 3.0) == 3.0 * PACE
+
+
+def test_beside_nodes_without_a_runtime_of_ours_it_knows_what_was_granted(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder, "FIRST_S", 0.01)
+    there = {"gateway": False, "alive": True, "why": "", "free": {}, "totals": {"CPU": 40_000}}
+    granted = [{**there, "node": n, "host": f"h{n}"} for n in (1, 2)]
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        loop = _Loop("", tmp_path, theirs.fileno(), granted)
+        ours.sendall(b'{"look": 1}\n')
+        ours.sendall(b'{"cause": "error", "text": "rank 1 failed", "code": 7}\n')
+        loop.run()
+        assert ours.recv(1) == b"."
+    facts = write.kept(tmp_path)
+    assert facts.is_plain and [node.host for node in facts.nodes] == ["h1", "h2"] and facts.uses[0].cpus == 8.0
+    assert (facts.ending.cause, facts.ending.code) == ("error", 7) and "rank 1 failed" in (
+        tmp_path / "report.html"
+    ).read_text()

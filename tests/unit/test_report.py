@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc.core.events.rows import TaskRow
+from hpc.core.events.kinds import KINDS, EventKind
+from hpc.core.events.rows import EventRow, TaskRow
 from hpc.report import collect, render, svg, write
 from hpc.report.advice import advice
 from hpc.report.collect import Collector, quantile
-from hpc.report.ending import cause_of, ending_of
+from hpc.report.ending import cause_of, clues, ending_of
 from hpc.report.facts import Ending, Facts, Happening, Job, Named, NodeFact, Use, WorkerFact
 from hpc.report.masking import HIDDEN, masked, masked_words
 from hpc.state.spend import spend
@@ -36,6 +37,11 @@ def task(number: int, name: str = "f", seconds: float = 0.01, failed: bool = Fal
 def node(number: int, alive: bool = True, why: str = "", cpus: int = 4) -> dict[str, object]:
     totals = {"CPU": cpus * 10_000, "memory": 8_000_000_000 * 10_000, f"node:{number}": 10_000}
     return {"node": number, "host": f"host{number}", "alive": alive, "why": why, "gateway": False, "totals": totals}
+
+
+def event(number: int, time_s: float, kind: EventKind, text: str) -> EventRow:
+    about = KINDS[kind]
+    return EventRow(number, time_s, about.severity, kind, about.source, text, advice=about.advice)
 
 
 def example() -> Facts:
@@ -58,9 +64,10 @@ def example() -> Facts:
         "num_restarts": 0,
         "death_cause": "",
     }
-    found.take_actors([actor], 1100.0)
-    found.take_actors([{**actor, "num_restarts": 1}], 1200.0)
-    found.take_actors([{**actor, "num_restarts": 1, "state": "DEAD", "death_cause": "it was killed"}], 1300.0)
+    found.take_actors([actor])
+    found.take_actors([{**actor, "num_restarts": 1, "state": "DEAD", "death_cause": "it was killed"}])
+    found.take_events([event(1, 1000.0, "NODE_JOINED", "node 1"), event(2, 1390.0, "WORKER_OUT_OF_MEMORY", BAD)])
+    found.take_events([event(3, 1400.0, "NODE_LOST", "node 2 (host2) is gone: its port refused connections")])
     wait = {
         "tasks": 3,
         "actors": 0,
@@ -355,3 +362,53 @@ def test_pictures_of_little_are_empty_and_of_one_value_flat():
 def test_facts_of_other_kinds_have_rows():
     facts = Facts(nodes=[NodeFact(1, "h")], workers=[WorkerFact("1.1", 1.0, "why")])
     assert "Workers that ended unexpectedly" in render.page(facts)
+
+
+def test_a_report_says_what_went_before_the_end():
+    facts = example()
+    assert [one.what for one in clues(facts)] == ["worker out of memory", "node lost"]
+    facts.ending = Ending("normal", "", 0)
+    assert clues(facts) == []
+    facts.ending = Ending("walltime", "", 124)
+    assert clues(facts) == [] and "Before it" not in render.page(facts)
+
+
+def test_of_too_many_events_those_that_say_least_go_first():
+    found = Collector()
+    found.take_events([event(1, 1.0, "NODE_LOST", "first")])
+    for number in range(2, 4 * collect.MAX_ROWS):
+        found.take_events([event(number, float(number), "WORKER_DIED" if number % 50 == 0 else "DRIVER_LEFT", "x")], 7)
+    told = found.facts.happenings
+    assert len(told) == collect.MAX_ROWS and told[0].text == "first"
+    graver = [one for one in told if one.severity == "ERROR"]
+    assert len(graver) == 1 + (4 * collect.MAX_ROWS - 1) // 50
+    assert (found.facts.events_upto, found.facts.events_missed) == (4 * collect.MAX_ROWS - 1, 7)
+
+
+def test_events_of_the_session_are_in_the_folder_once_and_in_the_page_once(tmp_path):
+    rows = [event(number, float(number), "NODE_JOINED", f"node {number}, token=abc") for number in range(1, 6)]
+    assert write.append_events(tmp_path, rows[:3], 0) == 3
+    assert write.append_events(tmp_path, rows[3:], write.MAX_WRITTEN - 1) == write.MAX_WRITTEN
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["NODE_JOINED"] * 4 + ["events-full"]
+    assert lines[0]["text"] == f"node 1, token={HIDDEN}"
+    found = Collector()
+    found.take_events(rows[:2])
+    told = write.with_events(found.facts, tmp_path).happenings
+    assert [one.what for one in told] == ["node joined"] * 4 + ["events-full"]
+    assert [one.severity for one in told] == ["INFO"] * 4 + [""]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(3600.0, "02:00:00"), (86_400.0, "01-02 01:00:00")])
+def test_a_job_over_midnight_has_dates(seconds, shown):
+    facts = example()
+    facts.began_s, facts.seen_s = 3600.0, 3600.0 + seconds
+    facts.happenings = [Happening(3600.0 + seconds, "ready")]
+    assert f"<td>{shown}</td>" in render.page(facts)
+
+
+def test_nodes_without_a_runtime_of_ours_have_no_charts():
+    facts = example()
+    facts.is_plain = True
+    page = render.page(facts)
+    assert "<h2>Use</h2>" not in page and "CPU hours" in page and "given to tasks" not in page

@@ -8,7 +8,7 @@ import pytest
 
 from hpc.report import look
 from hpc.report.collect import LETTERS, Collector
-from hpc.state import gather, history, metrics, worker_logs
+from hpc.state import events, gather, history, metrics, worker_logs
 
 NODE = {"node": 1, "host": "h", "alive": True, "gateway": False, "why": "", "totals": {"CPU": 40_000}, "free": {}}
 
@@ -26,12 +26,13 @@ def test_a_session_with_a_silent_node_takes_no_more_than_the_time_of_the_look(mo
     monkeypatch.setattr(gather, "node_rows", lambda timeout_s: [NODE])
     monkeypatch.setattr(gather, "from_raylets", lambda what, timeout_s, head_s: wait(timeout_s))
     monkeypatch.setattr(gather, "ask", lambda whom, what, timeout_s: wait(timeout_s))
+    monkeypatch.setattr(events, "read", lambda since, limit, timeout_s: wait(timeout_s) and events.EventPage())
     monkeypatch.setattr(gather, "session_facts", lambda timeout_s: {"time_left_s": None})
     monkeypatch.setattr(history, "read", lambda since, timeout_s, most, head_s: wait(timeout_s) and history.History())
     monkeypatch.setattr(metrics, "latest", lambda timeout_s: metrics.Latest(0.0, 0.0, 0, [], 0, []))
     looker = look.Looker(Collector())
     looker.look(4.0, last=True)
-    assert len(asked) == 9 and sum(asked) <= 4.0 + len(asked) * look.LEAST_S and min(asked) >= look.LEAST_S
+    assert len(asked) == 11 and sum(asked) <= 4.0 + len(asked) * look.LEAST_S and min(asked) >= look.LEAST_S
     assert len(looker.collector.facts.uses) == 1
 
 

@@ -38,7 +38,10 @@ class Telling:
         self.bulletins.last()
 
     def tell(self, now: float | None = None) -> None:
-        """Leave in the machine what has changed, if anything has."""
+        """Leave in the machine what has changed, if anything has. Without a time the process ends after it."""
+        if now is None:
+            self._machine.events.leave()
+            self._machine.ended_actors.leave()
         if not self.on:
             return
         machine = self._machine

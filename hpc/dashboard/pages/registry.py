@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from hpc.dashboard.asking import Question
-from hpc.dashboard.pages import jobs, lists, logs, metrics, nodes, now, profile, runs, timeline
+from hpc.dashboard.pages import events, jobs, lists, logs, metrics, nodes, now, profile, runs, timeline
 from hpc.dashboard.pages.face import Page
 from hpc.state import course, worker_logs
 from hpc.state.gather import LIMIT
@@ -30,6 +30,7 @@ PAGES: tuple[Page, ...] = (
     logs.PAGE,
     profile.PAGE,
     metrics.PAGE,
+    events.PAGE,
 )
 BY_NAME = {page.name: page for page in PAGES}
 
@@ -42,6 +43,7 @@ QUESTIONS = {
     "workers": Question(lambda: state.list_workers(limit=LIMIT), 4.0),
     "groups": Question(lambda: state.list_placement_groups(limit=LIMIT), 4.0),
     "metrics": Question(metrics.ask),
+    "events": Question(events.Kept().ask),
     "files": Question(worker_logs.files, 4.0),
     "runs": Question(run_rows),
     "open": Question(partial(open_rows, "list_tasks"), 4.0),

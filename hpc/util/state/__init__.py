@@ -1,20 +1,26 @@
 """The state API: what there is and how it stands, with the names of ``ray.util.state``.
 
-Rows are dicts whose fields are attributes too. Nothing is recorded centrally: each call asks the processes that know
-(see `hpc.state.gather`). So it shows what is there now, and of finished tasks those that their nodes remember.
+Rows are dicts whose fields are attributes too; their types are in `hpc.core.events.rows`. Nothing but events is
+recorded centrally: each call asks the processes that know (see `hpc.state.gather`). So it shows what is there now, and
+of tasks and actors that have ended those that their nodes remember.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from hpc.api.connection import ensure_client
+from hpc.core.events.rows import NodeRow
 from hpc.core.resources import from_units
 from hpc.core.wire import PgTable
-from hpc.state import gather
+from hpc.state import events, gather
+from hpc.state.actors import actor_rows
 from hpc.state.runs import run_rows
 from hpc.state.tasks import task_rows
 from hpc.state.worker_logs import get_log, list_logs
@@ -35,24 +41,23 @@ def list_nodes(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIM
     """The nodes, those that have died too."""
     _check(other)
     chosen = Selection(selecting.NODES, filters, limit)
-    rows = (
-        {
-            "node_id": str(row["node"]),
-            "node_ip": row["endpoint"].removeprefix("tcp://").rpartition(":")[0],
-            "node_name": row["host"],
-            "state": "ALIVE" if row["alive"] else "DEAD",
-            "state_message": row["why"],
-            "is_suspect": row["suspect"],
-            "resources_total": from_units(row["totals"]),
-            "resources_available": from_units(row["free"]),
-            "labels": row["labels"],
-            "workers": row["workers"],
-            "waiting": row["waiting"],
-        }
-        for row in gather.node_rows()
-        if not row["gateway"]
+    return chosen.of(structs.asdict(_node_row(row)) for row in gather.node_rows() if not row["gateway"])
+
+
+def _node_row(row: dict[str, Any]) -> NodeRow:
+    return NodeRow(
+        node_id=str(row["node"]),
+        node_ip=row["endpoint"].removeprefix("tcp://").rpartition(":")[0],
+        node_name=row["host"],
+        state="ALIVE" if row["alive"] else "DEAD",
+        state_message=row["why"],
+        is_suspect=row["suspect"],
+        resources_total=from_units(row["totals"]),
+        resources_available=from_units(row["free"]),
+        labels=row["labels"],
+        workers=row["workers"],
+        waiting=row["waiting"],
     )
-    return chosen.of(rows)
 
 
 def list_workers(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
@@ -71,14 +76,10 @@ def list_tasks(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIM
 
 
 def list_actors(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
-    """Actors, as their owners know them; those that have died as long as somebody holds a handle."""
+    """Actors, as their owners know them; then those that have ended, as far as nodes remember them."""
     _check(other)
     chosen = Selection(selecting.ACTORS, filters, limit)
-    rows = gather.explain_setups(gather.from_processes("actors").warn("list_actors"))
-    pids = {row["worker_id"]: row["pid"] for row in gather.from_raylets("workers").warn("list_actors")}
-    for row in rows:
-        row["pid"] = pids.get(row["worker_id"], 0)
-    return chosen.of(rows)
+    return chosen.of(actor_rows())
 
 
 def list_objects(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
@@ -86,6 +87,40 @@ def list_objects(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_L
     _check(other)
     chosen = Selection(selecting.OBJECTS, filters, limit)
     return chosen.of(gather.from_processes("objects").warn("list_objects"))
+
+
+def list_events(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
+    """What happened in the session, the oldest first: the last ``limit`` events that pass the filters. Warns where the
+    head keeps some no more."""
+    _check(other)
+    chosen = Selection(selecting.EVENTS, filters, gather.LIMIT)
+    rows = chosen.of(_event_rows("list_events"))
+    return rows[len(rows) - min(len(rows), selecting.checked_limit(limit)) :]
+
+
+def list_cluster_events(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
+    """The same with Ray's fields: severity, time (a text, of this machine's clock), source_type, message, event_id and
+    custom_fields. The first ``limit`` of all, as Ray tells."""
+    _check(other)
+    chosen = Selection(selecting.CLUSTER_EVENTS, filters, limit)
+    return chosen.of(
+        {
+            "severity": row["severity"],
+            "time": str(datetime.fromtimestamp(int(row["time_s"]))),
+            "source_type": row["source"],
+            "message": row["text"],
+            "event_id": str(row["number"]),
+            "custom_fields": {name: row[name] for name in ("kind", "node_id", "entity_id", "advice", "count")},
+        }
+        for row in _event_rows("list_cluster_events")
+    )
+
+
+def _event_rows(what: str) -> list[dict[str, Any]]:
+    page = events.read(limit=events.ALL)
+    if page.dropped:
+        warnings.warn(f"{what}: {page.dropped} older events are not kept any more", stacklevel=3)
+    return [structs.asdict(row) for row in page.rows]
 
 
 def list_jobs(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
@@ -208,6 +243,8 @@ __all__ = [
     "get_task",
     "get_worker",
     "list_actors",
+    "list_cluster_events",
+    "list_events",
     "list_jobs",
     "list_logs",
     "list_nodes",

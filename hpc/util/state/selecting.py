@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, get_args
 
-from hpc.core.owner.report import STATES
+from msgspec import Struct, inspect
+
+from hpc.core.events.rows import ActorRow, ActorStanding, EventRow, NodeRow, NodeStanding, WorkerRow
 from hpc.state.bulletins import RUN_STATES
 from hpc.state.gather import LIMIT
 from hpc.util.state.exception import RayStateApiException
@@ -31,15 +33,23 @@ class Fields(NamedTuple):
         return sorted((*self.texts, *self.numbers, *self.yes_no))
 
 
-ACTORS = Fields(
-    (
-        "actor_id", "answered_by", "class_name", "death_cause", "last_worker_id", "name", "node_id", "owner",
-        "ray_namespace", "state", "why", "worker_id",
-    ),
-    ("num_restarts", "pid", "restarts_left"),
-    ("in_setup", "is_detached"),
-    ("DEPENDENCIES_UNREADY", *STATES.values()),
-)  # fmt: skip
+def _fields(row: type[Struct], *more: str, leave: Sequence[str] = (), states: tuple[str, ...] = ()) -> Fields:
+    """What rows of a type can be filtered by: its texts, numbers and yes or no; and ``more`` texts that are added."""
+    texts, numbers, yes_no = list(more), [], []
+    for field in inspect.type_info(row).fields:  # type: ignore[attr-defined]
+        if field.name in leave:
+            continue
+        kind = type(field.type)
+        if kind in (inspect.StrType, inspect.LiteralType):
+            texts.append(field.name)
+        elif kind in (inspect.IntType, inspect.FloatType):
+            numbers.append(field.name)
+        elif kind is inspect.BoolType:
+            yes_no.append(field.name)
+    return Fields(tuple(texts), tuple(numbers), tuple(yes_no), states)
+
+
+ACTORS = _fields(ActorRow, "answered_by", leave=("request",), states=get_args(ActorStanding))
 TASKS = Fields(
     (
         "actor_id", "answered_by", "func_or_class_name", "name", "node_id", "owner", "parent_task_id", "state",
@@ -51,26 +61,16 @@ TASKS = Fields(
 OBJECTS = Fields(
     ("answered_by", "object_id", "owner", "process", "reference_type", "state", "why"), ("local_count", "object_size")
 )
-NODES = Fields(
-    ("node_id", "node_ip", "node_name", "state", "state_message"),
-    ("waiting", "workers"),
-    ("is_suspect",),
-    ("ALIVE", "DEAD"),
-)
-WORKERS = Fields(
-    (
-        "answered_by", "exit_brief", "exit_detail", "last_task_id", "leased_by", "node_id", "state", "worker_id",
-        "worker_type",
-    ),
-    ("end_time_ms", "last_attempt_number", "pid"),
-    ("blocked", "failed", "is_actor", "is_alive", "is_guest"),
-)  # fmt: skip
+NODES = _fields(NodeRow, states=get_args(NodeStanding))
+WORKERS = _fields(WorkerRow, "answered_by", leave=("told",))
 RUNS = Fields(
     ("kind", "name", "node_id", "run_id", "state", "why", "words", "worker_id"),
     ("age_s", "attempt", "done", "end_time_ms", "left_s", "start_time_ms"),
     (),
     RUN_STATES,
 )
+EVENTS = _fields(EventRow)
+CLUSTER_EVENTS = Fields(("event_id", "severity", "source_type"))
 JOBS = Fields(("job_id", "node_id", "status", "type"), ("driver_pid",))
 GROUPS = Fields(("creator", "name", "namespace", "placement_group_id", "state", "strategy", "why"), (), ("detached",))
 
@@ -93,7 +93,7 @@ class Selection:
     """
 
     def __init__(self, fields: Fields, filters: Sequence[Filter] | None, limit: int) -> None:
-        self._limit = _checked_limit(limit)
+        self._limit = checked_limit(limit)
         if filters is not None and (isinstance(filters, (str, Mapping)) or not isinstance(filters, Iterable)):
             raise ValueError(f"filters are a list of (field, '=' or '!=', value), not {filters!r}")
         self._tests = [_checked(fields, one) for one in filters or ()]
@@ -115,7 +115,8 @@ def _passes(found: Any, op: str, value: Any) -> bool:
     return bool((found == value) == (op == "="))
 
 
-def _checked_limit(limit: Any) -> int:
+def checked_limit(limit: Any) -> int:
+    """A limit as a number from 0 to the largest that there is."""
     try:
         number = int(limit)
         if number != float(limit):

@@ -298,6 +298,7 @@ class World:
                 self.broken.append(f"the journal does not have the {name} as they were")
         self.head.begin(self.head.epoch + 1)
         self.journal += encode(Began(self.head.epoch))
+        self._flush_head()
         for ends, link in self.links.items():
             if HEAD_NODE in ends:
                 link.restart(HEAD_NODE)

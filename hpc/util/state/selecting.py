@@ -62,7 +62,7 @@ OBJECTS = Fields(
     ("answered_by", "object_id", "owner", "process", "reference_type", "state", "why"), ("local_count", "object_size")
 )
 NODES = _fields(NodeRow, states=get_args(NodeStanding))
-WORKERS = _fields(WorkerRow, "answered_by", leave=("told",))
+WORKERS = _fields(WorkerRow, "answered_by")
 RUNS = Fields(
     ("kind", "name", "node_id", "run_id", "state", "why", "words", "worker_id"),
     ("age_s", "attempt", "done", "end_time_ms", "left_s", "start_time_ms"),

@@ -88,6 +88,8 @@ REPORT_DELAY_S = 0.01
 TOGETHER_S = 2.0
 #: And changes of what is free in bundles of placement groups after this one.
 BUNDLE_DELAY_S = 0.002
+#: What there is to be asked for: name to rows.
+Reports = dict[str, Callable[[int], list[Row]]]
 
 
 class RayletMachine:
@@ -127,15 +129,12 @@ class RayletMachine:
         self.dead: dict[int, str] = {}
         self.registered = self.said_drained = False
         self.signalled_at = float("-inf")  # when somebody sent the raylet a SIGTERM
-        self.epoch = 0
-        self.heartbeat_s = heartbeat_s
+        self.epoch, self.heartbeat_s = 0, heartbeat_s
         self.fence = Fence(fence_s, heartbeat_s)
         self.fenced = ""
         self.gone_lately = GoneLately(4 * fence_s)
         #: What is known beside, by the shell too: name to rows (log files, workers that have ended).
-        self.reports: dict[str, Callable[[int], list[Row]]] = {
-            "bulletins": self.bulletins.rows, "ended_actors": self.history.actor_rows,
-        }  # fmt: skip
+        self.reports: Reports = {"bulletins": self.bulletins.rows, "ended_actors": self.history.actor_rows}
         self._last_free: dict[str, int] = {}
         self._last_report, self._last_moves = 0.0, 0
         self._changed_at: float | None = None

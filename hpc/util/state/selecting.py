@@ -35,7 +35,9 @@ class Fields(NamedTuple):
 
 def _fields(row: type[Struct], *more: str, leave: Sequence[str] = (), states: tuple[str, ...] = ()) -> Fields:
     """What rows of a type can be filtered by: its texts, numbers and yes or no; and ``more`` texts that are added."""
-    texts, numbers, yes_no = list(more), [], []
+    texts: list[str] = list(more)
+    numbers: list[str] = []
+    yes_no: list[str] = []
     for field in inspect.type_info(row).fields:  # type: ignore[attr-defined]
         if field.name in leave:
             continue

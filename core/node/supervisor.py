@@ -387,10 +387,11 @@ class Supervisor:
         self._begin_stop(grace_s, why)
 
     def _on_stop_message(self, message: dict[str, Any]) -> None:
-        self._begin_stop(float(message.get("grace_s", FAILURE_GRACE_S)), str(message.get("why", "")))
+        alone = "only" in message
+        self._begin_stop(float(message.get("grace_s", FAILURE_GRACE_S)), str(message.get("why", "")), alone)
 
-    def _begin_stop(self, grace_s: float, why: str) -> None:
-        """Tell the children and start the grace period; a second stop can only shorten it."""
+    def _begin_stop(self, grace_s: float, why: str, alone: bool = False) -> None:
+        """Tell the children and start the grace period; a second stop can only shorten it. ``alone``: others go on."""
         deadline = time.monotonic() + grace_s
         if self.stopping:
             if not self.killing and self.deadline is not None:
@@ -399,7 +400,7 @@ class Supervisor:
         self.stopping = True
         self.deadline = deadline
         for name in ("raylet", "head"):
-            self._tell(name, {"op": "stop", "grace_s": grace_s, "why": why})
+            self._tell(name, {"op": "stop", "grace_s": grace_s, "why": why, "alone": alone})
         if self.ranks is not None:
             self.ranks.end()
         self._reap()

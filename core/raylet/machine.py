@@ -397,10 +397,12 @@ class RayletMachine:
             self.leave()
         return self.said_drained
 
-    def leave(self) -> None:
-        """The node ends, and others may go on: tell the last of what was counted."""
-        if self.departure.began and self.registered:
+    def leave(self, alone: bool = False) -> bool:
+        """The node ends: tell the last of what was counted, if others go on; whether they do. ``alone``: they do."""
+        others = self.registered and (alone or self.departure.began)
+        if others:
             self.metrics.leave(self.now, self.nodes)
+        return others
 
     def ending(self, now: float) -> NodeTime:
         """What a process is told that registers now."""

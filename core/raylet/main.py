@@ -188,19 +188,19 @@ class Raylet:
             elif op == "ping":
                 self.control.send({"op": "pong"})
             elif op == "stop":
-                self._stop(message.get("why", ""))
+                self._stop(message.get("why", ""), alone=bool(message.get("alone")))
         if self.control.eof:
             self._stop("the supervisor has ended")
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: str, alone: bool = False) -> None:
         if not self.stopping:
             self.stopping = True
             log.info("stopping: %s", why)
             if left := self.machine.departure.left:
                 self.control.send({"op": "left", "objects": len(left), "bytes": sum(move.size for move in left)})
-            self.machine.leave()
+            has_left = self.machine.leave(alone)
             self._send_outbox()
-            self.reactor.call_later(LAST_WORDS_S if self.machine.departure.began else 0.0, self.reactor.stop)
+            self.reactor.call_later(LAST_WORDS_S if has_left else 0.0, self.reactor.stop)
 
     # -------------------------------------------------------------- workers
 

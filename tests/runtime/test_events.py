@@ -43,7 +43,7 @@ class Keeper:
         return os.getpid()
 
     def leave(self) -> None:
-        hpc.exit_actor()
+        hpc.actor.exit_actor()
 
 
 @hpc.remote(max_retries=0)

@@ -13,11 +13,14 @@ from collections.abc import Iterator
 import pytest
 
 import hpc
+import hpc.actor
+from hpc.cluster_utils import Cluster
 from hpc.core.metrics.table import BY_NAME, HEAT
 from hpc.state import metrics
 from hpc.state.metrics import MetricRow
+from hpc.util import state
 from hpc.util.metrics import Counter, Gauge, Histogram
-from runtime.running import eventually, local_nodes, one_node
+from runtime.running import eventually, local_nodes, on, one_node
 
 
 @pytest.fixture
@@ -47,6 +50,16 @@ def count(number):
 @hpc.remote(max_retries=0)
 def fail():
     raise ValueError("meant")
+
+
+@hpc.remote
+class Leaving:
+    def count(self):
+        Counter("things", tag_keys=("kind",)).inc(2, {"kind": "a"})
+        return 1
+
+    def leave(self):
+        hpc.actor.exit_actor()
 
 
 @hpc.remote
@@ -176,3 +189,20 @@ def test_metrics_can_be_switched_off(no_leaks):
         hpc.get([count.remote(number) for number in range(10)])
         latest = metrics.latest()
         assert latest.age_s == math.inf and latest.silent == ["1"] and value("things", kind="a") is None
+
+
+def test_what_was_counted_on_a_node_that_leaves_is_kept(no_leaks):
+    cluster = Cluster(
+        initialize_head=True, connect=True, head_node_args={"num_cpus": 1, "object_store_memory": 64 << 20}
+    )
+    try:
+        node = cluster.add_node(num_cpus=1, object_store_memory=64 << 20)
+        actor = Leaving.options(scheduling_strategy=on(2)).remote()
+        assert hpc.get(actor.count.remote()) == 1
+        actor.leave.remote()  # then its process has told what it counted
+        eventually(lambda: state.get_actor(actor._actor_id.hex()).state == "DEAD")
+        cluster.remove_node(node)  # long before its metrics are due
+        metrics.look()
+        eventually(lambda: value("things", kind="a") == 2)
+    finally:
+        cluster.shutdown()

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("demo", "test", "dev", "bench", "iceberg", "delta", "lance", "media", "browser")
+EXTRAS = ("demo", "test", "dev", "bench", "iceberg", "delta", "lance", "media", "browser", "otlp")
 HEAD = """\
 # The versions that the commands of the Makefile install: CI has passed with them. `make constraints` writes this file.
 """

@@ -179,6 +179,17 @@ class RuntimeContext:
         cheap. A limit that is changed while the job runs is seen (see docs/walltime.md)."""
         return need_client().ending.left_s
 
+    def get_traceparent(self) -> str:
+        """W3C's trace context (`traceparent`) of the task that runs, in a driver that of the session. Spans that a
+        program makes of its own below it stand below the task's span, as `hpc metrics --otlp` exports it."""
+        from hpc.core.events import traces
+
+        session, context = self.get_job_id(), current_task.get()
+        trace = traces.trace_of(session, os.environ)
+        if context is None:
+            return traces.traceparent(trace, traces.session_span(session))
+        return traces.traceparent(trace, traces.task_span(session, context.task.hex(), context.ran))
+
     def draining(self) -> DrainNotice | None:
         """The notice that this node ends soon, with its ``reason`` and ``left_s``; None until it drains. For loops that
         look now and then; `hpc.on_drain` calls back."""

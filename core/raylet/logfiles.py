@@ -15,6 +15,7 @@ import os
 import stat
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -23,16 +24,19 @@ from msgspec import Struct, field, structs, to_builtins
 
 from hpc.core.events.rows import TaskRow, WorkerRow
 from hpc.core.ids import Address
+from hpc.core.node.marks import without
 from hpc.core.node.settings import setting
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.report import worker_row
 from hpc.core.raylet.tables import Proc
-from hpc.core.wire import Answer, LogQuery, Message
+from hpc.core.wire import Answer, LogQuery, LogSearch, Message
 
 log = logging.getLogger("hpc.raylet")
 
 #: One answer has at most so many bytes of a log.
 LOG_PIECE_BYTES = 256 << 10
+#: One search goes through so many bytes (1 ms), and finds so many lines; of each it tells so much before and after.
+SEARCH_BYTES, MAX_FOUND, AROUND_BYTES = 1 << 20, 200, 150
 #: Ended workers that a node remembers, and what their files may take together; the oldest go first.
 MAX_ENDED = 500
 MAX_ENDED_BYTES = 256 << 20
@@ -129,7 +133,34 @@ class LogFiles:
     def on_query(self, src: Address, msg: LogQuery) -> Message:
         """A piece of a file: (begin, at, end, moved, writing, data) as msgpack. ``begin`` is the first byte that there
         is, ``end`` how much was written; positions are of little use where the file was ``moved`` (emptied)."""
-        name, writing = msg.file, self._writer(msg.file) is not None
+
+        def read(fd: int, end: int, cut: Cut) -> list[Any]:
+            at = max(cut.begin, min(end, end + msg.at if msg.at < 0 else msg.at))
+            size = max(0, min(msg.size, LOG_PIECE_BYTES, end - at))
+            data = os.pread(fd, size, at - cut.base)
+            return [cut.begin, at, end, cut.base > 0, self._writer(msg.file) is not None, data]
+
+        return self._answer(msg.req, msg.file, read, [0, 0, 0, False, False, b""])
+
+    def on_search(self, src: Address, msg: LogSearch) -> Message:
+        """Lines of a piece of a file that have a text, the last first: (begin, at, end, lines) as msgpack. A line is
+        the byte at which it begins, and a part of it. Those before the byte ``at`` were not looked at."""
+
+        def search(fd: int, end: int, cut: Cut) -> list[Any]:
+            last = end if msg.end < 0 else min(end, msg.end)
+            begin = max(cut.begin, msg.begin, last - SEARCH_BYTES)
+            data = os.pread(fd, max(0, last - begin), begin - cut.base)
+            is_inside = begin > max(cut.begin, msg.begin)
+            first = data.find(b"\n") + 1 if is_inside else 0  # the line before it may have begun earlier
+            at, lines = found_lines(data, first % max(1, len(data)), msg.text.lower())
+            return [cut.begin, begin + at, end, [[begin + line, part] for line, part in lines]]
+
+        if not msg.text:
+            return Answer(msg.req, False, why="what is searched for?")
+        return self._answer(msg.req, msg.file, search, [0, 0, 0, []])
+
+    def _answer(self, req: int, name: str, look: Callable[[int, int, Cut], list[Any]], nothing: list[Any]) -> Message:
+        """What a look at an open file finds: it is given the file, its end, and what is missing of it."""
         cut = self._cuts.get(name, Cut())
         try:
             if os.path.basename(name) != name or name.startswith("."):
@@ -138,20 +169,15 @@ class LogFiles:
         except (OSError, ValueError):
             known = self.ended.get(_number(name) or 0)
             if known is not None and known.size_bytes == 0:  # it printed nothing
-                return Answer(msg.req, True, msgspec.msgpack.encode([0, 0, 0, False, False, b""]))
-            return Answer(msg.req, False, why=self._why_not(name))
+                return Answer(req, True, msgspec.msgpack.encode(nothing))
+            return Answer(req, False, why=self._why_not(name))
         try:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
-                return Answer(msg.req, False, why=self._why_not(name))
-            end = info.st_size + cut.base
-            at = max(cut.begin, min(end, end + msg.at if msg.at < 0 else msg.at))
-            size = max(0, min(msg.size, LOG_PIECE_BYTES, end - at))
-            data = os.pread(fd, size, at - cut.base)
-            found = [cut.begin, at, end, cut.base > 0, writing, data]
-            return Answer(msg.req, True, msgspec.msgpack.encode(found))
+                return Answer(req, False, why=self._why_not(name))
+            return Answer(req, True, msgspec.msgpack.encode(look(fd, info.st_size + cut.base, cut)))
         except OSError as error:
-            return Answer(msg.req, False, why=f"{name} cannot be read: {error.strerror}")
+            return Answer(req, False, why=f"{name} cannot be read: {error.strerror}")
         finally:
             os.close(fd)
 
@@ -264,6 +290,21 @@ def _killed(row: WorkerRow) -> TaskRow:
         why=f"its worker ended while it ran: {row.exit_detail}",
         worker_id=row.worker_id,
     )
+
+
+def found_lines(data: bytes, first: int, wanted: bytes) -> tuple[int, list[tuple[int, bytes]]]:
+    """Lines of some bytes from ``first`` on that have a text in small letters, the last first: where each begins, and a
+    part of it without marks; and the byte from which on they were looked at."""
+    small, end = data.lower(), len(data)
+    lines: list[tuple[int, bytes]] = []
+    while (last := small.rfind(wanted, first, end)) >= 0 and len(lines) < MAX_FOUND:
+        line, stop = max(first, small.rfind(b"\n", first, last) + 1), small.find(b"\n", last)
+        text = without(data[line : stop if stop >= 0 else len(data)])
+        where = text.lower().find(wanted)
+        if where >= 0:  # else it was a mark that had it
+            lines.append((line, text[max(0, where - AROUND_BYTES) : where + AROUND_BYTES]))
+        end = line
+    return end if last >= 0 else first, lines
 
 
 def _number(name: str) -> int | None:

@@ -24,7 +24,7 @@ from hpc.core.raylet.lines import Lines, Run
 from hpc.core.raylet.logfiles import LogFiles
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.tables import NOBODY, Proc
-from hpc.core.wire import Answer, FlushLogs, LogLines, LogQuery, LogsSeen
+from hpc.core.wire import Answer, FlushLogs, LogLines, LogQuery, LogSearch, LogsSeen
 
 log = logging.getLogger("hpc.raylet")
 
@@ -94,6 +94,7 @@ class LogTail:
         handlers[LogsSeen] = self._on_seen
         handlers[Answer] = self._on_answer
         handlers[LogQuery] = lambda src, msg: outbox.append((src, files.on_query(src, msg)))
+        handlers[LogSearch] = lambda src, msg: outbox.append((src, files.on_search(src, msg)))
         machine.reports |= {"logs": files.files, "ended": files.ended_rows, "killed": files.killed_rows}
 
     def open(self, proc: int) -> None:

@@ -89,6 +89,7 @@ from hpc.core.wire.looking import ClusterQuery as ClusterQuery
 from hpc.core.wire.looking import FlushLogs as FlushLogs
 from hpc.core.wire.looking import LogLines as LogLines
 from hpc.core.wire.looking import LogQuery as LogQuery
+from hpc.core.wire.looking import LogSearch as LogSearch
 from hpc.core.wire.looking import LogsSeen as LogsSeen
 from hpc.core.wire.looking import StateAnswer as StateAnswer
 from hpc.core.wire.looking import StateQuery as StateQuery

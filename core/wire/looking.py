@@ -43,6 +43,17 @@ class LogQuery(Message, tag=180):
     size: int
 
 
+class LogSearch(Message, tag=184):
+    """To a raylet: which lines of a piece of one of its node's log files have ``text`` in them, without regard to case:
+    the last of those from ``begin`` to ``end`` (below 0: its end). The Answer is msgpack, see raylet/logfiles."""
+
+    req: int
+    file: str
+    begin: int
+    end: int
+    text: bytes
+
+
 class LogLines(Message, tag=181):
     """What a worker wrote: for the terminal of the driver whose work it does. ``size`` bytes of its file are in it."""
 

@@ -60,6 +60,7 @@ COMMANDS = (
     ("hpc dashboard [JOB] [--port=N]", "a page in the browser that shows a session; prints the line of ssh to it"),
     ("hpc metrics [--json | --text | --grafana DIR]", "the numbers of a session now; a board of them for Grafana"),
     ("hpc metrics --prometheus-target FILE", "serve them to a Prometheus"),
+    ("hpc metrics --otlp URL", "send them to an OpenTelemetry collector"),
     ("hpc microbenchmark [NAME ...]", "how fast this machine is, under Ray's benchmark names"),
     ("hpc debug sim --seed N [--story]", "replay one run of the simulator"),
     ("hpc doctor [-N NODES] [--json] [OPTIONS]", "what is wrong with this machine, or with the nodes of a job"),

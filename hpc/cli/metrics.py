@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpc.cli.files import writing
 from hpc.cli.look import look
 from hpc.cli.table import show_table
 from hpc.cli.words import ADDRESS, JSON, parse_alone
@@ -29,12 +31,18 @@ TARGET = Option(
 BIND = Option(
     "bind", ("--bind",), "text", "with it: ADDR or ADDR:PORT to listen on (127.0.0.1)", "", metavar="ADDR",
 )  # fmt: skip
+OTLP = Option(
+    "otlp", ("--otlp",), "text", "send them, and a span for each task, to an OpenTelemetry collector until Ctrl-C", "",
+    metavar="URL",
+)  # fmt: skip
 GRAFANA = Option(
     "grafana", ("--grafana",), "text", "write a board for Grafana into DIR; needs no session", "", metavar="DIR"
 )
-TABLE = (ADDRESS, JSON, TEXT, TARGET, BIND, GRAFANA)
+TABLE = (ADDRESS, JSON, TEXT, TARGET, BIND, OTLP, GRAFANA)
 #: The session is looked for again after this time.
 LOOK_S = 2.0
+#: OpenTelemetry's variable for the time between two messages, in ms, and that time where it says nothing.
+INTERVAL, INTERVAL_S = "OTEL_METRIC_EXPORT_INTERVAL", 10.0
 
 
 def run(words: list[str]) -> int:
@@ -42,15 +50,18 @@ def run(words: list[str]) -> int:
     given = parse_alone("metrics", TABLE, words)
     if given.get("bind") and not given.get("target"):
         raise CliError("USAGE", "--bind is for --prometheus-target", fix="hpc metrics --help")
+    if given.get("otlp") and given.get("target"):
+        raise CliError("USAGE", "one command serves or sends: --prometheus-target or --otlp", fix="hpc metrics --help")
     return _boards(Path(given["grafana"])) if given.get("grafana") else look(words, TABLE, _metrics)
 
 
 def _boards(folder: Path) -> int:
     from hpc.metrics.grafana import board
 
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "hpc.json"
-    file.write_text(json.dumps(board(), indent=1) + "\n")
+    with writing(file, "--grafana DIR"):
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(board(), indent=1) + "\n")
     errors.note(f"written to {file}: import it in Grafana, or provision it from there", sys.stdout)
     return 0
 
@@ -63,6 +74,8 @@ def _metrics(given: dict[str, Any], rest: list[str]) -> int:
 
     if given.get("target"):
         return _serve(Path(given["target"]), given.get("bind") or "")
+    if given.get("otlp"):
+        return _export(given["otlp"])
     latest = metrics.latest()
     if given.get("json"):
         print(fast_json.format(fast_json.encode(latest), indent=1).decode())
@@ -75,19 +88,23 @@ def _metrics(given: dict[str, Any], rest: list[str]) -> int:
 
 def _serve(file: Path, bind: str) -> int:
     from hpc.exceptions import GetTimeoutError
-    from hpc.metrics.serve import LOCAL, Door
+    from hpc.metrics.serve import LOCAL, Door, bound_to
+    from hpc.metrics.totals import Totals
     from hpc.spi import whoami
     from hpc.state import metrics
     from hpc.state.gather import session_facts
 
-    host, _, port = bind.partition(":")
-    if port and not port.isdigit():
-        raise CliError("USAGE", f"--bind takes ADDR or ADDR:PORT, not {bind!r}")
     try:
-        door = Door(metrics.latest, host or LOCAL, int(port or 0))
+        host, port = bound_to(bind)
+    except ValueError as error:
+        raise CliError("USAGE", f"--bind: {error}") from None
+    totals = Totals()
+    try:
+        door = Door(lambda: totals.grown(metrics.latest()), host or LOCAL, port)
     except (OSError, OverflowError) as error:  # a port that is in use; a number that no port has
         raise CliError("USAGE", f"nothing can listen on {bind or LOCAL}: {error}") from None
-    token = door.write(file, whoami().session, str(session_facts().get("job_id") or ""))
+    with writing(file, "--prometheus-target FILE"):
+        token = door.write(file, whoami().session, str(session_facts().get("job_id") or ""))
     errors.note(
         f"http://{door.address}/metrics until Ctrl-C. For prometheus.yml:\n"
         f"  - job_name: hpc\n    file_sd_configs: [{{files: [{file.resolve()}]}}]\n"
@@ -95,9 +112,7 @@ def _serve(file: Path, bind: str) -> int:
         sys.stdout,
     )
     sys.stdout.flush()
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    ended = _told_to_end()
     threading.Thread(target=door.run, name="hpc-metrics", daemon=True).start()
     try:
         while not ended.wait(LOOK_S):
@@ -110,6 +125,57 @@ def _serve(file: Path, bind: str) -> int:
         file.unlink(missing_ok=True)
         token.unlink(missing_ok=True)
     return 0
+
+
+def _export(url: str) -> int:
+    from urllib.parse import urlsplit
+
+    from hpc.core.events.traces import trace_of
+    from hpc.exceptions import GetTimeoutError
+    from hpc.spi import whoami
+    from hpc.state.gather import session_facts
+
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        raise CliError("USAGE", f"--otlp takes the address of a collector, not {url!r}", fix="--otlp http://HOST:4318")
+    try:
+        from hpc.metrics.otlp import Export
+    except ModuleNotFoundError as missing:
+        what = f"--otlp needs {missing.name}, which is not installed"
+        raise CliError("USAGE", what, fix="pip install 'hpc[otlp]'") from None
+    interval_s, facts = _interval_s(), session_facts()
+    about = {f"hpc.{name}": str(facts[name]) for name in ("scheduler", "job_id") if facts.get(name)}
+    export = Export(whoami().session, about, trace_of(whoami().session, os.environ), url)
+    errors.note(f"to {url} every {interval_s:g} s until Ctrl-C", sys.stdout)
+    sys.stdout.flush()
+    spans = left_out = failed = 0
+    ended, is_last = _told_to_end(), False
+    while True:
+        try:
+            sent = export.look()
+            spans, left_out, failed = spans + sent.spans, left_out + sent.left_out, failed + sent.failed
+        except GetTimeoutError:
+            pass  # its head is being started again
+        if is_last:
+            break
+        is_last = ended.wait(interval_s)
+    failed += not export.close()
+    errors.note(f"{spans} spans were sent, {left_out} tasks have none; {failed} messages were not taken", sys.stdout)
+    return 1 if failed else 0
+
+
+def _interval_s() -> float:
+    text = os.environ.get(INTERVAL, "")
+    if text and not (text.isdigit() and int(text)):
+        raise CliError("CONFIG", f"{INTERVAL} is milliseconds, not {text!r}")
+    return int(text) / 1e3 if text else INTERVAL_S
+
+
+def _told_to_end() -> threading.Event:
+    """Set by Ctrl-C and SIGTERM."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    return ended
 
 
 def _show(latest: Latest) -> None:

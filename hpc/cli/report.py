@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.cli import session
+from hpc.cli.files import writing
 from hpc.cli.words import ADDRESS, JOB_DIR, JSON, jobs_folder, of_jobs
 from hpc.launch import jobdir
 from hpc.launch.jobdir import JobDir
@@ -68,9 +69,7 @@ def _write(options: dict[str, Any], facts: Any, default: Path) -> int:
         sys.stdout.write(write.as_json(facts))
         return 0
     path = Path(options["out"]) if options["out"] else default
-    try:
+    with writing(path, "-o FILE"):
         write.publish(path, facts)
-    except OSError as error:
-        raise CliError("USAGE", f"the page cannot be written: {path}", why=str(error), fix="-o FILE") from None
     errors.note(f"written to {path}", sys.stdout)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from hpc.cli.files import writing
 from hpc.cli.look import is_one, look
 from hpc.cli.words import ADDRESS
 from hpc.settings import errors
@@ -21,6 +22,7 @@ def run(words: list[str]) -> int:
 def _timeline(given: dict[str, Any], rest: list[str]) -> int:
     import hpc
 
-    hpc.timeline(rest[0])
+    with writing(rest[0], "hpc timeline FILE"):
+        hpc.timeline(rest[0])
     errors.note(f"written to {rest[0]}: open it in ui.perfetto.dev", sys.stdout)
     return 0

@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from hpc.core.exceptions import GetTimeoutError, SessionLostError
 from hpc.dashboard.feed import Feed
-from hpc.dashboard.gate import MARK, Asked, Keys, decide
+from hpc.dashboard.gate import MARK, OWN_NAMES, Asked, Keys, decide, host_name
 from hpc.dashboard.pages.registry import BY_NAME, PAGES
 from hpc.dashboard.views import Params
 
@@ -31,6 +31,8 @@ STATIC = Path(__file__).parent / "static"
 FILES = {str(path.relative_to(STATIC)): path for path in STATIC.rglob("*") if path.is_file()}
 #: A token is shorter; more than this is read of nobody, as everybody on the machine reaches the port.
 MOST_TOKEN_BYTES = 200
+#: And nobody is waited for longer than this.
+TOKEN_S = 10.0
 COOKIE = "hpc_dashboard"
 #: A browser runs and loads nothing but what this server gives it.
 HEADERS = {
@@ -38,9 +40,10 @@ HEADERS = {
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+#: Browsers complain of this one where they take an origin for insecure: another name than localhost, without TLS.
+WHERE_SECURE = {"cross-origin-opener-policy": "same-origin"}
 
 Scope = dict[str, Any]
 Call = Callable[..., Awaitable[Any]]
@@ -74,9 +77,12 @@ class Gate:
             self._names,
         )
 
+        forwarded, host = request.headers.get("x-forwarded-proto", ""), request.headers.get("host", "")
+        added = {**HEADERS, **(WHERE_SECURE if forwarded == "https" or host_name(host) in OWN_NAMES else {})}
+
         async def with_headers(message: Mapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                more = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                more = [(name.encode(), value.encode()) for name, value in added.items()]
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
@@ -92,7 +98,11 @@ def build(
     name = f"{COOKIE}_{secrets.token_hex(4)}"
 
     async def enter(request: Request) -> Response:
-        cookie = keys.enter((await _beginning(request)).decode(errors="replace"))
+        try:
+            token = await asyncio.wait_for(_beginning(request), TOKEN_S)
+        except asyncio.TimeoutError:
+            return JSONResponse({"error": "the token has not come in time"}, 408)
+        cookie = keys.enter(token.decode(errors="replace"))
         if cookie is None:
             why = "this link was used, or is none: hpc dashboard has printed a new one"
             return JSONResponse({"error": why}, 403)

@@ -39,6 +39,7 @@ class Feed:
         self.asker = Asker(questions, self._answered)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
+        self._is_over = False
 
     def start(self) -> None:
         """Begin to ask, in the running loop."""
@@ -54,6 +55,11 @@ class Feed:
         """Everybody who waits looks again."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def end(self) -> None:
+        """Browsers are told no more: their events end."""
+        self._is_over = True
+        self._wake()
 
     async def once(self, page: Page, params: Params) -> bytes:
         """A page as it is now."""
@@ -72,7 +78,7 @@ class Feed:
         seen: tuple[int, ...] = ()
         try:
             yield b"retry: 2000\n\n"
-            while True:
+            while not self._is_over:
                 changed, versions = self._changed, self._versions(page)
                 if self._is_known(page) and versions != seen:
                     seen = versions

@@ -18,6 +18,7 @@ import uvicorn
 
 from hpc.dashboard.app import build
 from hpc.dashboard.asking import Question
+from hpc.dashboard.callers import Caller
 from hpc.dashboard.feed import Feed
 from hpc.dashboard.gate import Keys
 from hpc.dashboard.pages.registry import QUESTIONS
@@ -28,8 +29,8 @@ LOCAL_PORT = 8265
 NICE = 10
 #: How often is asked for jobs, where somebody looks at them: a scheduler has many who ask.
 JOBS_S = 15.0
-#: How often the end of the session is looked for; and how long pages may take to read that it has ended.
-LOOK_S = 0.5
+#: How often the end of the session is looked for, and Ctrl-C; and how long pages may take to read that it has ended.
+LOOK_S = 0.2
 LAST_WORDS_S = 3.0
 
 
@@ -71,9 +72,10 @@ async def _serve(
     app = build(feed, keys, wanted.hosts, wanted.root, entered)
     server = uvicorn.Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none", server_header=False
+            app, http=Caller, log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none",
+            server_header=False,
         )
-    )
+    )  # fmt: skip
     for line in greeting(str(path), port, keys.token, wanted, _user(), socket.gethostname()):
         say(line)
     serving = asyncio.create_task(server.serve(sockets=[inner, outer]))
@@ -82,9 +84,12 @@ async def _serve(
             say(feed.asker.ended)
             await asyncio.sleep(LAST_WORDS_S)
             server.should_exit = True
+            feed.end()
             await serving
             return 0
         await asyncio.wait([serving], timeout=LOOK_S)
+        if server.should_exit:  # else the server waits for those who follow a page, and complains of them
+            feed.end()
     await serving
     return 128 + signal.SIGINT if server.force_exit else 0
 

@@ -21,6 +21,39 @@ from hpc.metrics.text import OPENMETRICS, form_for, openmetrics, prometheus
 from hpc.state.metrics import Latest
 
 LOCAL = "127.0.0.1"
+#: What stands for all addresses of the machine.
+EVERYWHERE = ("", "0.0.0.0", "::")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], family: int) -> None:
+        self.address_family = family
+        super().__init__(address, handler)
+
+
+def bound_to(text: str) -> tuple[str, int]:
+    """The address and the port (0: any) of ADDR, ADDR:PORT, [ADDR] or [ADDR]:PORT; brackets are for addresses of IPv6.
+    Raises ValueError for anything else."""
+    host, found, port = text.rpartition(":")
+    if text.startswith("[") and "]" in text:
+        host, _, port = text[1:].partition("]")
+        found, port = port[:1], port[1:]
+        if found not in ("", ":"):
+            raise ValueError(f"[ADDR]:PORT is meant, not {text!r}")
+    elif text.count(":") > 1:
+        raise ValueError(f"an address of IPv6 stands in brackets, as [::1]:9100, not {text!r}")
+    elif not found:
+        host, port = text, ""
+    if found and not port.isdigit():
+        raise ValueError(f"a port is a number, not {port!r}")
+    return host, int(port or 0)
+
+
+def family_of(host: str) -> int:
+    """The family of addresses of what a door is bound to."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 class Door:
@@ -29,10 +62,9 @@ class Door:
 
     def __init__(self, ask: Callable[[], Latest], bind: str = LOCAL, port: int = 0) -> None:
         self.token = secrets.token_urlsafe(24)
-        self.server = ThreadingHTTPServer((bind, port), _handler(ask, self.token))
-        self.server.daemon_threads = True
-        host = socket.gethostname() if bind in ("", "0.0.0.0") else bind
-        self.address = f"{host}:{self.server.server_port}"
+        self.server = _Server((bind, port), _handler(ask, self.token), family_of(bind))
+        host = socket.gethostname() if bind in EVERYWHERE else bind
+        self.address = f"[{host}]:{self.server.server_port}" if ":" in host else f"{host}:{self.server.server_port}"
 
     def write(self, file: Path, session: str, job: str = "") -> Path:
         """Write the target and, beside it, the token; returns the token's file."""

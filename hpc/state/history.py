@@ -15,6 +15,8 @@ from hpc.state import gather
 MOST_EVENTS = 400_000
 #: Bytes that a node is asked for at a time: at least, and at most, and all nodes together.
 LEAST_PAGE_BYTES, PAGE_BYTES, ROUND_BYTES = 32 << 10, 4 << 20, 64 << 20
+#: About what an event takes.
+EVENT_BYTES = 80
 
 
 @dataclass
@@ -55,7 +57,7 @@ def read(
 ) -> History:
     """What the living nodes remember, of each what came after its batch ``since`` (by node; else all that there is)."""
     nodes = [row["node"] for row in gather.node_rows(head_s) if row["alive"] and not row["gateway"]]
-    page_bytes = page_size(len(nodes))
+    page_bytes = page_size(len(nodes), most_events)
     found = History()
     pages: dict[int, list[tuple[int, int, Batch]]] = {}
     asked = {node: HistoryQuery(0, (since or {}).get(node, 0), 0, page_bytes) for node in nodes}
@@ -84,9 +86,11 @@ def read(
     return found
 
 
-def page_size(nodes: int) -> int:
-    """Bytes that each of so many nodes is asked for at a time: with thousands of them, 4 MiB of each would be GiB."""
-    return max(LEAST_PAGE_BYTES, min(PAGE_BYTES, ROUND_BYTES // max(1, nodes)))
+def page_size(nodes: int, most_events: int = MOST_EVENTS) -> int:
+    """Bytes that each of so many nodes is asked for at a time: with thousands of them, 4 MiB of each would be GiB, and
+    few events need no more than some."""
+    most = min(PAGE_BYTES, ROUND_BYTES // max(1, nodes), most_events * EVENT_BYTES // max(1, nodes))
+    return max(LEAST_PAGE_BYTES, most)
 
 
 def _ask(asked: Mapping[int, HistoryQuery], timeout_s: float) -> dict[int, Answer]:

@@ -10,12 +10,13 @@ from hpc.state import gather, history
 from hpc.state.gather import Row
 
 
-def task_rows() -> list[Row]:
-    """One row for each attempt of each task and call: first those that are not finished, then the newest of the others.
-    Warns where somebody did not answer."""
+def task_rows(most_ended: int = history.MOST_EVENTS) -> list[Row]:
+    """One row for each attempt of each task and call: first those that are not finished, then the newest of the others,
+    about ``most_ended``. Warns where somebody did not answer."""
     open_tasks = open_rows("list_tasks")
     known = {(row["task_id"], row["attempt_number"]) for row in open_tasks}
-    ended = [row for row in ended_rows("list_tasks") if (row["task_id"], row["attempt_number"]) not in known]
+    newest = ended_rows("list_tasks", most_ended)
+    ended = [row for row in newest if (row["task_id"], row["attempt_number"]) not in known]
     _name_makings(ended)
     for row in ended:
         row.setdefault("func_or_class_name", row["name"])
@@ -39,11 +40,11 @@ def open_rows(what: str) -> list[Row]:
     return open_tasks
 
 
-def ended_rows(what: str) -> list[Row]:
-    """One row for each attempt that has ended and that somebody remembers, the newest first. Warns of what is missing
-    in the name of ``what``."""
+def ended_rows(what: str, most: int = history.MOST_EVENTS) -> list[Row]:
+    """One row for each attempt that has ended and that somebody remembers, the newest first, about ``most``. Warns of
+    what is missing in the name of ``what``."""
     fresh = gather.from_processes("events").warn(what)  # asked first: what is handed over meanwhile comes twice
-    past = history.read()
+    past = history.read(most_events=most)
     if words := past.words():
         warnings.warn(f"{what}: {words}", stacklevel=3)
     rows = [structs.asdict(row) for row in past.rows()]

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from hpc.api.connection import ensure_client
-from hpc.core.ids import raylet_of
+from hpc.core.ids import Address, raylet_of
 from hpc.core.node.marks import Unmarked
-from hpc.core.wire import LogQuery
+from hpc.core.wire import LogQuery, LogSearch
 from hpc.state import gather
 from hpc.state.tasks import task_rows
 
@@ -70,11 +71,47 @@ class Piece:
 
 
 def ask(node: int, file: str, at: int, size: int, timeout_s: float) -> Piece:
-    client = ensure_client()
-    answer = client.conversation.ask(lambda req: (raylet_of(node), LogQuery(req, file, at, size)), timeout_s)
+    return Piece(*_answered(node, LogQuery(0, file, at, size), timeout_s))
+
+
+def _answered(node: int, query: LogQuery | LogSearch, timeout_s: float) -> list[Any]:
+    """What the raylet of a node answers. Raises FileNotFoundError where it has no such file."""
+
+    def numbered(number: int) -> tuple[Address, LogQuery | LogSearch]:
+        return raylet_of(node), structs.replace(query, req=number)
+
+    answer = ensure_client().conversation.ask(numbered, timeout_s)
     if not answer.ok:
         raise FileNotFoundError(answer.why)
-    return Piece(*msgspec.msgpack.decode(answer.data))
+    found: list[Any] = msgspec.msgpack.decode(answer.data)
+    return found
+
+
+@dataclass
+class Found:
+    """Lines of a log that have a text, the newest first: the byte at which each begins, and a part of it. Of the log
+    ``searched_bytes`` were looked at, which is all of it where ``is_whole``."""
+
+    lines: list[tuple[int, bytes]]
+    searched_bytes: int
+    is_whole: bool
+
+
+def search(part: LogPart, text: bytes, most_lines: int, most_bytes: int, timeout_s: float = TIMEOUT_S) -> Found:
+    """The last lines of a log that have a text, without regard to case. The log's node searches, from the end
+    backwards, a bounded piece for each question; only what it finds travels."""
+    found = Found([], 0, False)
+    last = at = part.end
+    while not found.is_whole and len(found.lines) < most_lines and found.searched_bytes < most_bytes:
+        begin = max(part.begin, last - most_bytes) if last >= 0 else part.begin
+        first, below, end, lines = _answered(part.node, LogSearch(0, part.file, begin, at, text), timeout_s)
+        if 0 <= at <= below:  # the file is shorter than it was
+            break
+        last, at = (last if 0 <= last <= end else end), below
+        found.lines += lines
+        found.searched_bytes, found.is_whole = max(0, last - at), at <= max(part.begin, first)
+    found.lines = found.lines[:most_lines]
+    return found
 
 
 class Reader:

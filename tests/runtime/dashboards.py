@@ -19,8 +19,8 @@ from runtime.hosting import ENV
 class Dashboard:
     """A running `hpc dashboard`. ``links`` are those that it has printed, the one of its port last."""
 
-    def __init__(self, process: subprocess.Popen[str], said: list[str]) -> None:
-        self.process = process
+    def __init__(self, process: subprocess.Popen[str], said: list[str], address: str) -> None:
+        self.process, self.address = process, address
         self.said = said
         text = "\n".join(said)
         self.socket = re.findall(r"-L \d+:(\S+) ", text)[0]
@@ -68,7 +68,7 @@ def dashboard_of(address: str, *options: str) -> Iterator[Dashboard]:
     process = subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
     try:
         assert process.stdout is not None
-        yield Dashboard(process, [process.stdout.readline().rstrip() for _ in range(5)])
+        yield Dashboard(process, [process.stdout.readline().rstrip() for _ in range(5)], address)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +294,40 @@ def test_a_feed_brings_the_newest_state_and_all_of_it(watched):
     (later,) = events(1)
     assert len(later["data"]["course"]["times"]) >= len(then["data"]["course"]["times"]) > 1
     assert abs(later["now_s"] - time.time()) < 60 and later["about"]["overview"]["took_s"] >= 0
+
+
+def test_strangers_at_the_port_keep_nobody_out_of_the_socket(watched):
+    """More than there is room for: those are closed, and those that say nothing after a while."""
+    from hpc.dashboard.callers import MOST_CONNECTIONS
+
+    dashboard, cookie = watched
+    with ExitStack() as stack:
+        strangers = []
+        for _ in range(MOST_CONNECTIONS + 20):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", dashboard.port), timeout=30))
+            one.setblocking(False)
+            strangers.append(one)
+
+        def closed() -> int:
+            return sum(is_closed(one) for one in strangers)
+
+        eventually(lambda: closed() >= 20)
+        assert closed() == 20
+        with pytest.raises(OSError):
+            dashboard.ask("api/pages", cookie=cookie)
+        assert dashboard.ask("api/pages", cookie=cookie, by_socket=True)[0] == 200
+        eventually(lambda: closed() == len(strangers))
+    eventually(lambda: dashboard.ask("api/pages", cookie=cookie)[0] == 200)
+
+
+def is_closed(one: socket.socket) -> bool:
+    """Whether the other side has closed a connection on which nothing was said."""
+    try:
+        return one.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
 
 
 def test_the_dashboard_ends_with_its_session_and_says_so(no_leaks, tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,28 +13,18 @@ import hpc
 import hpc.data
 import hpc.train
 from hpc import tune
+from hpc.util.metrics import Counter
+from hpc.util.placement_group import placement_group
+from hpc.util.state import list_tasks
+from runtime.browsers import WATCH, Seen, browsing, come_in_by, needs_browser, pages_of
 from runtime.dashboards import Dashboard, dashboard_of
+from runtime.hosting import hpc_command
 from runtime.running import one_node
 from runtime.test_train import PlainTrainer
 
 pytest.importorskip("starlette")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install 'hpc[browser]'")
-
-BROWSER = shutil.which("chromium-headless-shell") or shutil.which("chromium")
-SCREENS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 HOSTILE = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>'
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs a browser: apt-get install chromium-headless-shell")
-
-
-class Seen:
-    """What a page has done that it should not have, and what it has loaded."""
-
-    def __init__(self, page: Any) -> None:
-        self.wrong: list[str] = []
-        self.urls: list[str] = []
-        page.on("console", lambda message: message.type in ("error", "warning") and self.wrong.append(message.text))
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on("request", lambda request: self.urls.append(request.url))
+pytestmark = needs_browser
 
 
 @hpc.remote
@@ -96,34 +84,28 @@ def dashboard(tmp_path_factory: Any) -> Iterator[Dashboard]:
     with one_node(), dashboard_of(own_directory()) as found:
         use_libraries(tmp_path_factory.mktemp("runs"))
         refs = [train_step.options(max_retries=0).remote(number) for number in range(60)]
+        Counter("lost", tag_keys=("kind",)).inc(1, {"kind": HOSTILE})
+        group = placement_group([{"CPU": 1}], name=HOSTILE)
         refs += [train_step.options(name=HOSTILE).remote(0), needs_gpus.options(name=f"{HOSTILE} 2").remote()]
         ledger = Ledger.options(name=HOSTILE).remote()
         hpc.get([ledger.note.remote() for _ in range(10)])
         hpc.wait(refs[:-1], num_returns=len(refs) - 1)
         yield found
-        del refs, ledger
+        del refs, ledger, group
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        arguments = ["--no-sandbox"] if os.getuid() == 0 else []
-        one = driver.chromium.launch(executable_path=BROWSER, args=arguments)
+    with browsing() as one:
         yield one
-        one.close()
 
 
 @pytest.fixture
 def come_in(dashboard: Dashboard, browser: Any) -> Iterator[Any]:
     """A page that has come in by the newest link; each test has a browser of its own."""
-    context = browser.new_context(viewport={"width": 1360, "height": 850}, color_scheme="light")
-    page = context.new_page()
-    page.seen = Seen(page)
-    page.goto(dashboard.link)
-    page.wait_for_selector("main[data-page=now]")
-    dashboard.link = dashboard.next_link()
-    yield page
-    context.close()
+    with come_in_by(browser, dashboard.link) as page:
+        dashboard.link = dashboard.next_link()
+        yield page
 
 
 def test_the_token_leaves_the_address_and_the_link_works_once(come_in, dashboard, browser):
@@ -140,7 +122,7 @@ def test_the_token_leaves_the_address_and_the_link_works_once(come_in, dashboard
 
 
 def test_each_page_opens_by_its_key_and_runs_no_text(come_in):
-    pages = come_in.evaluate("fetch('api/pages').then((answer) => answer.json())")
+    pages = pages_of(come_in)
     assert len(pages) >= 7
     for page in pages:
         come_in.keyboard.press(page["key"])
@@ -148,10 +130,48 @@ def test_each_page_opens_by_its_key_and_runs_no_text(come_in):
         assert come_in.get_attribute("nav a.on", "href") == f"#/{page['name']}"
     come_in.keyboard.press("3")
     come_in.wait_for_selector("main[data-page=tasks] >> text=onerror")
-    assert come_in.evaluate("window.broken") is None
-    assert not come_in.seen.wrong
-    origin = come_in.evaluate("location.origin")
-    assert all(url.startswith((origin, "data:")) for url in come_in.seen.urls)
+    come_in.seen.check(come_in)
+
+
+#: Where texts of programs are shown: pages with their parameters, and a piece of the text that has to be there.
+TEXTS = [
+    ("now", "", "onerror"),
+    ("tasks", "q=onerror", "onerror"),
+    ("tasks", "id={failed}", "what it wrote"),
+    ("timeline", "span=0", "onerror"),
+    ("actors", "q=onerror", "onerror"),
+    ("groups", "q=onerror", "onerror"),
+    ("metrics", "q=onerror", "onerror"),
+    ("logs", "task={failed}", "onerror"),
+    ("objects", "", "owned"),
+    ("workers", "", "idle"),
+]
+
+
+@pytest.mark.parametrize(("name", "params", "words"), TEXTS)
+def test_texts_of_programs_are_texts_wherever_they_are_shown(come_in, name, params, words):
+    failed = next(row.task_id for row in list_tasks([("state", "=", "FAILED")]) if row.name == "train_step")
+    come_in.evaluate("(hash) => { location.hash = hash; }", f"#/{name}?{params.format(failed=failed)}")
+    come_in.wait_for_selector(f"main[data-page={name}]")
+    come_in.wait_for_function(
+        "(words) => document.querySelector('main').innerText.toLowerCase().includes(words)", arg=words
+    )
+    assert not come_in.evaluate("document.querySelectorAll('main img, main script').length")
+    come_in.seen.check(come_in)
+
+
+def test_texts_of_programs_are_texts_in_a_report(browser, dashboard, tmp_path):
+    file = tmp_path / "report.html"
+    assert hpc_command("report", "-o", str(file), f"--address={dashboard.address}").returncode == 0
+    context = browser.new_context()
+    context.add_init_script(WATCH)
+    page = context.new_page()
+    seen = Seen(page)
+    page.goto(file.as_uri())
+    assert page.evaluate("[window.broken, window.kept]") == [None, []] and not seen.wrong
+    assert "onerror" in page.inner_text("body") and seen.urls == [file.as_uri()]
+    assert not page.evaluate("document.querySelectorAll('img, script').length")
+    context.close()
 
 
 @pytest.mark.parametrize(
@@ -170,9 +190,6 @@ def test_a_run_of_a_library_opens_and_tells_all_of_it(come_in, key, page, name, 
     for text in shows:
         come_in.wait_for_selector(f"main >> text={text}")
     assert "id=" in come_in.url and come_in.evaluate("window.broken") is None and not come_in.seen.wrong
-    if os.environ.get("HPC_TEST_SCREENSHOTS"):
-        SCREENS.mkdir(exist_ok=True)
-        come_in.screenshot(path=SCREENS / f"{page}.png", full_page=True)
     come_in.keyboard.press("Escape")
     come_in.wait_for_selector("text=Statistics", state="detached")
 
@@ -234,6 +251,3 @@ def test_it_is_readable_by_day_and_by_night(come_in, theme):
     )
     lights = [sum(map(int, colour.strip("rgb()").split(","))) for colour in colours]
     assert abs(lights[0] - lights[1]) > 450 and (lights[1] > 600) == (theme == "light")
-    if os.environ.get("HPC_TEST_SCREENSHOTS"):
-        SCREENS.mkdir(exist_ok=True)
-        come_in.screenshot(path=SCREENS / f"now-{theme}.png")

@@ -88,5 +88,9 @@ def test_the_command_prints_it_and_writes_a_file(busy, tmp_path):
     assert "heavy (" in done.stdout and "s on CPUs in their code" in done.stdout
     frames = [frame["name"] for frame in json.loads(file.read_text())["shared"]["frames"]]
     assert any("light" in name for name in frames) and not any("sleep" in name for name in frames)
+    for lost in (tmp_path, tmp_path / "no-such" / "out.json"):
+        refused = hpc_command("profile", "--seconds=60", f"-o{lost}", f"--address={busy}")  # at once
+        assert refused.returncode == 2 and f"cannot be written: {lost}" in refused.stderr
+        assert "Traceback" not in refused.stderr
     wrong = hpc_command("profile", "9.9", f"--address={busy}")
     assert wrong.returncode == 2 and "no process 9.9" in wrong.stderr

@@ -37,7 +37,8 @@ def test_a_session_with_a_silent_node_takes_no_more_than_the_time_of_the_look(mo
 
 
 def test_nodes_are_asked_for_less_of_what_ran_the_more_they_are():
-    assert [history.page_size(nodes) for nodes in (0, 1, 16)] == [history.PAGE_BYTES] * 3
+    assert [history.page_size(nodes) for nodes in (0, 1, 7)] == [history.PAGE_BYTES] * 3
+    assert history.page_size(4, 10_000) == 10_000 * history.EVENT_BYTES // 4
     assert all(nodes * history.page_size(nodes) <= history.ROUND_BYTES for nodes in (1, 17, 500, 2000))
     assert history.page_size(100_000) == history.LEAST_PAGE_BYTES
 

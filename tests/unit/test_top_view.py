@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,26 +36,31 @@ TASKS = [
     {"name": "train_step", "state": state, "start_time_ms": 1000.0, "end_time_ms": 1301.0}
     for state in ["FINISHED"] * 8 + ["FAILED", "RUNNING", "PENDING_NODE_ASSIGNMENT"]
 ] + [{"name": "preprocess", "state": "FINISHED", "start_time_ms": 0.1, "end_time_ms": 0.102}]
-AT_80 = """\
-hpc top  session 63ebac4c00a7  slurm 4711  2:13:20 left                  1 s ago
-nodes 1 1 dead   CPU ||||||||.. 3/4   GPU .......... 0/2
-mem |......... 2.1G/25G   store .......... 11M/6.7G
-workers 5: 3 run tasks, 1 actors, 1 idle   1 failed
-
-NAME                PROGRESS     RUNS   WAITS      DONE FAILED   MEDIAN  LONGEST
-train_step          ########..      1       1         8      1    301ms    301ms
-preprocess          ##########                        1             2us      2us
-
-t tasks  n nodes  g gpus  a actors  w why  / filter  q quit
-"""
+ACTORS = [
+    {"actor_id": "a1", "class_name": "shop.Ledger", "name": "ledger", "state": "ALIVE", "node_id": "1",
+     "last_worker_id": "1.7", "num_restarts": 0, "why": ""},
+    {"actor_id": "a2", "class_name": "shop.Frail", "name": "", "state": "DEAD", "node_id": "2",
+     "last_worker_id": "2.3", "num_restarts": 3, "why": "its process ended: killed by signal 9"},
+]  # fmt: skip
+#: Each kind of rows at 80 and at 200 columns.
+SCREENS = Path(__file__).with_name("top_screens.txt")
 
 
 def shown(look: Look, rows: list[Any], width: int = 80, height: int = 10) -> str:
     return plain(screen(OVERVIEW, rows, look, "1 s ago", width, height))
 
 
-def test_the_screen_of_a_narrow_terminal():
-    assert shown(Look(), TASKS) == AT_80
+def test_screens_of_a_narrow_and_of_a_wide_terminal():
+    """HPC_TEST_GOLDEN=1 writes them anew."""
+    rows = {"tasks": TASKS, "actors": ACTORS}
+    parts = [
+        f"==== {kind} at {width}\n{shown(Look(kind), rows.get(kind, []), width)}"
+        for width in (80, 200)
+        for kind in top_view.KINDS.values()
+    ]
+    if os.environ.get("HPC_TEST_GOLDEN"):
+        SCREENS.write_text("\n".join(parts))
+    assert "\n".join(parts) == SCREENS.read_text()
 
 
 @pytest.mark.parametrize("width", [20, 80, 200])

@@ -1,7 +1,7 @@
 """Logs: the files of all nodes, a piece of one at a time, what is added to it, and a search in it.
 
-A raylet reads its files a bounded piece at a time, so the whole of a large file never travels. A search reads from the
-end backwards, and says how far it has come.
+A raylet reads its files a bounded piece at a time, so the whole of a large file never travels. A search is made on the
+log's node, from the end backwards, and says how far it has come.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ COLUMNS = ("node_id", "file", "size_bytes", "worker_id", "is_alive")
 PIECE_BYTES = 64 << 10
 SEARCH_BYTES = 16 << 20
 MOST_FOUND = 200
-#: Part of a line around what was found.
-AROUND = 150
 TIMEOUT_S = 10.0
 
 
@@ -76,36 +74,9 @@ def search(params: Params) -> dict[str, Any]:
     part, wanted = part_of(params), params.text("text").lower().encode()
     if not wanted:
         raise ValueError("what is searched for?")
-    there = worker_logs.ask(part.node, part.file, part.begin, 0, TIMEOUT_S)
-    last = there.end if part.end < 0 else min(part.end, there.end)
-    first = max(part.begin, there.first, last - SEARCH_BYTES)
-    found: list[dict[str, Any]] = []
-    at, rest = last, b""
-    while at > first and len(found) < MOST_FOUND:
-        size = min(worker_logs.PIECE_BYTES, at - first)
-        piece = worker_logs.ask(part.node, part.file, at - size, size, TIMEOUT_S)
-        if not piece.data:
-            break
-        at = piece.at
-        data = piece.data + rest
-        cut = data.find(b"\n") + 1 if at > first else 0  # the first line may have begun in the piece before
-        found += _lines(data[cut:], at + cut, wanted)
-        rest = data[:cut][-worker_logs.PIECE_BYTES :]
-    return {"found": found[:MOST_FOUND], "searched_bytes": last - at, "is_whole": at <= max(part.begin, there.first)}
-
-
-def _lines(data: bytes, at: int, wanted: bytes) -> list[dict[str, Any]]:
-    """Lines of some bytes that have the text, the last first."""
-    found = []
-    for line in data.split(b"\n"):
-        where = line.lower().find(wanted)
-        if where >= 0:
-            unmarked = Unmarked()
-            shown = line[max(0, where - AROUND) : where + AROUND]
-            text = unmarked.take(shown) + unmarked.rest()
-            found.append({"at": at, "text": text.decode(errors="replace")})
-        at += len(line) + 1
-    return found[::-1]
+    found = worker_logs.search(part, wanted, MOST_FOUND, SEARCH_BYTES, TIMEOUT_S)
+    lines = [{"at": at, "text": text.decode(errors="replace")} for at, text in found.lines]
+    return {"found": lines, "searched_bytes": found.searched_bytes, "is_whole": found.is_whole}
 
 
 PAGE = Page("logs", "Logs", "9", ("files",), view, {"read": read, "search": search})

@@ -34,10 +34,13 @@ PAGES: tuple[Page, ...] = (
 )
 BY_NAME = {page.name: page for page in PAGES}
 
+#: Of tasks that have ended the newest are looked at: 10,000 rows are 20 MB here.
+MOST_TASKS = 10_000
+
 #: The same functions as those of the commands, so that both show the same.
 QUESTIONS = {
     "overview": Question(session_overview),
-    "tasks": Question(task_rows, 4.0),
+    "tasks": Question(lambda: task_rows(MOST_TASKS), 4.0),
     "actors": Question(lambda: state.list_actors(limit=LIMIT), 4.0),
     "objects": Question(lambda: state.list_objects(limit=LIMIT), 4.0),
     "workers": Question(lambda: state.list_workers(limit=LIMIT), 4.0),

@@ -3,6 +3,7 @@ import { render } from "./vendor/preact.js";
 import { html, useEffect, useRef, useState, duration } from "./ui.js";
 
 const OLD_S = 30; // an answer that is older is said to be old
+const AGAIN_MS = 2000;
 
 // ---------------------------------------------------------------- the address: #/page?name=value
 
@@ -19,31 +20,35 @@ function go(page, params, replace) {
 
 // ---------------------------------------------------------------- the feed
 
-// The newest event of a page; closed while the tab is hidden.
+// The newest event of a page; closed while the tab is hidden. A browser asks again by itself where nobody answers, but not
+// where it was refused: by another dashboard at the same port, until it is let in.
 function useFeed(page, params, query) {
-  const [event, keep] = useState(null), [isGone, setGone] = useState(false);
+  const [event, keep] = useState(null), [gone, setGone] = useState("");
   useEffect(() => {
-    let source = null, isFirst = true;
+    let source = null, isFirst = true, timer = 0;
     if (!page) return undefined;
     const open = () => {
       source = new EventSource(`api/feed/${page}?${new URLSearchParams(params)}`);
       source.onmessage = (message) => {
         const found = JSON.parse(message.data);
         if (isFirst && window.performance) { performance.mark(`hpc-${page}`); isFirst = false; }
-        setGone(false);
+        setGone("");
         keep(found);
       };
-      source.onerror = () => setGone(true);
+      source.onerror = () => {
+        setGone("the dashboard does not answer");
+        if (source.readyState === EventSource.CLOSED) timer = setTimeout(ask, AGAIN_MS);
+      };
     };
-    const seen = () => {
-      if (source) { source.close(); source = null; }
-      if (!document.hidden) open();
-    };
+    const ask = () => fetch("api/pages").then((answer) => (answer.ok ? open() : answer.json().then((said) => { throw new Error(said.error); })))
+      .catch((problem) => { setGone(problem instanceof TypeError ? "the dashboard does not answer" : problem.message); timer = setTimeout(ask, AGAIN_MS); });
+    const close = () => { clearTimeout(timer); if (source) source.close(); source = null; };
+    const seen = () => { close(); if (!document.hidden) open(); };
     document.addEventListener("visibilitychange", seen);
     seen();
-    return () => { document.removeEventListener("visibilitychange", seen); if (source) source.close(); };
+    return () => { document.removeEventListener("visibilitychange", seen); close(); };
   }, [page, query]);
-  return [event && event.page === page ? event : null, isGone, event];
+  return [event && event.page === page ? event : null, gone, event];
 }
 
 // ---------------------------------------------------------------- the frame
@@ -61,7 +66,7 @@ function theme(next) {
   document.documentElement.dataset.theme = now;
 }
 
-function Head({ event, latest, isGone, onTheme, onHelp }) {
+function Head({ event, latest, gone, onTheme, onHelp }) {
   useTick();
   const session = (latest && latest.session) || {}, skew = useRef({});
   if (event && skew.current.event !== event) skew.current = { event, at: Date.now() / 1e3 - event.now_s };
@@ -70,7 +75,7 @@ function Head({ event, latest, isGone, onTheme, onHelp }) {
   const age = ages.length ? Math.max(0, Math.min(...ages)) : null;
   const left = session.time_left_s == null || !latest ? null : session.time_left_s - (now - latest.now_s);
   const ended = latest && latest.ended;
-  const [tone, text] = ended ? ["gone", "the session has ended"] : isGone ? ["gone", "the dashboard does not answer"]
+  const [tone, text] = ended ? ["gone", "the session has ended"] : gone ? ["gone", gone]
     : age == null ? ["old", "asking"] : age > OLD_S ? ["old", `${duration(Math.round(age))} old`] : ["", `live, ${Math.round(age)} s ago`];
   return html`<header><span class="name">hpc</span><span class="dim">session ${session.session || ""}</span>
     ${session.scheduler ? html`<span class="dim">${session.scheduler} ${session.job_id}</span>` : null}
@@ -102,7 +107,7 @@ function App({ pages }) {
   const { q, ...rest } = at.params, [typed, setTyped] = useState(q || "");
   useEffect(() => { const timer = setTimeout(() => setTyped(q || ""), 200); return () => clearTimeout(timer); }, [q]);
   const asks = { ...rest, ...(typed ? { q: typed } : {}) };
-  const [event, isGone, latest] = useFeed(page.name, asks, `${page.name} ${new URLSearchParams(asks)}`);
+  const [event, gone, latest] = useFeed(page.name, asks, `${page.name} ${new URLSearchParams(asks)}`);
   useEffect(() => { const moved = () => move(place()); addEventListener("hashchange", moved); return () => removeEventListener("hashchange", moved); }, []);
   useEffect(() => {
     document.title = `${page.title} · hpc`;
@@ -129,7 +134,7 @@ function App({ pages }) {
   };
   useEffect(() => { addEventListener("keydown", (event) => pressed.current(event)); }, []);
   const isThere = event && Object.keys(event.data).length > 0;
-  return html`<div class="shell"><${Head} event=${event} latest=${latest} isGone=${isGone} onTheme=${onTheme} onHelp=${() => setHelp(true)} />
+  return html`<div class="shell"><${Head} event=${event} latest=${latest} gone=${gone} onTheme=${onTheme} onHelp=${() => setHelp(true)} />
     <nav aria-label="pages"><div>${pages.map((one) => html`<a href="#/${one.name}" class=${one === page ? "on" : ""} aria-current=${one === page ? "page" : undefined}>${one.title}<kbd>${one.key}</kbd></a>`)}</div></nav>
     <main data-page=${isThere && View ? page.name : ""}>${event ? html`<${Notes} event=${event} />` : null}
       ${isThere && View ? html`<${View} data=${event.data} event=${event} params=${at.params} set=${set} go=${go} />` : html`<p class="empty">Asking the session</p>`}</main>

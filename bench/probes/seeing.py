@@ -1,9 +1,7 @@
-"""What metrics cost: one line ``@bench {json}`` for each figure.
+"""What metrics of very many nodes cost: one line ``@bench {json}`` for each figure.
 
-    python seeing.py tasks SECONDS [watched]    tasks a second and CPU for each, in a session of two workers
     python seeing.py tree NODES WORKERS         what the head is told by so many nodes, and what that costs
 
-The environment says whether metrics are kept (HPC_METRICS). Watched: another process asks, as a page does, every 2 s.
 The tree has the real parts of raylets and of the head, and nothing between them: frames are encoded and decoded.
 """
 
@@ -20,68 +18,11 @@ from typing import Any
 
 import msgspec
 
-BATCH = 1000
 ROUNDS = 3
-WATCHER = """
-import sys, time, hpc
-from hpc.state import metrics
-hpc.init(address=sys.argv[1])
-names = ["hpc_tasks_finished_total", "hpc_node_cpu_ratio", "hpc_node_memory_ratio", "hpc_object_store_ratio"]
-print("looks", flush=True)
-while True:
-    metrics.look()
-    metrics.latest()
-    metrics.series(names)
-    metrics.heat("hpc_node_cpu_ratio")
-    time.sleep(2)
-"""
 
 
 def say(**figures: Any) -> None:
     print("@bench " + json.dumps(figures), flush=True)
-
-
-# ---------------------------------------------------------------- tasks
-
-
-def cpu_s(pids: list[int]) -> float:
-    """Seconds of CPU of these processes so far."""
-    ticks = 0
-    for pid in pids:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(words[11]) + int(words[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def tasks(seconds: float, watched: bool) -> None:
-    import hpc
-    from hpc.core.node.reap import descendants
-    from hpc.core.process.current import need_client
-
-    @hpc.remote
-    def noop() -> bytes:
-        return b"ok"
-
-    hpc.init(address="local", num_cpus=2)
-    watcher = None
-    if watched:
-        watcher = subprocess.Popen(
-            [sys.executable, "-c", WATCHER, need_client().node_dir], stdout=subprocess.PIPE, text=True
-        )
-        assert watcher.stdout is not None and watcher.stdout.readline() == "looks\n"
-    for _ in range(20):
-        hpc.get([noop.remote() for _ in range(BATCH)])
-    ours = [os.getpid(), *(pid for pid in descendants(os.getpid()) if watcher is None or pid != watcher.pid)]
-    done, began, before = 0, time.monotonic(), cpu_s(ours)
-    while time.monotonic() < began + seconds:
-        hpc.get([noop.remote() for _ in range(BATCH)])
-        done += BATCH
-    took, spent = time.monotonic() - began, cpu_s(ours) - before
-    say(rate=done / took, cpu_us=1e6 * spent / done)
-    if watcher is not None:
-        watcher.kill()
-        watcher.wait()
-    hpc.shutdown()
 
 
 # ---------------------------------------------------------------- a tree
@@ -192,9 +133,7 @@ def head(path: str, count: int, workers: int, largest: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "tasks":
-        tasks(float(sys.argv[2]), "watched" in sys.argv)
-    elif sys.argv[1] == "tree":
+    if sys.argv[1] == "tree":
         tree(int(sys.argv[2]), int(sys.argv[3]))
     else:
         head(sys.argv[2], *map(int, sys.argv[3:]))

@@ -48,14 +48,14 @@ class Sent(NamedTuple):
 
 
 class Export:
-    """Sends to one collector. ``url``: where that is, as http://host:4318; else the exporter's variables say it."""
+    """Sends to one collector. ``url``: where that is, as http://host:4318."""
 
-    def __init__(self, session: str, facts: Mapping[str, str], trace: Trace, url: str = "") -> None:
+    def __init__(self, session: str, facts: Mapping[str, str], trace: Trace, url: str) -> None:
         self.session, self.trace = session, trace
         self.resource = Resource.create({"service.name": "hpc", "hpc.session": session, **facts})
         base = url.rstrip("/")
-        self._metrics = OTLPMetricExporter(**({"endpoint": f"{base}/v1/metrics"} if base else {}))
-        self._spans = OTLPSpanExporter(**({"endpoint": f"{base}/v1/traces"} if base else {}))
+        self._metrics = OTLPMetricExporter(endpoint=f"{base}/v1/metrics")
+        self._spans = OTLPSpanExporter(endpoint=f"{base}/v1/traces")
         self._totals, self._seen = Totals(), History()
         self._began_ns = time.time_ns()
 

@@ -18,6 +18,8 @@ BY_CODE: dict[int, Cause] = {
     128 + signal.SIGTERM: "signal",
     128 + signal.SIGINT: "signal",
 }
+#: Codes of an hpc-launch that could not say why it ended, as its scheduler tells them.
+SILENT = (EXIT_SESSION_LOST, 128 + signal.SIGKILL)
 BY_FORCE = "Its launcher was ended by force: it could not say why."
 
 
@@ -31,6 +33,8 @@ def ending_of(row: Mapping[str, Any], status: Mapping[str, Any]) -> Ending:
     told = _named(status.get("cause"))
     if told is not None:
         return Ending(told, why, code)
+    if code in SILENT and not why:
+        return Ending("killed", BY_FORCE, code)
     return Ending(
         "unknown" if code is None else cause_of("", code), why or ("" if code == 0 else str(row["text"])), code
     )

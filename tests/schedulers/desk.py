@@ -99,6 +99,17 @@ class Desk:
     def status(self, number: int = 1) -> dict[str, Any]:
         return json.loads((self.jobs / str(number) / "status.json").read_text())
 
+    def report(self, number: int) -> dict[str, Any]:
+        """What the report of a job is made of."""
+        found: dict[str, Any] = json.loads(self.hpc("report", str(number), "--json", check=True).stdout)
+        return found
+
+    def page(self, number: int) -> str:
+        """The report that a job has left: one file, which opens without a network."""
+        text = (self.jobs / str(number) / "report.html").read_text()
+        assert text.endswith("</body></html>\n") and not re.search(r"<script|<link|(src|href)=.?https?:", text)
+        return text
+
     def wait_status(self, what: str, check: Any, timeout_s: float = 90.0, number: int = 1) -> None:
         """Wait until status.json of a job is as it should be."""
         wait_for(what, lambda: check(self.status(number)), timeout_s, 0.05)

@@ -47,6 +47,11 @@ def test_limits_that_are_extended_and_shortened(desk: Desk) -> None:
     assert rows[1]["left_s"] > 150 and rows[2]["left_s"] <= 60
     asked = desk.hpc("attach", "2", timeout_s=90.0)
     assert asked.returncode == 124 and "WALLTIME" in asked.stdout, asked.stderr
+    page, ran = desk.page(2), 2 * len(lefts(2))
+    assert "Its time was over" in page and desk.report(2)["ending"]["cause"] == "walltime"
+    (left,) = desk.report(2)["named"]
+    assert left["name"] == "left" and ran <= left["count"] + left["failed"] <= ran + 2
     whole = desk.hpc("attach", "1", timeout_s=60.0)
     assert whole.returncode == 0, whole.stderr
+    assert "The script ended by itself" in desk.page(1) and desk.report(1)["ending"]["code"] == 0
     assert len(lefts(1)) > 20 and max(lefts(1)[-1]) < 200

@@ -338,6 +338,8 @@ def test_a_share_counts_by_time_and_not_by_looks():
         (("ended", 1, "", ""), {"cause": "preempted"}, "preempted"),
         (("ended", None, "", "not known"), {}, "unknown"),
         (("lost", None, "", ""), {}, "killed"),
+        (("ended", 123, "", "ended FAILED exit code 0"), {"state": "running"}, "killed"),
+        (("ended", 137, "", "ended FAILED exit code 137"), {"state": "running"}, "killed"),
         (("running", None, "", "running 2 nodes"), {}, "running"),
     ],
 )

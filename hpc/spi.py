@@ -57,6 +57,7 @@ from hpc.core.node.address import interface_with
 from hpc.core.node.marks import without as without_marks
 from hpc.core.node.rank_recorder import Recorder, look_at
 from hpc.core.node.settings import text
+from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.places import PENDING, UNKNOWN
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.shell import arrivals as arriving
@@ -369,13 +370,16 @@ def share_fate(actors: Sequence[ActorHandle], names: Sequence[str]) -> SharedFat
     return SharedFate(ensure_client(), [actor._hpc_ref for actor in actors], names)
 
 
-def has_place(actor: ActorHandle) -> bool:
-    """Whether an actor that this process has made has a worker. Before it has begun, its constructor runs there.
+def has_place(what: ActorHandle | ObjectRefGenerator) -> bool:
+    """Whether an actor or a streaming task that this process has made has a worker. Before an actor has begun, its
+    constructor runs there; a task runs there soon, or has run.
 
-    Raises TypeError for what is no actor."""
-    if not isinstance(actor, ActorHandle):
-        raise TypeError(f"has_place takes the handle of an actor, not {type(actor).__name__}")
-    return ensure_client().has_place(actor._hpc_ref._id)
+    Raises TypeError for what is neither."""
+    if isinstance(what, ObjectRefGenerator):
+        return ensure_client().task_has_place(what._task)
+    if not isinstance(what, ActorHandle):
+        raise TypeError(f"has_place takes an actor's handle or a task's generator, not {type(what).__name__}")
+    return ensure_client().has_place(what._hpc_ref._id)
 
 
 def has_begun(actor: ActorHandle) -> bool:

@@ -1,4 +1,4 @@
-"""Datasets: eight works under hpc.data, Ray Data, Dask, Polars, DuckDB, Daft, HF datasets and torch, and what bare
+"""Datasets: nine works under hpc.data, Ray Data, Dask, Polars, DuckDB, Daft, HF datasets and torch, and what bare
 processes need for them.
 
 Peers take turns with hpc in each round, so that a slow minute of the machine is everybody's. A peer that cannot be
@@ -33,7 +33,7 @@ SHARING: dict[str, tuple[str, ...]] = {
     "torch": ("iterate", "images", "small"),
     "webdataset": ("images",),
 }
-WORKS = ("scan", "map", "iterate", "images", "small", "exchange", "query", "control")
+WORKS = ("scan", "map", "iterate", "images", "small", "exchange", "spill", "query", "control")
 NO_LIMIT = ("query", "control")
 
 
@@ -75,6 +75,8 @@ LINES = (
     Line("6 exchange: random_shuffle", "exchange", "shuffle", "pass", passes=4, of_limit=1, ray=3),
     Line("6 exchange: sort", "exchange", "sort", "pass", ray=3),
     Line("6 exchange: repartition by keys", "exchange", "keys", "pass", ray=3),
+    Line("6 exchange: sort of files, 256 MB of store", "spill", "sort", "disk", passes=2, of_limit=1, ray=3),
+    Line("6 exchange: the same, beside the system's cache", "spill", "sort", "cache"),
     Line("7 query: group-by, 10 keys", "query", "few", ray=4, beat=SQL, allowed=2.5),
     Line("7 query: group-by, 1 M keys", "query", "many", ray=4, beat=SQL, allowed=2.5),
     Line("7 query: join 10 M with 1 M", "query", "join", ray=4, beat=SQL, allowed=2.5),
@@ -118,7 +120,8 @@ def data(children: Children, quick: bool, rounds: int = 3) -> dict[str, Any]:
         f"Seconds, the median of {rounds} rounds in turns, two CPUs for everybody, files in the page cache, sessions "
         "started and warmed, and torch imported, before. Limit: the same by two bare processes without a library "
         "around (parquet decoded and copied once; the functions, and all bytes copied before and after; PIL, and the "
-        "batches made of 64; open, read, close; copies of memory; bare tasks). HF datasets gets an eighth "
+        "batches made of 64; open, read, close; copies of memory; as many bytes written to disk, flushed, "
+        "dropped from the cache and read, or the same without that; bare tasks). HF datasets gets an eighth "
         "of the rows of 2 and 3, and its seconds are multiplied. The lines of 4 read JPEG as bytes "
         "that the function decodes; read_images decodes before it, and that line has no target. MB: "
         "the largest proportional set size of all processes, of hpc and Ray, in a run of its own. "

@@ -67,6 +67,11 @@ class Tasks:
             return
         self.leases.enqueue(rec)
 
+    def has_place(self, task: bytes) -> bool:
+        """Whether a task of ours was given to a worker, or is over."""
+        rec = self.tasks.get(task)
+        return rec is None or rec.lease is not None
+
     def resolved(self, rec: TaskRec) -> None:
         """All references among the task's arguments have values."""
         if rec.msg.task not in self.tasks:

@@ -128,7 +128,7 @@ class DataContext:
     accurate_map_phase_timing: bool = False
     per_stage_map_timing: bool = False
     trace_allocations: bool = False
-    execution_options: ExecutionOptions = field(default_factory=ExecutionOptions)
+    execution_options: ExecutionOptions = field(default_factory=lambda: ExecutionOptions(preserve_order=True))
     use_ray_tqdm: bool = True
     enable_progress_bars: bool = True
     enable_operator_progress_bars: bool = True

@@ -207,7 +207,8 @@ class ExecutionOptions:
 
     * ``resource_limits``: the most that it may use at a time; a kind that is not given has no limit.
     * ``exclude_resources``: what it leaves to others.
-    * ``preserve_order``: blocks come in the order of their source, whatever it is.
+    * ``preserve_order``: blocks come in the order of their source. Without it they come as they are made. A
+      `DataContext` has it at first; options that are made anew have not, as in Ray.
     * ``verbose_progress``: progress of each operator.
 
     ``label_selector`` and ``actor_locality_enabled=False`` have no effect, and give a warning."""

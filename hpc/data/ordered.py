@@ -196,7 +196,8 @@ class OrderedIterator(SplitIterator):
         self._each = 1
 
     def _flow(self) -> SharedFlow:
-        return OrderedFlow(self)
+        self._last = OrderedFlow(self)
+        return self._last
 
     def _batches(self, batch_format: str | None, finish: Callable[[Any], Any] | None, **how: Any) -> Iterable[Any]:
         def counted(raw: Any) -> tuple[Any, int]:

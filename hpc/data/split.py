@@ -17,6 +17,7 @@ import pyarrow as pa
 import hpc
 from hpc.data import facts
 from hpc.data.block.schema import Schema
+from hpc.data.consume.of_ranks import RankTimes, of_times, ranks_text
 from hpc.data.consume.sharing import Equal, Piece, Sharing
 from hpc.data.consume.times import Times
 from hpc.data.context import DataContext
@@ -53,6 +54,8 @@ class Passes:
         #: Ranks that ask for rows and wait; when it was said last for whom they wait.
         self._asking: set[int] = set()
         self._said_at = 0.0
+        #: What ranks have told of the last pass.
+        self._times: dict[int, RankTimes] = {}
 
     def begin(self, rank: int, wanted: Any = None) -> tuple[int, Any]:
         """The number of the next pass, once all ranks want it, and what is to be known of it. ``wanted``: which pass.
@@ -87,7 +90,7 @@ class Passes:
     def _start(self, wanted: Any) -> None:
         if self._run is not None:
             self._run.close()
-        asked, self._waiting = self._waiting, {}
+        asked, self._waiting, self._times = self._waiting, {}, {}
         self._number += 1
         self._error = self._refused = self._run = None
         try:
@@ -185,9 +188,17 @@ class Passes:
         found = look.schema(self._dataset)
         return None if found is None else found.base_schema
 
+    def told(self, rank: int, number: int, times: RankTimes) -> None:
+        """What a rank has done with its batches of a pass, until now."""
+        with self._change:
+            if number == self._number:
+                self._times[rank] = times
+
     def stats(self) -> str:
-        """Where the time of the last pass went."""
-        return look.stats(self._dataset)
+        """Where the time of the last pass went, and what ranks have told of it."""
+        with self._change:
+            ranks = dict(self._times)
+        return "\n".join(text for text in (look.stats(self._dataset), ranks_text(ranks)) if text)
 
 
 def coordinate(passes: type[Passes], ranks: int, *arguments: Any) -> Any:
@@ -202,6 +213,11 @@ class SplitIterator(DataIterator):
 
     def __init__(self, actor: Any, rank: int, ranks: int, context: DataContext) -> None:
         self._actor, self._rank, self._ranks, self._context = actor, rank, ranks, context
+        #: Its last pass, in the process that loops over it.
+        self._last: SharedFlow | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_last": None}
 
     def __repr__(self) -> str:
         return f"SplitIterator(rank {self._rank} of {self._ranks})"
@@ -215,13 +231,16 @@ class SplitIterator(DataIterator):
         return self._ranks
 
     def _flow(self) -> Flow:
-        return SharedFlow(self._actor, self._rank)
+        self._last = SharedFlow(self._actor, self._rank)
+        return self._last
 
     def schema(self) -> Schema | None:
         found = hpc.get(self._actor.schema.remote())
         return None if found is None else Schema(found)
 
     def stats(self) -> str:
+        if self._last is not None:
+            self._last.tell()
         text: str = hpc.get(self._actor.stats.remote())
         return text
 
@@ -240,11 +259,19 @@ class SharedFlow(Flow):
         self._actor, self._rank = actor, rank
         self._number = -1
         self._is_over = False
+        self._times: Times | None = None
+        #: Seconds for which it has waited for the actor.
+        self._waited_s = 0.0
         self.tables: Iterator[pa.Table] = self._lazily()
         self.stop: Callable[[], None] = self._leave
 
     def count(self, times: Times) -> None:
-        pass  # the run is in another process
+        self._times, times.when_over = times, self.tell
+
+    def tell(self) -> None:
+        """Tell the actor what was done with batches until now."""
+        if self._times is not None and self._number >= 0:
+            self._actor.told.remote(self._rank, self._number, of_times(self._times, self._waited_s))
 
     def _lazily(self) -> Iterator[pa.Table]:
         """The pass begins with the first look at its tables: in the thread that takes them."""
@@ -269,7 +296,9 @@ class SharedFlow(Flow):
         take, rank, number = self._actor.take, self._rank, self._number
         asked = take.remote(rank, number)
         while not self._is_over:
+            began = time.perf_counter()
             pieces = hpc.get(asked)
+            self._waited_s += time.perf_counter() - began
             if not pieces:
                 self._is_over = True
                 return

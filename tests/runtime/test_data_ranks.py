@@ -57,6 +57,16 @@ def test_each_row_goes_to_one_rank_and_each_pass_is_for_all_of_them():
     assert ranks[0].schema().names == ["id"] and ranks[1].world_size() == 2
 
 
+def test_the_stats_of_a_rank_have_what_all_ranks_did_with_their_batches():
+    for ranks in (range(101).streaming_split(2, equal=True), ordered_split(range(101), 2, 7, 16)):
+        together(lambda: ids(ranks[0], 10), lambda: ids(ranks[1], 10))  # noqa: B023
+        for one in ranks:
+            eventually(lambda: one.stats().count("* Rank ") == 2)  # noqa: B023
+            lines = [line for line in one.stats().splitlines() if line.startswith("* Rank ")]
+            assert [line.partition(",")[0] for line in lines] == ["* Rank 0: 5 batches", "* Rank 1: 5 batches"]
+            assert all("own time" in line and "made ahead: waiting for blocks" in line for line in lines)
+
+
 @pytest.mark.parametrize("split", [
     lambda rows, equal: rows.streaming_split(3, equal=equal),
     lambda rows, equal: ordered_split(rows, 3, 5, 64, equal),

@@ -38,6 +38,15 @@ def test_what_is_lost_with_a_node_is_made_again_as_far_as_it_is_needed():
     assert again > 100 and deaths > 20
 
 
+def test_a_run_goes_on_where_others_hold_all_cpus():
+    shared = 0
+    for seed in range(6, 300, 7):
+        world = World(seed)
+        world.run()
+        shared += world.others.shared
+    assert shared > 200
+
+
 def test_work_of_which_all_parts_have_come_keeps_nothing_waiting_for_it():
     def unused(inputs: list[Any], unit: Any, note: Any, task: Any) -> Any:
         raise AssertionError

@@ -390,6 +390,10 @@ class Client:
         """Whether an actor of this process has a worker, in which its constructor runs or has run."""
         return self.step(lambda: self.machine.actors.has_place(actor))
 
+    def task_has_place(self, task: bytes) -> bool:
+        """Whether a task of this process was given to a worker, or is over."""
+        return self.step(lambda: self.machine.tasks.has_place(task))
+
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> None:
         """Cancel the task or call that makes this object, whoever owns it. ValueError for ``force`` with a call."""
         self._now_or_later(lambda: cancelling.cancel(self, self.conversation, ident, force, recursive))

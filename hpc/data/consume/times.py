@@ -21,6 +21,9 @@ class Times:
         self.seconds: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self.blocked_s = self.user_s = 0.0
+        self.batches = 0
+        #: Called when the loop has ended, or was left.
+        self.when_over: Callable[[], None] = lambda: None
         #: What parts inside of the one at hand have taken.
         self._inner = 0.0
 
@@ -71,6 +74,7 @@ class Times:
                 self.blocked_s += asked - began
                 if one is self:
                     return
+                self.batches += 1
                 yield one
                 del one
                 self.user_s += clock() - asked
@@ -78,3 +82,13 @@ class Times:
             close = getattr(items, "close", None)
             if close is not None:
                 close()
+            self.when_over()
+
+
+def time_text(seconds: float) -> str:
+    """Seconds for people, as Ray writes them."""
+    if seconds >= 1:
+        return f"{round(seconds, 2):g}s"
+    if seconds >= 1e-3:
+        return f"{round(seconds * 1e3, 2):g}ms"
+    return f"{round(seconds * 1e6, 2):g}us"

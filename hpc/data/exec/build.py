@@ -9,6 +9,7 @@ from typing import Any
 
 from hpc.data.exec.bodies import ChainBody
 from hpc.data.exec.budget import NodeRoom
+from hpc.data.exec.loosen import loosen
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.combine import MixOperator, RandomizeOperator, UnionOperator, ZipOperator
 from hpc.data.exec.operators.exchange import ExchangeOperator
@@ -68,6 +69,7 @@ def build_operators(
     output = OutputOperator()
     _join(ops[-1], output, 0)
     ops.append(output)
+    loosen(ops, not settings.keeps_order)
     return ops, settings
 
 
@@ -119,7 +121,8 @@ def _operator(stage: Stage, settings: RunSettings, rooms: Rooms, parts_of: Parts
     if isinstance(node, Mix):
         return MixOperator(name, node.weights, node.stop == "shortest", node.given)
     if isinstance(node, RandomizeBlocks):
-        return RandomizeOperator(name, random.randrange(1 << 62) if node.seed is None else node.seed)
+        drawn = node.seed is None
+        return RandomizeOperator(name, random.randrange(1 << 62) if drawn else node.seed, drawn)
     if isinstance(node, Exchanged):
         return ExchangeOperator(
             name,

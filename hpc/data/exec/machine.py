@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpc.data.block.meta import BlockMeta
-from hpc.data.exec.actions import Action, Cancel, Emit, Finish, Report
+from hpc.data.exec.actions import Action, Cancel, Emit, Finish, Report, StartActor
 from hpc.data.exec.budget import NodeRoom
+from hpc.data.exec.crowded import Crowded
 from hpc.data.exec.errors import ActorsFailedError, BlockLostError, CutsChangedError, StalledError, with_part
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.maps import LimitOperator, OutputOperator, ReadOperator
@@ -36,6 +37,7 @@ class Machine(Scheduler):
         super().__init__(ops, settings, queued_per_actor)
         self._spilled = 0
         self.recovery = Recovery(self.ops, self.release, self._moved)
+        self.crowded = Crowded(self.ops, self.pools, self._share_task, self._share_actor)
         for op in self.ops:
             op.host = self
 
@@ -73,6 +75,7 @@ class Machine(Scheduler):
             return
         self._went_on()
         work.state, work.began = WorkState.BEGUN, self.now
+        self.crowded.begun(work)
         if len(self.budget.nodes) > 1:
             work.op.tally.received += sum(block.meta.nbytes for block in work.blocks if block.node not in ("", node))
         if node != work.node:
@@ -316,7 +319,7 @@ class Machine(Scheduler):
         more = True
         while more and not self.finished:
             self._close_ports()
-            more = not self.finished and self._schedule()
+            more = not self.finished and (self._schedule() or self._relieve())
         if not self.finished and self.wait_until:
             self._look_for_actors()
         if not self.finished:
@@ -357,13 +360,38 @@ class Machine(Scheduler):
             seen = seen.__cause__
         return seen is not None
 
-    def _begin_anew(self, work: Work, parts: list[Part], begun: bool) -> None:
+    def _relieve(self) -> bool:
+        """Whether work that waits for CPUs is to be submitted anew, without."""
+        crowded = self.crowded
+        if self.output.queued or not crowded.relieve(self.free, self.now, self.progress_at):  # type: ignore[attr-defined]
+            return False
+        if crowded.news:
+            self.actions.append(Report(crowded.news))
+            crowded.news = ""
+        return True
+
+    def _share_task(self, work: Work) -> None:
+        left = work.parts[work.at :]
+        self._end(work, left)
+        self.actions.append(Cancel(work))
+        self._begin_anew(work, left, False).shares = True
+
+    def _share_actor(self, actor: Actor) -> None:
+        self._stop_actor(actor)
+        self._count_actor(actor.op, 1)
+        anew = self.pools[actor.op.index].new(self.now)
+        anew.shares = True
+        self.actions.append(StartActor(anew))
+
+    def _begin_anew(self, work: Work, parts: list[Part], begun: bool) -> Work:
         """These parts of it are to be done again. Of the one that it was at, blocks have come already."""
         anew = Work(work.op, parts, work.body, work.wants_values)
         anew.attempt, anew.starts, anew.remakes = work.attempt + begun, work.starts + 1, work.remakes
+        anew.shares = work.shares
         if parts[0] is work.part and not work.op.takes_at_end:
             anew.digests, anew.replay = work.digests, len(work.digests)
         self.recovery.again(anew)
+        return anew
 
     def _end(self, work: Work, left: Sequence[Part] = ()) -> None:
         """It runs no more. ``left``: parts whose inputs are needed again."""

@@ -11,11 +11,12 @@ T = TypeVar("T")
 class Order(Generic[T]):
     """Passes blocks on in the order of parts. Those of the first part that has not ended pass at once; the others wait.
 
-    Each step costs as much as it passes on.
+    Each step costs as much as it passes on. Where it does not keep the order (`loosen`), all pass at once.
     """
 
     def __init__(self, emit: Callable[[T], None]) -> None:
         self._emit = emit
+        self.keeps = True
         #: The first part that has not ended.
         self.head = 0
         self._waiting: dict[int, list[T]] = {}
@@ -23,7 +24,7 @@ class Order(Generic[T]):
 
     def add(self, seq: int, block: T) -> None:
         """A block of a part, behind those that came of it before."""
-        if seq == self.head:
+        if seq == self.head or not self.keeps:
             self._emit(block)
         else:
             self._waiting.setdefault(seq, []).append(block)

@@ -12,7 +12,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import hpc
 from hpc import spi
+from hpc.data.exec.crowded import PATIENCE_S, SOON_S, Crowded
 from hpc.exceptions import HpcError
 from hpc.util import state
 
@@ -35,6 +37,8 @@ class Runs:
         self._others: set[str] = set()
         self._count = 0
         self._swept_at = 0.0
+        #: The last run that has ended had its tasks share CPUs of others.
+        self.crowded = False
 
     def begin(self, run: Any) -> Callable[[], float]:
         """A run begins. What tells its part, while it has not ended."""
@@ -45,6 +49,12 @@ class Runs:
     def _share(self) -> float:
         with self._lock:
             return 1.0 / max(1, sum(not run.ended for run in self._live) + len(self._others))
+
+    def prepare(self, crowded: Crowded) -> None:
+        """Tell a run that begins what is known of the CPUs: it may share those that this process has."""
+        if spi.whoami().kind == "worker":
+            crowded.most = max(1, int(hpc.get_runtime_context().get_assigned_resources().get("CPU", 0)))
+        crowded.patience_s = SOON_S if self.crowded else PATIENCE_S
 
     def announce(self) -> str:
         """Tell other processes of a run. Returns its key."""

@@ -24,6 +24,7 @@ class RunSettings:
     constructor has raised. call_retries: errors of the user's for which a call of an actor is tried
     again. wait_actors_s: a pool gives no work before its least number of actors is up. After so long the run fails.
     grow_at, shrink_at: calls for each that an actor can run: with more a pool grows, with less it shrinks.
+    keeps_order: blocks come in the order of their source.
     grow_by: so many actors come at a time, at most.
     stall_s: after so long without any progress, people are told why.
     give_up_s: after so long the run fails.
@@ -40,6 +41,7 @@ class RunSettings:
     grow_at: float = 1.75
     shrink_at: float = 0.5
     grow_by: int | None = None
+    keeps_order: bool = True
     stall_s: float = 10.0
     give_up_s: float = 1800.0
     cpu_limit: float = float("inf")
@@ -70,6 +72,7 @@ def settings_of(context: Any) -> RunSettings:
         wait_actors_s=max(0.0, context.wait_for_min_actors_s),
         grow_at=scaling.actor_pool_util_upscaling_threshold,
         shrink_at=scaling.actor_pool_util_downscaling_threshold,
+        keeps_order=options.preserve_order,
         grow_by=scaling.actor_pool_max_upscaling_delta,
         give_up_s=give_up if give_up and give_up > 0 else float("inf"),
         cpu_limit=limits.cpu,

@@ -77,7 +77,7 @@ class Shell:
         self._starting: dict[tuple[int, int], tuple[Actor, Any]] = {}
         #: What was cancelled: see `_see_errors`.
         self._dropped: list[Any] = []
-        self._functions: dict[tuple[int, str, int, str], Any] = {}
+        self._functions: dict[tuple[int, str, int, str, bool], Any] = {}
         self._feeders: dict[int, Feeder] = {}
         #: What other threads bring: calls that this thread makes.
         self._brought: deque[Callable[[], None]] = deque()
@@ -121,6 +121,7 @@ class Shell:
         spi.begin_none()
         try:
             rooms = first_rooms(self._store_share(), self.memory)
+            RUNS.prepare(self.machine.crowded)
             self.machine.start(rooms, time.monotonic())
             self._progress.begin(self.machine, time.monotonic())
             self._next_tick = time.monotonic() + TOLD_S
@@ -194,6 +195,8 @@ class Shell:
                     self._read(stream)
             else:
                 self._actor_began(key[1])
+        if machine.crowded.is_due(machine.now, machine.progress_at):
+            self._look_for_workers(machine.now)
         # After what has come: with an end of the run all work is over, and its streams stay until they are cancelled.
         while self._brought:
             self._brought.popleft()()
@@ -203,8 +206,10 @@ class Shell:
             self._told_taken = taken
 
     def _wake_at(self) -> float:
-        until = self.machine.wait_until
-        return min(self._next_tick, until) if until else self._next_tick
+        machine, until = self.machine, self.machine.wait_until
+        due = machine.progress_at + machine.crowded.patience_s
+        at = min(self._next_tick, due) if due > machine.now else self._next_tick
+        return min(at, until) if until else at
 
     def _tick(self, now: float) -> None:
         self._next_tick = now + TICK_S
@@ -246,6 +251,7 @@ class Shell:
             self._progress.say(action.text)  # type: ignore[union-attr]
         elif kind is Finish:
             self._finished = True
+            RUNS.crowded = self.machine.crowded.is_on
             self.memory.end()
             self._progress.ended(self.machine, time.monotonic(), action.error)  # type: ignore[union-attr]
             self._telling.end(action.error)  # type: ignore[union-attr]
@@ -273,15 +279,15 @@ class Shell:
         # Only what can be read on one node alone says where it runs: a node's CPUs may be taken by actors for good.
         unit = work.part.unit
         node = (unit.node or "") if isinstance(unit, SourceTask) else ""
-        key = (op.index, work.body, action.window, node)
+        key = (op.index, work.body, action.window, node, work.shares)
         function = self._functions.get(key)
         if function is None:
-            first = (op.index, work.body, 0, "")
+            first = (op.index, work.body, 0, "", False)
             plain = self._functions.get(first)
             if plain is None:
                 plain = hpc.remote(task_function(op.bodies[work.body], op.name, self._context))
                 self._functions[first] = plain
-            options = remote_options(op, self._context)
+            options = remote_options(op, self._context, work.shares)
             if op.takes_at_end:  # the machine has its parts done again, and throws away what came of them
                 options["max_retries"] = 0
             if node:
@@ -347,7 +353,7 @@ class Shell:
         op = actor.op
         pool = op.pool
         assert pool is not None
-        options = {"max_concurrency": pool.concurrent, **remote_options(op, self._context)}
+        options = {"max_concurrency": pool.concurrent, **remote_options(op, self._context, actor.shares)}
         for own in ("max_retries", "max_restarts", "max_task_retries"):
             options.pop(own, None)  # the machine has its parts done again
         made = hpc.remote(PoolActor).options(max_restarts=0, **options).remote(op.bodies, op.name, self._context)
@@ -374,6 +380,15 @@ class Shell:
             if actor.placed_at is None and spi.has_place(self._actors[key]):
                 actor.placed_at = now
 
+    def _look_for_workers(self, now: float) -> None:
+        """Which work has a worker, and what the nodes have free, where nothing goes on."""
+        self._look_at_actors(now)
+        for stream in self._streams.values():
+            work = stream.work
+            if work.state is WorkState.SUBMITTED and work.actor is None:
+                work.placed = spi.has_place(stream.generator)
+        self.machine.crowded.looked()
+
     def _actor_lost(self, work: Work, error: BaseException) -> None:
         pool = self.machine.pools[work.op.index]
         actor = pool.actors.get(-1 if work.actor is None else work.actor)
@@ -389,8 +404,8 @@ class Shell:
             hpc.kill(made)
 
 
-def remote_options(op: Operator, context: Any) -> dict[str, Any]:
-    """What the tasks or actors of an operator are started with, in a run with these settings."""
+def remote_options(op: Operator, context: Any, shares: bool = False) -> dict[str, Any]:
+    """What the tasks or actors of an operator are started with, in a run with these settings. shares: without a CPU."""
     use = op.options
     options: dict[str, Any] = dict(use.remote)
     if use.remote_fn is not None:
@@ -398,6 +413,8 @@ def remote_options(op: Operator, context: Any) -> dict[str, Any]:
     if use.num_gpus:
         options["num_gpus"] = use.num_gpus
     options["num_cpus"] = (0 if use.num_gpus else context._task_cpus) if use.num_cpus is None else use.num_cpus
+    if shares:
+        options["num_cpus"] = 0
     if use.memory is not None:
         options["memory"] = use.memory
     return options

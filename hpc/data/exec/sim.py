@@ -1,5 +1,5 @@
 """The machine under virtual time: random plans, tasks that take their time and die, actors that die, CPUs that come and
-go, consumers that stop. A seed repeats exactly.
+go or that others keep, consumers that stop. A seed repeats exactly.
 
 What is checked: each row comes exactly once and in order, and every run ends. What lies in the store exceeds the budget
 by no more than one block of each operator.
@@ -18,6 +18,7 @@ from typing import Any
 from hpc.data.block.meta import BlockMeta
 from hpc.data.exec.actions import Cancel, Emit, Finish, Pull, Report, StartActor, StopActor, Submit, Take
 from hpc.data.exec.budget import NodeRoom
+from hpc.data.exec.loosen import loosen
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.combine import RandomizeOperator, UnionOperator, ZipOperator
@@ -25,7 +26,8 @@ from hpc.data.exec.operators.exchange import ExchangeOperator
 from hpc.data.exec.operators.maps import LimitOperator, MapOperator, OutputOperator, ReadOperator, ResizeOperator
 from hpc.data.exec.settings import RunSettings
 from hpc.data.exec.sim_exchange import KINDS, exchange_operator, pieces_of
-from hpc.data.exec.sim_store import Rows, Stored
+from hpc.data.exec.sim_others import Others
+from hpc.data.exec.sim_store import Rows, Stored, gathered
 from hpc.data.exec.work import BLOCK_OVERHEAD, Actor, Block, Cause, Part, Work, WorkState
 from hpc.data.plan.nodes import Options, Pool
 
@@ -71,6 +73,8 @@ class World:
         self.random = random.Random(seed)
         #: Every third world has exchanges, and no operators that want rows in their order.
         self.exchanges = seed % 3 == 2
+        #: In every fourth world rows need come in no order.
+        self.is_loose = seed % 4 == 1
         self.now = 0.0
         self.stored = 0
         self.excess = 0
@@ -87,7 +91,7 @@ class World:
         self._actors: dict[tuple[int, int], Actor] = {}
         self._calls: dict[tuple[int, int], list[Running]] = {}
         self._queue: list[Running] = []
-        self._used = 0.0
+        self.used = 0.0
         self._taken = 0
         self.got: list[Any] = []
         self.waiting: list[Stored] = []
@@ -95,6 +99,7 @@ class World:
         self.error: BaseException | None = None
         self.largest: dict[int, int] = {}
         self._build()
+        self.others = Others(self, seed)
 
     # -------------------------------------------------------------- the program
 
@@ -118,6 +123,9 @@ class World:
             target_bytes=self.target, max_errored=-1 if self.fails else 0, attempts=1_000_000, give_up_s=float("inf"),
             init_attempts=1_000_000,
         )  # fmt: skip
+        if self.is_loose:
+            self.ordered = False
+            loosen(self.ops, True)
         self.machine = Machine(self.ops, settings)
 
     def _join(self, op: Operator, *ups: Operator) -> None:
@@ -224,6 +232,7 @@ class World:
             self.machine.now = self.now
             do()
             del do  # with what it has in the store
+            self.others.look()
             self.act()
             self._check()
         self._check_rows()
@@ -260,7 +269,7 @@ class World:
     def _change_nodes(self) -> None:
         self.cpus = self.random.randint(1, 6)
         self.machine.nodes(self._rooms())
-        self._begin_queued()
+        self.begin_queued()
         self.later(self.delay(20.0), self._change_nodes)
 
     # -------------------------------------------------------------- the shell's part
@@ -297,7 +306,7 @@ class World:
         elif kind is StartActor:
             actor = action.actor
             self._actors[actor.op.index, actor.number] = actor
-            self.later(self.delay(1.0), lambda: self._actor_up(actor))
+            self.others.start(actor)
         elif kind is StopActor:
             self._actors.pop((action.actor.op.index, action.actor.number), None)
         elif kind is Finish:
@@ -334,7 +343,7 @@ class World:
             running.inputs = tuple(block.ref for block in work.blocks)
         if work.actor is None:
             self._queue.append(running)
-            self.later(self.delay(0.01), self._begin_queued)
+            self.later(self.delay(0.01), self.begin_queued)
         else:
             calls = self._calls.setdefault((work.op.index, work.actor), [])
             calls.append(running)
@@ -377,12 +386,12 @@ class World:
             found.append((cut, size))
         return found
 
-    def _begin_queued(self) -> None:
-        while self._queue and self._used < self.cpus:
-            running = self._queue.pop(0)
+    def begin_queued(self) -> None:
+        """Tasks begin, as far as there are CPUs."""
+        while (running := self.others.next_of(self._queue)) is not None:
             if not running.over:
-                running.has_cpu = True
-                self._used += 1
+                running.has_cpu = not running.work.shares
+                self.used += running.has_cpu
                 self._begin(running)
 
     def _begin(self, running: Running) -> None:
@@ -446,8 +455,8 @@ class World:
     def _lend(self, running: Running) -> None:
         if running.has_cpu:
             running.has_cpu = False
-            self._used -= 1
-            self.later(0.0, self._begin_queued)
+            self.used -= 1
+            self.later(0.0, self.begin_queued)
 
     def _die(self, running: Running) -> None:
         self.deaths += 1
@@ -523,9 +532,9 @@ class World:
             was_full = len(running.made) >= running.window
             self._tell(running)
             if was_full and not running.over:
-                if work.actor is None and not running.has_cpu:
+                if work.actor is None and not (running.has_cpu or work.shares):
                     running.has_cpu = True  # who has lent its CPU gets it back at once
-                    self._used += 1
+                    self.used += 1
                 self._step(running)
         running.allowed = 0
 
@@ -544,7 +553,8 @@ class World:
         running.rows += rows
         self.machine.block(running.work, stored, meta, node=stored.node)
 
-    def _actor_up(self, actor: Actor) -> None:
+    def actor_up(self, actor: Actor) -> None:
+        """An actor begins, unless it was stopped meanwhile, or fails to."""
         if (actor.op.index, actor.number) not in self._actors:
             return
         if self.random.random() < self.dies:
@@ -578,16 +588,6 @@ class World:
         assert self.closes_at is not None or len(got) == len(expected), f"{len(got)} rows of {len(expected)}"
         budget = self.machine.budget
         assert budget.reserved == 0 and budget.heap == 0, "something is reserved at the end"
-
-
-def gathered(op: Operator) -> list[Block]:
-    """Blocks that an operator needs together, however many they are."""
-    if op.takes_at_end:
-        return [block for work in op.running.values() for block in work.kept]
-    if not isinstance(op, ResizeOperator):
-        return []
-    taken = [block for work in op.running.values() for block in work.blocks]
-    return [*(block for block, _, _ in op.open), *(block for part in op.parts for block in part.blocks), *taken]
 
 
 def run_seed(seed: int) -> World:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpc.data.exec.operators import Operator
+from hpc.data.exec.operators.maps import ResizeOperator
+from hpc.data.exec.work import Block
+
 Rows = tuple[Any, ...]
 
 
@@ -30,3 +34,13 @@ class Stored:
 
     def __del__(self) -> None:
         self.world.stored -= self.nbytes
+
+
+def gathered(op: Operator) -> list[Block]:
+    """Blocks that an operator needs together, however many they are."""
+    if op.takes_at_end:
+        return [block for work in op.running.values() for block in work.kept]
+    if not isinstance(op, ResizeOperator):
+        return []
+    taken = [block for work in op.running.values() for block in work.blocks]
+    return [*(block for block, _, _ in op.open), *(block for part in op.parts for block in part.blocks), *taken]

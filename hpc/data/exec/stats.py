@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from hpc.data.consume.times import GET, PARTS, WAIT, Times
+from hpc.data.consume.times import time_text as _time
 from hpc.data.exec.bodies import CPU_S
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.operators.maps import OutputOperator
@@ -91,15 +92,6 @@ class OperatorStats:
     def _numbers(self, of: str, total: int) -> str:
         least, most = self.spans.get(of, (0, 0))
         return f"{least:.0f} min, {most:.0f} max, {total // self.blocks} mean, {total} total"
-
-
-def _time(seconds: float) -> str:
-    """Seconds for people, as Ray writes them."""
-    if seconds >= 1:
-        return f"{round(seconds, 2):g}s"
-    if seconds >= 1e-3:
-        return f"{round(seconds * 1e3, 2):g}ms"
-    return f"{round(seconds * 1e6, 2):g}us"
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,7 @@ class Work:
     remakes: all blocks were given already, and some of them are lost.
     kept: blocks of the part at hand that are passed on when it has ended (`takes_at_end`).
     reserved: bytes that are kept free for what it makes. window: so many blocks it may make ahead.
+    shares: it takes no CPU of its own. placed: a worker was seen that will run it.
     offered: its next block is there and was not taken yet; ``offer``: so many bytes it has.
     """
 
@@ -159,11 +160,13 @@ class Work:
         "op",
         "parts",
         "paused",
+        "placed",
         "remakes",
         "replay",
         "reserved",
         "rows",
         "seen",
+        "shares",
         "starts",
         "state",
         "submitted",
@@ -194,7 +197,7 @@ class Work:
         self.actor: int | None = None
         self.offered = False
         self.offer = 0
-        self.paused = False
+        self.paused = self.shares = self.placed = False
         self.state = WorkState.SUBMITTED
         self.submitted = 0.0
         self.began = 0.0
@@ -222,7 +225,7 @@ class Work:
 class Actor:
     """One actor of the pool of an `Operator`."""
 
-    __slots__ = ("idle_since", "is_up", "node", "number", "op", "placed_at", "stopping", "work")
+    __slots__ = ("idle_since", "is_up", "node", "number", "op", "placed_at", "shares", "stopping", "work")
 
     def __init__(self, op: Any, number: int) -> None:
         self.op = op
@@ -230,6 +233,8 @@ class Actor:
         self.node = ""
         self.is_up = False
         self.stopping = False
+        #: It takes no CPU of its own.
+        self.shares = False
         self.idle_since = 0.0
         #: When it was seen first that it has a worker; None: nobody knows of one.
         self.placed_at: float | None = None

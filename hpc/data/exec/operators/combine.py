@@ -208,9 +208,11 @@ class RandomizeOperator(Operator):
 
     hoards = True
 
-    def __init__(self, name: str, seed: int) -> None:
+    def __init__(self, name: str, seed: int, is_drawn: bool = False) -> None:
         super().__init__(name)
         self._seed = seed
+        #: The seed is another one in each run.
+        self.is_drawn = is_drawn
         self._blocks: list[Block] = []
 
     def accept(self, port: int, block: Block) -> None:

@@ -121,8 +121,9 @@ def _operator(stage: Stage, settings: RunSettings, rooms: Rooms, parts_of: Parts
     if isinstance(node, Mix):
         return MixOperator(name, node.weights, node.stop == "shortest", node.given)
     if isinstance(node, RandomizeBlocks):
-        drawn = node.seed is None
-        return RandomizeOperator(name, random.randrange(1 << 62) if drawn else node.seed, drawn)
+        if node.seed is None:
+            return RandomizeOperator(name, random.randrange(1 << 62), is_drawn=True)
+        return RandomizeOperator(name, node.seed)
     if isinstance(node, Exchanged):
         return ExchangeOperator(
             name,

@@ -245,12 +245,12 @@ class ItemStreams:
                 if entry is None or entry.result is None or node not in entry.result.nodes:
                     self.send(Address(node, 0), Free([ident]))
 
-    def take_item(self, task: bytes) -> None:
-        """The consumer has taken the next item; its generator hears of it if it may be waiting for that."""
+    def take_item(self, task: bytes, count: int = 1) -> None:
+        """The consumer has taken the next item, or several; its generator hears of it if it may be waiting for that."""
         stream = self.streams.get(task)
         if stream is None:
             return
-        stream.taken += 1
+        stream.taken += count
         if stream.window and stream.taken - stream.told >= (stream.window + 1) // 2:
             self._tell_taken(task, stream, stream.taken)
 

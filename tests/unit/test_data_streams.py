@@ -26,6 +26,12 @@ class Recorder:
     def take(self, generator):
         return self.items.pop(0)
 
+    def take_many(self, generator, most):
+        taken = []
+        while len(taken) < most and self.items[0] is not None and not self.items[0][1]:
+            taken.append(self.items.pop(0)[0])
+        return taken
+
     def begun(self, work, node):
         self.heard.append("begun")
 

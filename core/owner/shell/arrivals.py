@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
-from hpc.core.owner.streams import END, item_id
+from hpc.core.owner.streams import END, item_id, item_ids
 from hpc.core.owner.tables import Waiter
 from hpc.core.wire import STORED
 
@@ -52,6 +52,25 @@ class ArrivalKeys:
                 client.send_left()
         generator._taken += 1
         return ObjectRef(ident, client), result.kind > STORED
+
+    def take_many(self, generator: ObjectRefGenerator, most: int) -> list[ObjectRef[Any]]:
+        """The next items that are there, so many at most, up to the first that is an error: as `take`, for less."""
+        client, task = self._client, generator._task
+        idents = item_ids(task, generator._taken, generator._taken + most)
+        result_of, count = client.values.result_of, 0
+        for ident in idents:
+            result = result_of(ident)
+            if result is None or result is END or result.kind > STORED:
+                break
+            count += 1
+        if count:
+            machine = client.machine
+            with client.lock:
+                machine.streams.take_item(task, count)
+                if machine.urgent:
+                    client.send_left()
+            generator._taken += count
+        return [ObjectRef(ident, client) for ident in idents[:count]]
 
     def failed(self, ref: ObjectRef[Any]) -> bool:
         """Whether the value of a reference that has one is an error."""

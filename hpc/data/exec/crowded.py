@@ -40,7 +40,7 @@ class Crowded:
         self.patience_s = PATIENCE_S
         #: Tasks share CPUs now, and none has had one of its own since.
         self.is_on = False
-        #: What to tell people, once in a run.
+        #: What to tell people, once in a run, and once for runs that follow each other.
         self.news = ""
         self._told = self._looked = False
 
@@ -119,7 +119,7 @@ class Crowded:
 
     def _tell(self, op: Operator, free: Free, still_s: float) -> None:
         self.is_on = True
-        if self._told:
+        if self._told or self.patience_s < PATIENCE_S:  # a run before this one has told it
             return
         self._told = True
         most = max((some.get("CPU", 0.0) for some, _ in free), default=0.0)

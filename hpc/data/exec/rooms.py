@@ -11,6 +11,7 @@ from typing import NamedTuple
 from hpc import spi
 from hpc.data.exec.budget import NodeRoom
 from hpc.exceptions import HpcError
+from hpc.util import state
 
 #: Of the memory that tasks may use on a node, runs plan with this part.
 HEAP_SHARE = 0.8
@@ -44,6 +45,13 @@ def rooms_of_session(store_share: float, memory: Memory | None = None) -> dict[s
                 heap = min(heap, memory.heap(name, heap))
             rooms[name] = NodeRoom(total.get("CPU", 0.0), total.get("GPU", 0.0), store, heap)
     return rooms
+
+
+def workers_start() -> bool:
+    """Whether some node is starting a worker. CPUs are taken for it before anybody knows of it."""
+    with contextlib.suppress(HpcError, OSError, RuntimeError):  # the session may be over
+        return bool(state.list_workers([("state", "=", "STARTING")], limit=1))
+    return False
 
 
 class Moved(NamedTuple):

@@ -16,11 +16,12 @@ import hpc
 from hpc import spi
 from hpc.data.exec.actions import Action, Cancel, Emit, Finish, Pull, Report, StartActor, StopActor, Submit, Take
 from hpc.data.exec.bodies import PoolActor, task_function
+from hpc.data.exec.crowded import DOUBT_S, PATIENCE_S
 from hpc.data.exec.feeder import Feeder
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.progress import Progress
-from hpc.data.exec.rooms import Memory, first_rooms, rooms_of_session
+from hpc.data.exec.rooms import Memory, first_rooms, rooms_of_session, workers_start
 from hpc.data.exec.runs import RUNS
 from hpc.data.exec.streams import TaskStream
 from hpc.data.exec.telling import DataTelling
@@ -86,6 +87,8 @@ class Shell:
         self._sleeps = False
         self._finished = False
         self._next_tick = self._next_look = 0.0
+        #: It is to be looked again then whether work has workers.
+        self._again_at = 0.0
         #: What the nodes have left, and what their stores move.
         self.memory = Memory()
         self._telling = DataTelling(machine, progress, self.memory, lambda: consumer.waited_s)
@@ -208,6 +211,7 @@ class Shell:
     def _wake_at(self) -> float:
         machine, until = self.machine, self.machine.wait_until
         due = machine.progress_at + machine.crowded.patience_s
+        due = due if due > machine.now else self._again_at
         at = min(self._next_tick, due) if due > machine.now else self._next_tick
         return min(at, until) if until else at
 
@@ -381,13 +385,18 @@ class Shell:
                 actor.placed_at = now
 
     def _look_for_workers(self, now: float) -> None:
-        """Which work has a worker, and what the nodes have free, where nothing goes on."""
+        """Which work has a worker, and what the nodes have free, where nothing goes on. What has a CPU already may
+        have to wait until its worker has started: that is no reason to do anything."""
+        machine = self.machine
+        if not machine.crowded.is_on and now - machine.progress_at < DOUBT_S and workers_start():
+            self._again_at = now + PATIENCE_S
+            return
         self._look_at_actors(now)
         for stream in self._streams.values():
             work = stream.work
             if work.state is WorkState.SUBMITTED and work.actor is None:
                 work.placed = spi.has_place(stream.generator)
-        self.machine.crowded.looked()
+        machine.crowded.looked()
 
     def _actor_lost(self, work: Work, error: BaseException) -> None:
         pool = self.machine.pools[work.op.index]

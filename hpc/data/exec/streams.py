@@ -70,6 +70,8 @@ class TaskStream:
             if self.next is Next.BLOCK and not self.allowed:
                 machine.offered(work, self.told[0].meta.nbytes)
                 return False
+            if self.next is Next.BLOCK and len(self.told) > 1 and self._take_many(arrivals):
+                continue
             item = take(generator)
             if item is None:
                 self.allowed = 0
@@ -107,6 +109,21 @@ class TaskStream:
                 self.next = Next.META
                 machine.begun(work, hpc.get(ref)[1])
         return False
+
+    def _take_many(self, arrivals: spi.Arrivals) -> bool:
+        """Take the blocks that are there of those that were told together; whether there are any."""
+        told, work = self.told, self.work
+        refs = arrivals.take_many(self.generator, min(self.allowed, len(told)))
+        self.allowed -= len(refs)
+        for ref in refs:
+            if work.state is WorkState.OVER:
+                break
+            self._block(ref, told.popleft())
+            if told:
+                self._parts_until(told[0].part)
+            else:
+                self.next = Next.META
+        return bool(refs)
 
     def _parts_until(self, part: int) -> None:
         """All parts before this one have given their blocks."""

@@ -1,9 +1,10 @@
 """A checking workload while parts of the session are killed: ``python -m bench.chaos --minutes 10``.
 
 Every few seconds something gets SIGKILL: a worker anywhere, the head, or the raylet, zygote or supervisor of a node
-that the driver is not on; a node that is lost is replaced by a new one. Meanwhile tasks with retries, an actor that is
-restarted, and objects are checked for what is promised: each task gives its one value; the actor runs each call at
-least once, and for the first time in order; objects have their content. The exit code is 1 if anything was lost.
+that the driver is not on; a node that is lost is replaced by a new one. Meanwhile tasks with retries, actors that are
+restarted (one of them detached), and objects are checked for what is promised: each task gives its one value; an actor
+runs each call at least once, and for the first time in order; objects have their content. The exit code is 1 if
+anything was lost.
 
 Real processes and real kills: the simulator has the interleavings, this has what it does not model.
 """
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import hpc
-from hpc.core.node.head_restart import MAX_RESTARTS, RESTART_WINDOW_S
+from hpc.core.node.head_restart import MAX_KILLS, RESTART_WINDOW_S
 from hpc.core.node.reap import descendants
 from hpc.core.wire import KvGet, KvPut
 from hpc.launchers.local.group import LocalGroup
@@ -87,7 +88,7 @@ class Killer(threading.Thread):
         self.tally = tally
         self.ending = threading.Event()
         self.pausing = threading.Event()
-        self._heads: collections.deque[float] = collections.deque(maxlen=MAX_RESTARTS - 1)
+        self._heads: collections.deque[float] = collections.deque(maxlen=MAX_KILLS - 1)
 
     def run(self) -> None:
         next_at = time.monotonic() + self.every_s
@@ -175,8 +176,10 @@ class Workload:
     def __init__(self, folder: str, seed: int, tally: Tally) -> None:
         self.tally = tally
         self.rng = random.Random(seed)
-        self.path = os.path.join(folder, "calls")
-        self.log = Log.options(name="log").remote(self.path)
+        self.paths = [os.path.join(folder, name) for name in ("log", "detached")]
+        detached = Log.options(name="detached", lifetime="detached")  # the head owns it, which is killed as well
+        self.logs = [Log.options(name="log").remote(self.paths[0]), detached.remote(self.paths[1])]
+        self.short = Log.options(lifetime="detached")
         self.calls = 0
         self.batch_number = 0
         self.kept = [(hpc.put(bytes([n]) * 200_000), 200_000 * n) for n in range(4)]
@@ -193,7 +196,9 @@ class Workload:
         rng, tally = self.rng, self.tally
         numbers = [rng.randrange(1000) for _ in range(20)]
         tasks = [square.remote(n, rng.choice([0.0, 0.01, 0.1])) for n in numbers]
-        calls = [self.log.add.remote(self.calls + k) for k in range(CALLS_A_BATCH)]
+        calls = [log.add.remote(self.calls + k) for log in self.logs for k in range(CALLS_A_BATCH)]
+        short = self.short.remote(os.devnull)
+        once = short.add.remote(self.batch_number)
         blocks = [rng.randrange(1, 250) for _ in range(4)]
         totals = [total.remote(block.remote(n)) for n in blocks]
         kept = [(total.remote(ref), expected) for ref, expected in self.kept]
@@ -206,9 +211,12 @@ class Workload:
         self._same("kept objects", hpc.get([r for r, _ in kept], timeout=PATIENCE_S), [e for _, e in kept])
         expected = list(range(self.calls, self.calls + CALLS_A_BATCH))
         self.calls += CALLS_A_BATCH
-        self._same("calls", hpc.get(calls, timeout=PATIENCE_S), expected)
+        self._same("calls", hpc.get(calls, timeout=PATIENCE_S), expected * len(self.logs))
+        self._same("short lives", hpc.get(once, timeout=PATIENCE_S), self.batch_number)
+        hpc.kill(short)
         self._same("keys", client.conversation.ask_head(lambda req: KvGet(req, "chaos", key)).data, key)
-        self._same("names", hpc.get(hpc.get_actor("log").add.remote(-1), timeout=PATIENCE_S), -1)
+        found = [hpc.get_actor(name).add.remote(-1) for name in ("log", "detached")]
+        self._same("names", hpc.get(found, timeout=PATIENCE_S), [-1, -1])
         tally.checks["batches"] += 1
 
     def _same(self, what: str, found: Any, expected: Any) -> None:
@@ -217,15 +225,19 @@ class Workload:
             self.tally.lost.append(f"{what}: {str(found)[:200]} instead of {str(expected)[:200]}")
 
     def check_log(self) -> None:
-        """Each call at least once, and for the first time in order."""
-        lines = [int(line) for line in Path(self.path).read_text().split()]
+        """Each call of each actor at least once, and for the first time in order."""
+        for path in self.paths:
+            self._check_log(path)
+
+    def _check_log(self, path: str) -> None:
+        lines = [int(line) for line in Path(path).read_text().split()]
         first = list(dict.fromkeys(n for n in lines if n >= 0))
         if first != sorted(first):
             early = [n for n, right in zip(first, sorted(first)) if n != right]
-            self.tally.lost.append(f"the order of the actor's calls, from {early[:5]} on")
+            self.tally.lost.append(f"the order of calls in {path}, from {early[:5]} on")
         missing = set(range(self.calls)) - set(first)
         if missing and not self.tally.lost:
-            self.tally.lost.append(f"calls {sorted(missing)[:10]} of the actor")
+            self.tally.lost.append(f"calls {sorted(missing)[:10]} in {path}")
 
 
 def chaos(seconds: float, nodes: int = 3, every_s: float = 3.0, seed: int = 0, least: int = 0) -> Tally:

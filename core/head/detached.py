@@ -6,18 +6,24 @@ says so. What it must not forget it writes into the head's journal before anybod
 place of another finds its actors alive. Each raylet says which workers it keeps for the head, and what does not agree
 is mended. So no process can be killed, and no node but the head's can be lost, whose end takes these actors along.
 
+What an actor is made from lasts as long as the actor may be made again (`inherited`). An id is promised to the process
+that asks for one. It is kept for one actor, which is made once, however often a process asks. A process that ends
+before it has said what to make leaves nothing.
+
 Rejected: a worker as the owner (when it is killed they all end), and then a second one that knows the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
+from hpc.core.head.inherited import Inherited
+from hpc.core.ids import HEAD, HEAD_NODE, Address, owner_of, raylet_of
 from hpc.core.net.frames import answer_rows
+from hpc.core.owner.actors import KILLED
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.report import report
 from hpc.core.owner.tables import LeasedWorker, OwnedActor, Shape
@@ -25,13 +31,17 @@ from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.wire import (
     INLINE,
     NONE,
+    STORED,
+    ActorState,
     Answer,
     BorrowAdd,
     BorrowDrop,
     DefineFunction,
+    HeadHolds,
     HeadLeases,
     HoldAcked,
     KeepActor,
+    KillActor,
     LeaseBegin,
     LeaseGrant,
     LeaseInfeasible,
@@ -43,24 +53,30 @@ from hpc.core.wire import (
     PgWarning,
     Result,
     StateQuery,
+    Unroutable,
+    WatchActor,
 )
 
 #: The arguments of detached actors, all together, with the code of the next; one more is refused.
 MAX_KEPT_BYTES = 256 << 20
-_ACTOR, _CODE = b"a", b"c"
+#: Kinds of rows in the journal: the state of an actor, code, ids that are promised, what actors are made from, and the
+#: values of references among that.
+_ACTOR, _CODE, _PROMISE, _SPEC, _VALUES = b"a", b"c", b"p", b"s", b"v"
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(KeepActor).decode
 
 
 class DetachedActors:
     """The pure part of a head that owns actors. ``nodes`` gives the numbers of the nodes that take work, ``to_head``
-    takes what this owner says to the head itself."""
+    takes what this owner says to the head itself. ``never_made`` is told of actors that may have a name, and that
+    nobody will make."""
 
     def __init__(
         self,
         forward: list[tuple[Address, Message]],
         nodes: Callable[[], Iterable[int]],
         to_head: Callable[[Message], None],
+        never_made: Callable[[Sequence[bytes]], None],
     ) -> None:
         self.owner = OwnerMachine(HEAD, send=self._send)
         self.owner.actors.changed = self._on_change
@@ -68,13 +84,20 @@ class DetachedActors:
         self._forward = forward
         self._nodes = nodes
         self._to_head = to_head
+        self._never_made = never_made
         self._home = 0
         self._homeless = False
         self._borrowing = Borrowing(HEAD_NODE)
         self._kept: dict[bytes, KeepActor] = {}
         self._kept_bytes = 0
+        self._inherited = Inherited(self.owner, forward)
+        #: Ids of actors that are still to be made, with the process that asked for each and the number of its question.
+        #: Others may wait for one already: it can be found when it has a name.
+        self._promised: dict[bytes, tuple[Address, int]] = {}
+        self._early: dict[bytes, dict[Address, None]] = {}
         self._shapes: dict[bytes, Shape] = {}
-        self._loaded: dict[bytes, list[Any]] = {}
+        #: Rows of the journal, by kind and actor, until the head begins.
+        self._loaded: dict[bytes, dict[bytes, Any]] = {_ACTOR: {}, _SPEC: {}, _VALUES: {}}
         self._changed: dict[bytes, None] = {}
         own = dict(self.owner.handlers)
         own[HeadLeases] = self._on_head_leases
@@ -85,7 +108,10 @@ class DetachedActors:
         own[StateQuery] = lambda src, msg: self._send(
             src, answer_rows(msg.req, report(self.owner, msg.what, msg.limit))
         )
-        own[NewActor] = lambda src, msg: self._send(src, Answer(msg.req, True, self.owner.new_ids()))
+        own[NewActor] = self._on_new_actor
+        own[KillActor] = self._on_kill_actor
+        own[Unroutable] = lambda src, msg: self.process_gone(msg.dst) if msg.dst.proc else None
+        own[WatchActor] = self._on_watch_actor
         self.handlers = {kind: self._settled(handler) for kind, handler in own.items()}
 
     def _settled(self, handler: Callable[[Address, Any], None]) -> Callable[[Address, Any], None]:
@@ -119,6 +145,7 @@ class DetachedActors:
                 self.handlers[type(msg)](HEAD, msg)
             else:
                 self._forward.append((dst, msg))
+        self._inherited.owner_gone()
 
     def _on_hold_acked(self, src: Address, msg: HoldAcked) -> None:
         self._borrowing.on_hold_acked(src, msg)
@@ -136,55 +163,74 @@ class DetachedActors:
 
     # -------------------------------------------------------------- what a restarted head must know
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int, dead_nodes: Mapping[int, str]) -> None:
         """Number ids and requests from this head's own number on, and take over the actors of the one before."""
         self.owner.state.made = epoch << 40
         self.owner.leases.last_request = epoch << 32
-        loaded, self._loaded = self._loaded, {}
-        for ident, row in loaded.items():
-            self._adopt(ident, row)
+        self.owner.state.gone_nodes.update(dead_nodes)
+        specs, values = self._loaded[_SPEC], self._loaded[_VALUES]
+        for ident in specs:
+            self.owner.objects.own(ident)  # of all, before one holds another
+        for ident, row in self._loaded[_ACTOR].items():
+            self._adopt(ident, _decode(specs[ident]), row, values.get(ident, ()))
+        for rows in self._loaded.values():
+            rows.clear()
 
     def changes(self) -> Iterator[tuple[bytes, Any]]:
         """Rows of actors that have changed, and the code of new ones."""
         changed, self._changed = self._changed, {}
         for key in changed:
-            if key[:1] == _CODE:
-                yield key, self.owner.state.functions[key[1:]]
-            else:
-                actor = self.owner.state.actors.get(key[1:])
-                gone = actor is None or actor.state == "dead" or key[1:] not in self._kept
-                yield key, None if gone or actor is None else self._row(actor)
+            yield key, self._row(key[:1], key[1:])
 
     def rows(self) -> Iterator[tuple[bytes, Any]]:
-        """All code and all living actors."""
-        for fn in {keep.create.fn: None for keep in self._kept.values()}:
-            yield _CODE + fn, self.owner.state.functions[fn]
-        for ident, actor in self.owner.state.actors.items():
-            if actor.state != "dead" and ident in self._kept:
-                yield _ACTOR + ident, self._row(actor)
+        """All code, all living actors, and those that are still to be made."""
+        keys = [_CODE + fn for fn in self.owner.state.functions]
+        keys += [_PROMISE + ident for ident in self._promised]
+        keys += [kind + ident for ident in self._kept for kind in (_SPEC, _VALUES, _ACTOR)]
+        for key in keys:
+            row = self._row(key[:1], key[1:])
+            if row is not None:
+                yield key, row
+        for kind, loaded in self._loaded.items():
+            yield from ((kind + ident, row) for ident, row in loaded.items())
 
-    def _row(self, actor: OwnedActor) -> list[Any]:
+    def _row(self, kind: bytes, ident: bytes) -> Any:
+        if kind == _CODE:
+            return self.owner.state.functions.get(ident)
+        if kind == _PROMISE:
+            promise = self._promised.get(ident)
+            return None if promise is None else [*promise[0], promise[1]]
+        actor = self.owner.state.actors.get(ident)
+        if actor is None or actor.state == "dead" or ident not in self._kept:
+            return None
+        if kind == _SPEC:
+            keep = self._kept[ident]
+            plain = msgspec.structs.replace(keep.create, lease=0, incarnation=0, values=())  # as it came
+            return _encode(msgspec.structs.replace(keep, create=plain))
+        if kind == _VALUES:
+            return self._inherited.row(ident)
         lease = actor.lease
         where = [] if lease is None else [lease.ident, *lease.worker, actor.path, lease.instances]
-        kept = _encode(self._kept[actor.create.actor])
-        return [kept, actor.state, actor.incarnation, actor.restarts, actor.why, where]
+        return [actor.state, actor.incarnation, actor.restarts, actor.why, where]
 
     def load(self, key: bytes, data: Any) -> None:
         """Take over a row of the journal."""
-        if key[:1] == _CODE:
-            self.owner.state.functions[key[1:]] = data
-        elif data is None:
-            self._loaded.pop(key[1:], None)
+        kind, ident = key[:1], key[1:]
+        table: dict[bytes, Any] = self._loaded.get(kind, {})
+        if kind == _CODE:
+            table = self.owner.state.functions
+        elif kind == _PROMISE:
+            table, data = self._promised, None if data is None else (Address(*data[:2]), data[2])
+        if data is None:
+            table.pop(ident, None)
         else:
-            self._loaded[key[1:]] = data
+            table[ident] = data
 
-    def _adopt(self, ident: bytes, row: Sequence[Any]) -> None:
-        kept, state, incarnation, restarts, why, where = row
-        keep = _decode(kept)
+    def _adopt(self, ident: bytes, keep: KeepActor, row: Sequence[Any], values: Sequence[Any]) -> None:
+        state, incarnation, restarts, why, where = row
         actor = OwnedActor(keep.create, self._shape_of(keep), restarts, keep.create.holds)
         actor.state, actor.incarnation, actor.why = state, incarnation, why
         self.owner.state.actors[ident] = actor
-        self.owner.objects.own(ident)
         self._keep(keep, actor)
         if where:
             lease = LeasedWorker(where[0], Address(where[1], where[2]), actor.shape, where[4])
@@ -194,17 +240,22 @@ class DetachedActors:
             actor.worker, actor.path = lease.worker, where[3]
         if state == "alive":
             self.owner.objects.set_result(ident, Result(INLINE, NONE))
+        held = self._inherited.take(ident, values)
         self.owner.arguments.take(actor, keep.create.refs, keep.create.holds)
+        self.owner.objects.let_go_all(held)
         if not actor.unresolved:
             self.owner.actors.place(actor)
 
     def _on_head_leases(self, src: Address, msg: HeadLeases) -> None:
         """What a raylet keeps for the head, said to one that has taken another's place."""
+        self._inherited.tell(src.node)
+        held = [ident for ident in self._borrowing.borrowed if owner_of(ident).node == src.node]
+        self._send(raylet_of(src.node), HeadHolds(held))
         kept = dict(msg.leases)
         for lease in [le for le in self.owner.state.leases.values() if le.worker.node == src.node]:
             if lease.ident not in kept:
                 self.owner.leases.lose(lease, None, "crash", "it ended while the head was away")
-            elif lease.actor is not None and lease.actor.state != "alive":
+            elif lease.actor is not None and lease.actor.state in ("pending", "restarting"):
                 self._create_again(lease, lease.actor)
         for ident in [ident for ident in kept if ident not in self.owner.state.leases]:
             self._send(raylet_of(src.node), LeaseReturn(ident, retire=True))
@@ -233,27 +284,80 @@ class DetachedActors:
 
     # -------------------------------------------------------------- making actors
 
+    def _on_new_actor(self, src: Address, msg: NewActor) -> None:
+        promise = (src, msg.req)
+        ident = next((ident for ident, known in self._promised.items() if known == promise), b"")
+        if not ident:
+            ident = self.owner.new_ids()
+            self._promised[ident] = promise
+            self._changed[_PROMISE + ident] = None
+        self._send(src, Answer(msg.req, True, ident))
+
+    def break_promises(self, idents: Sequence[bytes], why: str) -> None:
+        """No actors of these ids will be made."""
+        for ident in idents:
+            del self._promised[ident]
+            self._changed[_PROMISE + ident] = None
+            for watcher in self._early.pop(ident, ()):
+                self._send(watcher, ActorState(ident, "dead", 0, HEAD, why))
+        self._never_made(idents)
+
+    def name_taken(self, ident: bytes) -> None:
+        """Whoever was to make an actor has not got the name for it: then it makes none."""
+        if ident in self._promised:
+            self.break_promises([ident], "its name was taken")
+
+    def _on_watch_actor(self, src: Address, msg: WatchActor) -> None:
+        if msg.actor in self._promised:
+            self._early.setdefault(msg.actor, {})[src] = None
+            self._send(src, ActorState(msg.actor, "pending", 0, HEAD))
+        else:
+            self.owner.actors.on_watch_actor(src, msg)
+
+    def _on_kill_actor(self, src: Address, msg: KillActor) -> None:
+        if msg.actor in self._promised:
+            self.break_promises([msg.actor], KILLED)
+        else:
+            self.owner.actors.on_kill_actor(src, msg)
+
     def _on_keep_actor(self, src: Address, msg: KeepActor) -> None:
-        """Make the actor, and answer once the owners of its arguments know that the head holds them."""
+        """Make the actor, and answer once the owners of its arguments know that the head holds them. One that is asked
+        for again, and was made before, is not made again: it may have ended since."""
         create = msg.create
-        if create.actor not in self.owner.state.actors:
-            if self._kept_bytes + _size(msg) > MAX_KEPT_BYTES:
+        if create.actor in self._promised:
+            if self._kept_bytes + self._inherited.size_bytes + _size(msg) > MAX_KEPT_BYTES:
                 why = f"the code and arguments of detached actors may take {MAX_KEPT_BYTES >> 20} MiB together"
                 self._send(src, Answer(msg.req, False, why=why))
                 return
+            del self._promised[create.actor]
+            self._changed[_PROMISE + create.actor] = None
             self.owner.state.functions[create.fn] = msg.code
             self._changed[_CODE + create.fn] = None
             msg.code = b""
             shape = self._shape_of(msg)
-            self._kept[create.actor] = msg
+            known = self._learn(msg)
             actor = self.owner.actors.create(create, shape, msg.restarts, create.holds)
             self._keep(msg, actor)
+            self.owner.objects.let_go_all(known)
+            self._note_values(actor)  # before the answer, as far as they are known
+            actor.watchers.update(self._early.pop(create.actor, {}))
             if actor.state == "dead":  # at once, because of an argument: before it had its name
                 self._to_head(NameRelease(actor.namespace, actor.name, create.actor))
                 self.owner.actors.announce(actor)
                 self.owner.objects.let_go(create.actor)
         answer = Answer(msg.req, True)
         self.owner.objects.when_acked([*create.refs, *create.holds], lambda: self._send(src, answer))
+
+    def _learn(self, msg: KeepActor) -> list[bytes]:
+        """Values of arguments, and where large ones are, in the words of whoever makes the actor. Their owner may have
+        ended before it is asked, and so may this head. Returns those that were told, each of which is held once."""
+        known, msg.known = msg.known, {}
+        told = [ref for ref, result in known.items() if ref in msg.create.refs and result.kind in (INLINE, STORED)]
+        for ref in told:
+            entry = self.owner.objects.hold(ref)
+            if entry.result is None:
+                entry.result = known[ref]
+        return told
 
     def _keep(self, msg: KeepActor, actor: OwnedActor) -> None:
         create = msg.create
@@ -262,7 +366,7 @@ class DetachedActors:
         actor.name = str(create.options.get("name") or "")
         actor.namespace = str(create.options.get("namespace") or "")
         actor.detached = True
-        self._changed[_ACTOR + create.actor] = None
+        self._changed[_SPEC + create.actor] = self._changed[_ACTOR + create.actor] = None
 
     def _shape_of(self, msg: KeepActor) -> Shape:
         key = _encode([msg.held, msg.placement, msg.strategy, msg.env, msg.job, msg.driver])
@@ -293,9 +397,28 @@ class DetachedActors:
     def _on_change(self, ident: bytes) -> None:
         self._changed[_ACTOR + ident] = None
         actor = self.owner.state.actors.get(ident)
-        if actor is not None and actor.state == "dead":
-            kept = self._kept.pop(ident, None)
-            self._kept_bytes -= 0 if kept is None else _size(kept)
+        if actor is None:
+            return
+        if actor.state != "dead":
+            if actor.create.values:
+                self._note_values(actor)
+            return
+        self._inherited.forget(ident)
+        kept = self._kept.pop(ident, None)
+        if kept is not None:
+            self._kept_bytes -= _size(kept)
+            self._forget_code(kept.create.fn)
+            self._changed[_SPEC + ident] = self._changed[_VALUES + ident] = None
+
+    def _note_values(self, actor: OwnedActor) -> None:
+        ident = actor.create.actor
+        if actor.state != "dead" and self._inherited.note(ident, actor.create.refs):
+            self._changed[_VALUES + ident] = None
+
+    def _forget_code(self, fn: bytes) -> None:
+        if not any(keep.create.fn == fn for keep in self._kept.values()):
+            self.owner.state.functions.pop(fn, None)
+            self._changed[_CODE + fn] = None
 
     # -------------------------------------------------------------- what the head has learnt
 
@@ -306,10 +429,19 @@ class DetachedActors:
     def process_gone(self, addr: Address) -> None:
         """A process is gone."""
         self.owner.process_gone(addr)
+        self._borrowing.owner_gone(addr)
+        self._from_borrowing()
+        unmade = [ident for ident, (asker, _) in self._promised.items() if asker == addr]
+        self.break_promises(unmade, f"the process that was to make it ({addr}) has died")
 
-    def node_gone(self, node: int, why: str) -> None:
+    def node_gone(self, number: int, why: str) -> None:
         """A node is gone."""
-        self.owner.node_gone(node, why)
+        self.owner.node_gone(number, why)
+        self._borrowing.forget_node(number)
+        self._from_borrowing()
+        self._inherited.node_gone(number)
+        unmade = [ident for ident, (asker, _) in self._promised.items() if asker.node == number]
+        self.break_promises(unmade, f"the node of the process that was to make it has died: {why}")
 
     def tick(self, now: float) -> float:
         """What is due by time. Returns the time of the next tick."""

@@ -113,7 +113,7 @@ class HeadMachine:
         self.allocation: dict[str, str] = {}
         #: Of a session that may grow, in the launcher's words: how far, what is asked for and why.
         self.growth: dict[str, Any] | None = None
-        self.detached = DetachedActors(self.outbox, self._working_nodes, self._say_to_self)
+        self.detached = DetachedActors(self.outbox, self._working_nodes, self._say_to_self, self._names_are_free)
         #: Numbers of nodes whose rows the columns must write anew. The columns are made when first needed: the import
         #: of numpy takes 0.1 s, and a session is ready before anything is placed.
         self._stale: dict[int, None] = {}
@@ -184,7 +184,7 @@ class HeadMachine:
         """Start to work under a number that no head of this session had before."""
         self.epoch = epoch
         self.promises.begin(epoch)
-        self.detached.begin(epoch)
+        self.detached.begin(epoch, {number: info.why for number, info in self.dead.items()})
         self.watches.begin()
         if epoch > 1:
             self.endings.said = True
@@ -218,6 +218,10 @@ class HeadMachine:
         for key in names:
             del self.names[key]
             self.journal.append(NameGone(*key))
+
+    def _names_are_free(self, actors: Sequence[bytes]) -> None:
+        if actors:
+            self._forget_names([key for key, named in self.names.items() if named.actor in actors])
 
     # -------------------------------------------------------------- nodes
 
@@ -390,6 +394,7 @@ class HeadMachine:
         key = (msg.namespace, msg.name)
         if key in self.names and self.names[key].actor != msg.actor:
             self._answer(src, msg.req, False, self.names[key].handle, "taken")
+            self.detached.name_taken(msg.actor)
             return
         self.names[key] = Named(msg.actor, msg.handle)
         self.journal.append(NameSet(*key, msg.actor, msg.handle))

@@ -17,8 +17,11 @@ import msgspec
 
 from hpc.core.node.spec import NodeSpec
 
-#: A head that ends more often than this within the time below is not started again: the session ends.
+#: A head that ends more often than this within the time below is not started again: the session ends. The first is for
+#: heads that fail: they crash or hang, and most likely will do so again. One that somebody else kills has no fault, and
+#: nothing is lost with it.
 MAX_RESTARTS = 5
+MAX_KILLS = 60
 RESTART_WINDOW_S = 60.0
 BACKLOG = 1024
 #: Messages of the launcher that are kept for the next head: one for each node that joins or is lost.
@@ -35,7 +38,8 @@ class HeadRestart:
         self.spec = msgspec.structs.replace(spec, head_fd=self.listener.fileno())
         self.mail: list[dict[str, Any]] = []
         self.no_restart = ""
-        self._restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
+        self._failures: deque[float] = deque(maxlen=MAX_RESTARTS)
+        self._kills: deque[float] = deque(maxlen=MAX_KILLS)
 
     def on_bound(self, message: dict[str, Any]) -> None:
         """The head listens. Its secret key is taken out of the message, which others will see."""
@@ -61,16 +65,19 @@ class HeadRestart:
         else:
             self.mail.append(message)
 
-    def why_not(self, code: int) -> str:
-        """Why the head that ended is not to be started again; empty if it is. It counts as started then."""
+    def why_not(self, code: int, killed: bool) -> str:
+        """Why the head that ended is not to be started again; empty if it is. It counts as started then. ``killed``: by
+        somebody else, with SIGKILL."""
         if self.no_restart:
             return self.no_restart
         if self.spec.head_keys is None or code == 0:
             return "it ended by itself" if code == 0 else "it never listened"
         now = time.monotonic()
-        if len(self._restarts) == MAX_RESTARTS and now - self._restarts[0] < RESTART_WINDOW_S:
-            return f"it ended more than {MAX_RESTARTS} times within {RESTART_WINDOW_S:g} s"
-        self._restarts.append(now)
+        before, most = (self._kills, MAX_KILLS) if killed else (self._failures, MAX_RESTARTS)
+        if len(before) == most and now - before[0] < RESTART_WINDOW_S:
+            what = "was killed" if killed else "failed"
+            return f"it {what} more than {most} times within {RESTART_WINDOW_S:g} s"
+        before.append(now)
         return ""
 
     def close(self) -> None:

@@ -496,7 +496,8 @@ class Supervisor:
         no other child, which goes without saying."""
         if child.name != "head" or self.head is None:
             return False, ""
-        why_not = self.head.why_not(code)
+        killed = code == -signal.SIGKILL and not child.hung
+        why_not = self.head.why_not(code, killed)
         if why_not:
             return False, why_not
         del self.children[child.pid]

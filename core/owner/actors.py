@@ -87,6 +87,7 @@ class Actors:
             self._died(actor, "an argument of its constructor failed", error)
             return
         actor.shape.actors.append(actor)
+        self.changed(actor.create.actor)
         self.leases.ask(actor.shape, exactly=True)
 
     def leased(self, shape: Shape, lease: LeasedWorker) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from hpc.core.ids import SESSION_BYTES, Address, owner_of, raylet_of
+from hpc.core.ids import HEAD_NODE, SESSION_BYTES, Address, owner_of, raylet_of
 from hpc.core.owner.state import OwnerState
 from hpc.core.owner.tables import CallRec, Entry, OwnedActor, SharedError, TaskRec, Waiter
 from hpc.core.wire import (
@@ -25,6 +25,7 @@ from hpc.core.wire import (
     CopyLost,
     Free,
     GetObject,
+    HeadHolds,
     HoldAcked,
     HoldAdd,
     HoldDrop,
@@ -363,6 +364,15 @@ class Objects:
                 entry.nodes.add(msg.node)
         self.send(src, HoldAcked(msg.idents))
 
+    def on_head_holds(self, src: Address, msg: HeadHolds) -> None:
+        """Another head holds these, and nothing else of ours: what the one before has said last may be lost with it."""
+        if src != self.raylet:
+            return
+        held = {*msg.idents}
+        dropped = [e.ident for e in self.entries.values() if e.nodes and HEAD_NODE in e.nodes and e.ident not in held]
+        for ident in dropped:
+            self._node_lets_go(ident, HEAD_NODE)
+
     def on_hold_drop(self, src: Address, msg: HoldDrop) -> None:
         for ident in msg.idents:
             self._node_lets_go(ident, msg.node)
@@ -477,6 +487,17 @@ class Objects:
         lost = [e for e in self.entries.values() if e.result is not None and e.result.kind == STORED]
         for entry in [e for e in lost if e.result is not None and node in e.result.nodes]:
             self._lose_copies(entry, [node])
+
+    def known(self, idents: Iterable[bytes]) -> dict[bytes, Result]:
+        """The values of these objects, or where they are, as far as they are there and fit into a message."""
+        found: dict[bytes, Result] = {}
+        room = self.state.max_values_bytes
+        for ident in idents:
+            result = self.entries[ident].result
+            if result is not None and result.kind in (INLINE, STORED) and len(result.data) <= room:
+                room -= len(result.data)
+                found[ident] = result
+        return found
 
     def put_inline(self, data: bytes, inner: list[bytes]) -> bytes:
         """A new object of ours with its value at hand; returns its id, held once."""

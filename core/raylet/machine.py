@@ -51,9 +51,11 @@ from hpc.core.wire import (
     Fetch,
     FetchAll,
     Free,
+    HeadHolds,
     Heartbeat,
     HeartbeatAck,
     HoldAcked,
+    Inherit,
     Keep,
     Kept,
     KillWorker,
@@ -156,7 +158,6 @@ class RayletMachine:
             Fetch: store.on_fetch,
             FetchAll: store.on_fetch_all,
             Free: store.on_free,
-            HeartbeatAck: self._on_heartbeat_ack,
             HoldAcked: borrowing.on_hold_acked,
             Keep: self._on_keep,
             Kept: self.departure.on_kept,
@@ -164,10 +165,7 @@ class RayletMachine:
             LeaseRefused: leasing.on_lease_refused,
             LeaseRequest: leasing.on_lease_request,
             LeaseReturn: leasing.on_lease_return,
-            NodeDied: lambda src, m: self.node_died(m.node, m.why, m.drained),
             PrepareEnv: lambda src, m: prepare(self.leasing, m),
-            NodeTable: self._on_node_table,
-            NodeTime: self._on_node_time,
             ProcessGone: lambda src, m: self._process_gone(m),
             Seal: store.on_seal,
             StateQuery: self._on_state_query,
@@ -177,8 +175,19 @@ class RayletMachine:
             Unpin: store.on_unpin,
             Unroutable: self._on_unroutable,
             StillWanted: self.departure.on_wanted,
+            **self._words_of_the_head(),
             **self.metrics.handlers,
             Vacate: lambda src, m: vacate(self.leasing, m.on),
+        }
+
+    def _words_of_the_head(self) -> dict[type, Callable[[Address, Any], None]]:
+        return {
+            HeadHolds: lambda src, m: self._tell_processes(m) if src == HEAD else None,
+            HeartbeatAck: self._on_heartbeat_ack,
+            Inherit: lambda src, m: self.store.free_ownerless(self.store.ownerless.inherit(src, m)),
+            NodeDied: lambda src, m: self.node_died(m.node, m.why, m.drained),
+            NodeTable: self._on_node_table,
+            NodeTime: self._on_node_time,
         }
 
     def join(self) -> None:
@@ -289,6 +298,9 @@ class RayletMachine:
         self.events.owner_lost(msg.addr, sum(any(self._outlives(each, msg.addr) for each in procs) for procs in held))
         self.store.owner_gone(msg.addr)
         self.leasing.owner_gone(msg.addr)
+        self._tell_processes(msg)
+
+    def _tell_processes(self, msg: Message) -> None:
         for proc in self.leasing.procs.values():
             if proc.state != "starting":
                 self.outbox.append((Address(self.node, proc.proc), msg))
@@ -355,10 +367,7 @@ class RayletMachine:
         for owner in dict.fromkeys(owners):
             if owner.node == node:
                 self.leasing.owner_gone(owner)
-        died = NodeDied(node, why, drained)
-        for proc in self.leasing.procs.values():
-            if proc.state != "starting":
-                self.outbox.append((Address(self.node, proc.proc), died))
+        self._tell_processes(NodeDied(node, why, drained))
 
     def _on_heartbeat_ack(self, src: Address, msg: HeartbeatAck) -> None:
         self.epoch = msg.epoch
@@ -375,9 +384,7 @@ class RayletMachine:
             self.departure.begin()
         elif msg.why:
             self.departure.give_up()
-        for proc in self.leasing.procs.values():
-            if proc.state != "starting":
-                self.outbox.append((Address(self.node, proc.proc), msg))
+        self._tell_processes(msg)
 
     def _on_keep(self, src: Address, msg: Keep) -> None:
         why = self.leasing.closing.refusal or self.fenced

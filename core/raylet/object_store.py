@@ -21,6 +21,7 @@ from hpc.core.causes import FetchCause
 from hpc.core.ids import Address, owner_of, raylet_of
 from hpc.core.raylet.asking import Asking
 from hpc.core.raylet.overflow import Overflow, stretch, too_large, why_full
+from hpc.core.raylet.ownerless import Ownerless
 from hpc.core.raylet.pulls import ArenaMemory, Pulls
 from hpc.core.raylet.spill import WRITE, DiskJob, Spiller
 from hpc.core.raylet.tables import FetchSet, Incoming, Stored, Wanted
@@ -86,7 +87,7 @@ class ObjectStore:
         self.describe: Callable[[int], str] = lambda proc: f"process {proc}"
         self.asking = Asking(lambda proc: self._reply(Address(node, proc), PleaseUnpin()))
         self._moved_at = 0.0
-        self._dead_owners: set[Address] = set()
+        self.ownerless = Ownerless(self.pulls.dead_nodes)
         self._pumping = False
         self._again = False
 
@@ -200,7 +201,7 @@ class ObjectStore:
             self.stored[msg.ident].writer = src.proc
             self._free(msg.offset)
             return
-        freed = self.writing.take_freed(msg.ident, src.proc) or self._is_orphan(msg.ident)
+        freed = self.writing.take_freed(msg.ident, src.proc) or self.ownerless.has(msg.ident)
         obj = Stored(msg.ident, msg.offset, msg.size, freed=freed, writer=src.proc)
         if msg.keep:
             self.asking.keeps(src.proc)
@@ -228,11 +229,6 @@ class ObjectStore:
         self._moved_at = self.now
         if self.wanted or self.sets:
             self.pump()
-
-    def _is_orphan(self, ident: bytes) -> bool:
-        """Whether the object's owner is gone: its last workers may still be writing for it."""
-        owner = owner_of(ident)
-        return owner in self._dead_owners or owner.node in self.pulls.dead_nodes
 
     def on_unpin(self, src: Address, msg: Unpin) -> None:
         self.asking.answered(src.proc)
@@ -311,8 +307,12 @@ class ObjectStore:
 
     def owner_gone(self, owner: Address) -> None:
         """Nobody can hold the objects of an owner that is gone."""
-        self._dead_owners.add(owner)
-        for obj in [o for o in self.stored.values() if owner_of(o.ident) == owner]:
+        self.ownerless.dead_owners.add(owner)
+        self.free_ownerless([ident for ident in self.stored if owner_of(ident) == owner])
+
+    def free_ownerless(self, idents: Sequence[bytes]) -> None:
+        """Nobody can hold those of the objects whose owner is gone."""
+        for obj in [obj for ident in idents if (obj := self.stored.get(ident)) and self.ownerless.has(ident)]:
             obj.freed = True
             self._maybe_drop(obj)
 
@@ -325,9 +325,7 @@ class ObjectStore:
         for obj in list(self.stored.values()):
             if obj.origin == node:
                 obj.copy = False
-            if owner_of(obj.ident).node == node:
-                obj.freed = True
-                self._maybe_drop(obj)
+        self.free_ownerless([ident for ident in self.stored if owner_of(ident).node == node])
 
     # -------------------------------------------------------------- reading
 
@@ -508,7 +506,7 @@ class ObjectStore:
 
     def _arrived(self, pull: Incoming) -> None:
         """A copy of another node's object is complete."""
-        freed = self._is_orphan(pull.ident)
+        freed = self.ownerless.has(pull.ident)
         obj = Stored(pull.ident, pull.offset, pull.size, copy=True, freed=freed, origin=pull.origin)
         self.outbox.append((owner_of(pull.ident), LocationAdded(pull.ident, self.node)))
         self.pulls.hand_readers(pull, obj)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 
+from hpc.core.sim.detached import SEEN
 from hpc.core.sim.paths import PATHS
 from hpc.core.sim.run import run
 
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{len(seeds)} seeds, {tasks} tasks, {deaths} deaths, {bad} bad, {seconds:.1f} s")
     print(f"{spilled} objects went to disk, {restored} came back; room was kept {holds} times")
     print("seeds that took a path:")
-    for path in PATHS:
+    for path in (*PATHS, *(SEEN if given.heads else ())):
         print(f"{reached[path]:7d}  {path}")
     return 1 if bad else 0
 

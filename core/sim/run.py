@@ -15,6 +15,7 @@ from typing import Any
 
 from hpc.core.head.columns import difference, rebuilt
 from hpc.core.raylet.report import store_totals
+from hpc.core.sim.detached import DetachedSim
 from hpc.core.sim.groups import GroupSim
 from hpc.core.sim.leaving import LeavingChecks
 from hpc.core.sim.paths import watch
@@ -108,6 +109,10 @@ class Simulation:
         for one in self.groups:
             for _ in range(groups // len(self.groups)):
                 self.world.clock.after(one.rng.random() * at, one.operate)
+        self.detached = DetachedSim(world, seed, self._problem) if heads else None
+        if self.detached is not None:
+            for _ in range(operations):
+                self.world.clock.after(self.detached.rng.random() * at, self.detached.operate)
         self.quiet_at = at + 0.5
         self.groups_end_at = at + 1.2
         self.groups_ended = self.deaths_known = False
@@ -190,7 +195,8 @@ class Simulation:
 
     def _all_there(self) -> bool:
         waiting = [one.waiting for one in self.groups if one.submitter.process.alive]
-        return not any(waiting) and all(user.all_there() for user in self._living())
+        outlived = self.detached is None or self.detached.all_there()
+        return outlived and not any(waiting) and all(user.all_there() for user in self._living())
 
     # -------------------------------------------------------------- checks
 
@@ -267,6 +273,7 @@ class Simulation:
                 if what:
                     self._problem(f"node {node.number} still has {len(what)} {name}")
             drivers = [user.process for user in self.users]
+            drivers += [caller.process for caller in self.detached.callers] if self.detached is not None else []
             for process in node.processes.values():
                 if process.alive and process not in drivers:
                     for name, what in {"objects": process.machine.state.entries, **_memory(process)}.items():
@@ -303,16 +310,22 @@ class Simulation:
                 world.tick_s = LATE_TICK_S
                 for user in self._living():
                     user.finish()
+                if self.detached is not None:
+                    self.detached.check()
             if end_at is not None and world.clock.now > end_at:
                 break
         if end_at is None and not self.report.problems:
             for user in self._living():
                 missing = [i.hex()[24:] for i in user.expected if i not in user.done]
                 self._problem(f"{len(missing)} of {len(user.expected)} tasks never ended: {missing[:3]}")
+            for text in self.detached.unsettled() if self.detached is not None else ():
+                self._problem(text)
         if not self.report.problems:
             self.groups[0].check_sums()
             self._check_empty()
             self.groups[0].check_empty()
+            if self.detached is not None:
+                self.detached.check_empty()
             for problem in self.questions.check() if self.questions is not None else []:
                 self._problem(problem)
         self.report.deaths = world.deaths + world.head_restarts

@@ -212,6 +212,7 @@ class WorkerSim:
     def _begin(self, src: Address, msg: Task | Call | CreateActor) -> None:
         if isinstance(msg, CreateActor):
             self.actor = msg.actor
+            self._may_be(msg)
             self.world.hosts[msg.actor].append(self.process)
             context = TaskContext(msg.actor, msg.incarnation)
         else:
@@ -236,6 +237,13 @@ class WorkerSim:
         self.loop.task, self.loop.began = context.task, self.world.clock.now
         self.world.flush(self.process)
         self.steps.begin(job)
+
+    def _may_be(self, msg: CreateActor) -> None:
+        """An actor is one process at a time, and its constructor begins once there."""
+        for other in self.world.hosts[msg.actor]:
+            if other.alive:
+                where = "twice in a process" if other is self.process else f"while {other.addr} is that actor"
+                self.world.broken.append(f"actor {msg.actor.hex()[24:]} begins {where}")
 
     def _may_begin(self, msg: Task | Call) -> None:
         """Each attempt begins once, and none of which it was said that it never will. A task that may not be tried

@@ -67,6 +67,7 @@ from hpc.core.wire.holding import BorrowDrop as BorrowDrop
 from hpc.core.wire.holding import CopyLost as CopyLost
 from hpc.core.wire.holding import FreeValues as FreeValues
 from hpc.core.wire.holding import GetObject as GetObject
+from hpc.core.wire.holding import HeadHolds as HeadHolds
 from hpc.core.wire.holding import HoldAcked as HoldAcked
 from hpc.core.wire.holding import HoldAdd as HoldAdd
 from hpc.core.wire.holding import HoldDrop as HoldDrop
@@ -141,6 +142,7 @@ from hpc.core.wire.store import FetchAll as FetchAll
 from hpc.core.wire.store import Fetched as Fetched
 from hpc.core.wire.store import FetchedAll as FetchedAll
 from hpc.core.wire.store import Free as Free
+from hpc.core.wire.store import Inherit as Inherit
 from hpc.core.wire.store import PleaseUnpin as PleaseUnpin
 from hpc.core.wire.store import Seal as Seal
 from hpc.core.wire.store import Unpin as Unpin

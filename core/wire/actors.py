@@ -8,6 +8,7 @@ from hpc.core.causes import ActorErrorName
 from hpc.core.ids import Address
 from hpc.core.wire.base import Message
 from hpc.core.wire.tasks import CreateActor
+from hpc.core.wire.values import Result
 
 #: The tags of the messages of this file.
 TAGS = range(112, 120)
@@ -53,7 +54,8 @@ class NewActor(Message, tag=115):
 
 
 class KeepActor(Message, tag=116):
-    """To the head: make this actor, and own it. ``code`` is its class; ``job``, ``driver``: whose work it is."""
+    """To the head: make this actor, and own it. ``code`` is its class; ``job``, ``driver``: whose work it is. ``known``
+    are the values among its arguments that are there."""
 
     req: int
     create: CreateActor
@@ -65,3 +67,4 @@ class KeepActor(Message, tag=116):
     code: bytes
     job: bytes
     driver: Address
+    known: dict[bytes, Result] = {}

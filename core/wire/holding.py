@@ -86,6 +86,13 @@ class HoldAdd(Message, tag=90):
     node: int
 
 
+class HeadHolds(Message, tag=93):
+    """A head that has taken the place of another tells the processes of a node which of their objects it holds: these.
+    What the one before held beside them it holds no more."""
+
+    idents: list[bytes]
+
+
 class HoldDrop(Message, tag=91):
     """Raylet to owner: no process of this node holds them any more."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from hpc.core.causes import FetchCause
 from hpc.core.wire.base import Message
 
@@ -75,6 +77,17 @@ class Free(Message, tag=72):
 
     idents: list[bytes]
     writer: int = 0
+
+
+#: What a list of inherited objects is: further ones, some that are not needed any more, or all that there are.
+Which = Literal["more", "less", "all"]
+
+
+class Inherit(Message, tag=77):
+    """From the head: these stay when their owner ends, for actors that the head owns."""
+
+    idents: list[bytes]
+    which: Which
 
 
 class Fetch(Message, tag=73):

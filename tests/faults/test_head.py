@@ -142,11 +142,11 @@ def test_too_many_deaths_end_the_session_and_say_why(heads):
     from hpc.core.node.head_restart import MAX_RESTARTS
 
     for _ in range(MAX_RESTARTS):
-        heads.kill()
+        heads.kill(how=signal.SIGABRT)  # as one that has crashed
         hpc.nodes()
-    heads.kill(wait=False)
+    heads.kill(wait=False, how=signal.SIGABRT)
     eventually(lambda: heads.session.pump(0.05) or heads.session.lost)
-    assert "not started again: it ended more than 5 times within 60 s" in heads.session.lost
+    assert "not started again: it failed more than 5 times within 60 s" in heads.session.lost
     eventually(
         lambda: raises(lambda: hpc.get(where.remote(), timeout=60))
     )  # on its way out, the node may do some tasks

@@ -144,10 +144,10 @@ class Heads:
         except (LookupError, OSError):
             return 0
 
-    def kill(self, wait: bool = True) -> None:
-        """SIGKILL; returns when another one is there, or at once."""
+    def kill(self, wait: bool = True, how: int = signal.SIGKILL) -> None:
+        """End it by a signal; returns when another one is there, or at once."""
         old = eventually(self.pid)  # never 0: that would be everybody's
-        kill9(old)
+        os.kill(old, how)
         if wait:
             eventually(lambda: self.pid() not in (0, old))
 

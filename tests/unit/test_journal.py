@@ -25,7 +25,7 @@ from hpc.core.head.journal import (
 from hpc.core.head.journal_file import JournalFile
 from hpc.core.head.machine import MAX_ANSWERS, HeadMachine
 from hpc.core.head.restore import restore, snapshot
-from hpc.core.ids import HEAD, Address, make_id
+from hpc.core.ids import Address, make_id
 from hpc.core.wire import (
     WIRE_VERSION,
     Answer,
@@ -35,6 +35,7 @@ from hpc.core.wire import (
     KvPut,
     NameRegister,
     NameRelease,
+    NewActor,
     NodeInfo,
     NodeRegister,
     ProcessGone,
@@ -140,14 +141,17 @@ def test_rows_of_parts_are_written_when_they_have_changed():
     head, again = HeadMachine(), HeadMachine()
     head.journal_parts()
     assert not head.journal
-    src, actor = Address(2, 3), make_id(HEAD, 7)
+    src = Address(2, 3)
+    head.handle(src, [NewActor(1)], 0.0)
+    (actor,) = [msg.data for _, msg in head.outbox if isinstance(msg, Answer)]
     create = CreateActor(actor, 0, b"fn", "Actor", b"", {}, (), [], [])
-    head.handle(src, [KeepActor(1, create, {}, {"CPU": 1}, "DEFAULT", {}, 2, b"code", b"", src)], 0.0)
-    assert Answer(1, True) in [msg for _, msg in head.outbox]
+    head.handle(src, [KeepActor(2, create, {}, {"CPU": 1}, "DEFAULT", {}, 2, b"code", b"", src)], 0.0)
+    assert Answer(2, True) in [msg for _, msg in head.outbox]
     head.journal_parts()
     written_once = list(head.journal)
     head.journal_parts()
-    assert head.journal == written_once and len([op for op in written_once if isinstance(op, PartSet)]) == 2
+    assert head.journal == written_once
+    assert sorted(op.key[:1] for op in written_once if isinstance(op, PartSet)) == [b"a", b"c", b"p", b"s"]
     restore(again, decode(written(head.journal))[0])
     again.begin(2)
     kept = again.detached.owner.state.actors[actor]

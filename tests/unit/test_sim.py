@@ -10,7 +10,9 @@ import sys
 import pytest
 
 from hpc.core import wire
+from hpc.core.head.detached import DetachedActors
 from hpc.core.raylet.closing import Closing
+from hpc.core.sim.detached import SEEN
 from hpc.core.sim.paths import PATHS
 from hpc.core.sim.run import SeedReport, Simulation, run
 
@@ -126,18 +128,38 @@ def test_a_node_that_drains_and_leases_is_noticed(monkeypatch):
     assert any(run(seed, drains=True).problems for seed in range(30))
 
 
-def test_heads_die_and_are_replaced_in_the_seeds():
-    restarts = 0
-    for seed in range(SEEDS // 3):
-        simulation = Simulation(seed, heads=True)
-        assert not simulation.run().problems, f"python -m hpc.core.sim --seed {seed} --heads --story"
-        restarts += simulation.world.head_restarts
-    assert restarts > 10
+@functools.cache
+def headless(seed: int) -> tuple[SeedReport, int, int]:
+    """A seed in which heads die: how often, and how many calls detached actors had."""
+    simulation = Simulation(seed, heads=True)
+    report, detached = simulation.run(), simulation.detached
+    assert detached is not None
+    return report, simulation.world.head_restarts, detached.calls
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 3, 20))
+def test_heads_die_and_are_replaced_in_the_seeds(first):
+    for seed in range(first, min(first + 20, SEEDS // 3)):
+        report = headless(seed)[0]
+        assert not report.problems, f"python -m hpc.core.sim --seed {seed} --heads --story: {report.problems}"
+
+
+def test_what_may_happen_to_detached_actors_happens_in_the_seeds():
+    reports = [headless(seed) for seed in range(60)]
+    assert sum(restarts for _, restarts, _ in reports) > 10
+    assert sum(calls for _, _, calls in reports) > 1000
+    assert {path for report, _, _ in reports for path in report.paths} >= {*SEEN}
 
 
 def test_a_head_without_its_journal_is_noticed(monkeypatch):
     monkeypatch.setattr("hpc.core.sim.world.restore", lambda machine, ops: None)
     assert any(run(seed, heads=True).problems for seed in range(30))
+
+
+@pytest.mark.parametrize("forgotten", ["_on_head_leases", "_create_again"])
+def test_a_head_that_adopts_its_actors_badly_is_noticed(monkeypatch, forgotten):
+    monkeypatch.setattr(DetachedActors, forgotten, lambda self, *told: None)
+    assert any(run(seed, heads=True).problems for seed in range(60))
 
 
 def test_a_raylet_that_does_not_report_anew_is_noticed(monkeypatch):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpc.core import exceptions
-from hpc.core.ids import HEAD, Address
+from hpc.core.ids import Address
 from hpc.core.net.frames import answer_rows
 from hpc.core.net.stream import Stream, connect
 from hpc.core.owner.machine import OwnerMachine
@@ -53,7 +53,6 @@ from hpc.core.wire import (
     DecodeError,
     KeepActor,
     Message,
-    NameRelease,
     NodeTime,
     PgCreate,
     PgRemove,
@@ -366,16 +365,16 @@ class Client:
         """Have the head create an actor: it will not end with this process. ValueError if the head refuses."""
         machine = self.machine
         code = machine.state.functions[msg.fn]
+        known = self.step(lambda: machine.objects.known(msg.refs))
         answer = self.conversation.ask_head(
             lambda req: KeepActor(
                 req, msg, shape.held, shape.placement, shape.strategy, shape.env, restarts, code, machine.state.job,
-                machine.state.driver,
+                machine.state.driver, known,
             ),
             timeout_s,
         )  # fmt: skip
         if not answer.ok:
-            released = NameRelease(msg.options["namespace"], msg.options["name"], msg.actor)
-            self.step(lambda: machine.send(HEAD, released))
+            self.step(lambda: machine.actors.kill(msg.actor, True))  # before it is made: its name is free again
             raise ValueError(answer.why)
 
     def kill(self, actor: bytes, no_restart: bool) -> None:

@@ -10,6 +10,7 @@ import time
 import numpy as np
 
 import hpc
+from hpc.util.state import list_events
 from runtime.hosting import hpc_command, python_script, started
 from runtime.running import eventually, soft
 
@@ -44,6 +45,8 @@ def test_a_session_of_hpc_start_drains_at_the_signal(no_leaks: None) -> None:
         os.kill(facts["pid"], signal.SIGUSR2)
         notice = eventually(lambda: hpc.get_runtime_context().draining())
         assert notice.reason == "SIGUSR2"
+        (told,) = eventually(lambda: list_events(filters=[("kind", "=", "SESSION_DRAINS")]))
+        assert told.severity == "WARNING" and "SIGUSR2" in told.text
     finally:
         hpc.shutdown()
         assert hpc_command("stop", f"--session={facts['session']}", "--grace=2s").returncode == 0

@@ -14,6 +14,7 @@ from runtime.test_launch import Place
 WORK = """
     import glob, json, os, sys, time
     import hpc
+    import hpc.util.state
     from hpc.state import gather
 
     hpc.init()
@@ -42,7 +43,9 @@ WORK = """
     assert [i for i, _ in values] == list(range(24))
     until(lambda: len(alive()) == 1)
     assert hpc.get(one.remote(7))[0] == 7
-    print(json.dumps({"before": before, "nodes": len({node for _, node in values}), "growth": growth}))
+    kinds = {row.kind for row in hpc.util.state.list_events(limit=1000)}
+    facts = {"before": before, "nodes": len({node for _, node in values}), "growth": growth, "kinds": sorted(kinds)}
+    print(json.dumps(facts))
 """
 
 
@@ -58,6 +61,8 @@ def test_a_session_grows_under_load_and_shrinks_again_and_no_task_is_lost(place:
     said = json.loads(done.stdout)
     assert said["before"] == 1 and said["nodes"] == 3
     assert (said["growth"]["least"], said["growth"]["most"]) == (1, 3)
+    assert {"NODES_ASKED", "NODES_CAME", "NODES_RETURNED", "NODE_DRAINS", "NODE_LEFT"} <= set(said["kinds"])
+    assert not {"NODE_LOST", "TASK_FAILED", "WORKER_DIED"} & set(said["kinds"])
     assert "asks for 1 node more: work waits for" in done.stderr and "given back" in done.stderr
     assert "lost" not in done.stderr
 

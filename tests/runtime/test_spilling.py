@@ -14,6 +14,7 @@ import pytest
 
 import hpc
 from hpc.exceptions import ObjectLostError, ObjectStoreFullError, TaskError
+from hpc.util import state
 from runtime.running import eventually, kill9, one_node, store_stats
 
 MIB = 1 << 20
@@ -57,6 +58,8 @@ def test_three_times_the_store_comes_back_unharmed_and_leaves_no_file():
             total += array.nbytes
         stats = store_stats()
         assert stats["spilled_bytes"] > SMALL_STORE
+        (told,) = state.list_events(filters=[("kind", "=", "SPILL_BEGAN")])
+        assert told.node_id == "1" and "hpc memory" in told.advice
         files = spill_files()
         assert files
         assert {stat.S_IMODE(p.stat().st_mode) for p in files} == {0o600}

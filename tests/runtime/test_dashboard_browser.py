@@ -198,7 +198,7 @@ def test_a_row_opens_and_a_filter_chooses_by_keys_alone(come_in):
     come_in.keyboard.press("3")
     come_in.wait_for_selector("main[data-page=tasks]")
     come_in.keyboard.press("/")
-    come_in.keyboard.type("state=failed name=train_step")  # calls of trials whose actors were ended may have failed, too
+    come_in.keyboard.type("state=failed name=train_step")  # calls of trials that were ended may have failed, too
     come_in.wait_for_selector("text=/^3 of/")
     assert come_in.locator("tr.pick").count() == 3
     come_in.keyboard.press("Escape")

@@ -15,15 +15,19 @@ from typing import Any
 import pytest
 
 import hpc
+import hpc.data
+import hpc.train
+from hpc import tune
 from hpc.util.placement_group import placement_group
 from runtime.browsers import browsing, come_in_by, needs_browser, pages_of
 from runtime.dashboards import Dashboard, dashboard_of
 from runtime.running import eventually, one_node
+from runtime.test_train import PlainTrainer
 
 pytest.importorskip("starlette")
 pytestmark = needs_browser
 SCREENS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
-MOST_BYTES, MOST_COLOURS = 60_000, 64
+MOST_BYTES, MOST_COLOURS = 60_000, 128
 CONTROLS = """window.controls = () => [...document.querySelectorAll(
   "a[href], button:not([disabled]), input:not([disabled]), select:not([disabled]), [tabindex='0']")]
   .filter((one) => one.getClientRects().length);
@@ -44,7 +48,9 @@ HIDE = """() => { Object.defineProperty(document, "hidden", { value: true, confi
 def preprocess(number: int) -> bytes:
     time.sleep(0.004)
     if number == 7:
-        print("opening shard 7")
+        for part in range(12):
+            print(f"shard {number}, part {part:2d}: \x1b[32m{4096 - part} rows\x1b[0m")
+        print("\x1b[33mshard 7 ends early\x1b[0m")
         raise OSError("shard 7 is truncated: 4,096 of 1,048,576 bytes")
     return bytes(200_000)
 
@@ -57,10 +63,20 @@ def train_step(*parts: bytes) -> int:
     return len(parts)
 
 
+def forward() -> int:
+    return sum(number * number for number in range(6000))
+
+
+def backward() -> int:
+    return sum(forward() for _ in range(2)) + sum(range(4000))
+
+
 @hpc.remote
 def evaluate(gate: str) -> None:
     while not os.path.exists(gate):
-        sum(range(10_000))
+        for _ in range(50):
+            forward()
+            backward()
 
 
 @hpc.remote(num_gpus=4)
@@ -80,10 +96,35 @@ class Frail:
         os._exit(3)
 
 
+def trained(config: dict[str, Any]) -> None:
+    for step in range(40):
+        time.sleep(0.01)
+        hpc.train.report({"loss": 2.3 / (1 + 0.2 * step), "accuracy": 1 - 0.9 / (1 + 0.1 * step)})
+
+
+def tried(config: dict[str, Any]) -> None:
+    for step in range(12):
+        tune.report({"loss": abs(config["lr"] - 0.1) + 2 / (step + 1)})
+
+
+def halved(batch: dict[str, Any]) -> dict[str, Any]:
+    return {"id": batch["id"] // 2}
+
+
+def use_libraries(folder: Path) -> None:
+    """A training, a search and a dataset."""
+    run = hpc.train.RunConfig(name="digits", storage_path=folder, callbacks=[])
+    PlainTrainer(trained, train_loop_config={}, run_config=run).fit()
+    space = {"lr": tune.grid_search([0.01, 0.03, 0.1, 0.3])}
+    tune.run(tried, name="learning-rate", config=space, metric="loss", mode="min", storage_path=str(folder), verbose=0)
+    hpc.data.range(40_000, override_num_blocks=8).map_batches(halved).random_shuffle().materialize()
+
+
 class Shown:
     """A session that has something to show, and the ids of some of it."""
 
     def __init__(self, gate: str) -> None:
+        use_libraries(Path(gate).parent)
         shards = [preprocess.remote(number) for number in range(24)]
         good = [ref for number, ref in enumerate(shards) if number != 7]
         steps = [train_step.remote(*good[at : at + 4]) for at in range(0, 20, 2)]
@@ -172,7 +213,17 @@ def profiled(page: Any) -> None:
 def drawn(page: Any) -> None:
     """Charts have some points by now."""
     page.wait_for_selector(".plot canvas", timeout=60_000)
-    time.sleep(8 if os.environ.get("HPC_TEST_SCREENSHOTS") else 0)
+    if os.environ.get("HPC_TEST_SCREENSHOTS"):
+        page.wait_for_timeout(15_000)
+
+
+def opened(page: Any) -> None:
+    """The first row, with all that is known of it."""
+    page.wait_for_selector("tr.pick")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => location.hash.includes('id=')")
+    page.wait_for_selector("section.panel:nth-of-type(2)")
 
 
 #: What is chosen on a page for its picture: parameters of its address, and what is done there.
@@ -183,6 +234,9 @@ CHOSEN: dict[str, tuple[str, Callable[[Any], None] | None]] = {
     "timeline": ("span=0", None),
     "logs": ("task={failed}&suffix=out", None),
     "profile": ("seconds=2", profiled),
+    "train": ("", opened),
+    "tune": ("", opened),
+    "data": ("", opened),
     "metrics": ("id=hpc_node_cpu_ratio", drawn),
 }
 
@@ -204,10 +258,14 @@ def test_each_page_has_something_to_show(page, shown):
 
 
 def keep(picture: bytes, path: Path) -> None:
-    """Write a picture with few colours, as it is small then."""
+    """Write a picture with its most frequent colours, as it is small then."""
     image = pytest.importorskip("PIL.Image")
     SCREENS.mkdir(exist_ok=True)
-    image.open(io.BytesIO(picture)).convert("RGB").quantize(MOST_COLOURS, dither=0).save(path, optimize=True)
+    found = image.open(io.BytesIO(picture)).convert("RGB")
+    colours = sorted(found.getcolors(1 << 24), reverse=True)[:MOST_COLOURS]
+    palette = image.new("P", (1, 1))
+    palette.putpalette([part for _, colour in colours for part in colour])
+    found.quantize(palette=palette, dither=image.Dither.NONE).save(path, optimize=True)
     assert path.stat().st_size < MOST_BYTES, f"{path.name} has {path.stat().st_size} bytes"
 
 

@@ -293,8 +293,8 @@ def _killed(row: WorkerRow) -> TaskRow:
 
 
 def found_lines(data: bytes, first: int, wanted: bytes) -> tuple[int, list[tuple[int, bytes]]]:
-    """Lines of some bytes from ``first`` on that have a text in small letters, the last first: where each begins, and a
-    part of it without marks; and the byte from which on they were looked at."""
+    """Lines of some bytes from ``first`` on that have a text in small letters, the last first. Each is given as where
+    it begins, and a part of it without marks. The number is the byte from which on they were looked at."""
     small, end = data.lower(), len(data)
     lines: list[tuple[int, bytes]] = []
     while (last := small.rfind(wanted, first, end)) >= 0 and len(lines) < MAX_FOUND:

@@ -44,8 +44,8 @@ class LogQuery(Message, tag=180):
 
 
 class LogSearch(Message, tag=184):
-    """To a raylet: which lines of a piece of one of its node's log files have ``text`` in them, without regard to case:
-    the last of those from ``begin`` to ``end`` (below 0: its end). The Answer is msgpack, see raylet/logfiles."""
+    """To a raylet: which lines of a log file of its node have ``text`` in them, without regard to case. These are the
+    last ones from ``begin`` to ``end`` (below 0: its end). The Answer is msgpack, see raylet/logfiles."""
 
     req: int
     file: str

@@ -1,7 +1,7 @@
 """Connections to the dashboard: how many there may be at each door, and how long one may say nothing.
 
 The port of 127.0.0.1 is open to every user of the machine, who need no cookie to connect to it. So each door has room
-for its own connections: a stranger who fills the port keeps nobody out of the socket, which only the user can reach.
+for its own connections. A stranger who fills the port keeps nobody out of the socket, which only the user can reach.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOST_CONNECTIONS = 100
 SILENT_S = 10.0
 
 
-class Caller(H11Protocol):
+class Caller(H11Protocol):  # type: ignore[misc, unused-ignore]  # it has no types where h11 is not installed
     """One connection, of a door that has room for it; another one is closed at once."""
 
     family: int = 0

@@ -154,7 +154,7 @@ class Collector:
                 self.facts.workers.append(fact)
 
     def take_runs(self, rows: Sequence[Row], now_s: float) -> list[str]:
-        """Runs of libraries as they stand now. Returns those of which the detail is wanted."""
+        """Take runs of libraries as they stand now; the ids of those of which the detail is wanted."""
         wanted = []
         for row in rows:
             run = self._runs.get(row["run_id"])

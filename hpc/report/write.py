@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -135,7 +135,7 @@ def events_of(folder: Path, after: int = 0) -> list[Happening]:
 
 
 def _of_session(event: Mapping[str, Any]) -> Happening:
-    severity = next((one for one in get_args(Severity) if one == event["severity"]), "")
+    severity: Severity | Literal[""] = next((one for one in get_args(Severity) if one == event["severity"]), "")
     what = sayable(event["event"]).lower().replace("_", " ")
     return Happening(
         float(event["t"]), what, sayable(event["text"])[:LETTERS], severity, sayable(event.get("advice", ""))

@@ -87,8 +87,8 @@ def read(
 
 
 def page_size(nodes: int, most_events: int = MOST_EVENTS) -> int:
-    """Bytes that each of so many nodes is asked for at a time: with thousands of them, 4 MiB of each would be GiB, and
-    few events need no more than some."""
+    """Bytes that each of so many nodes is asked for at a time. With thousands of nodes 4 MiB of each would be GiB, and
+    few events need few bytes."""
     most = min(PAGE_BYTES, ROUND_BYTES // max(1, nodes), most_events * EVENT_BYTES // max(1, nodes))
     return max(LEAST_PAGE_BYTES, most)
 

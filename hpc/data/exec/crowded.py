@@ -1,8 +1,8 @@
 """A run whose tasks cannot begin, because others hold all CPUs and may keep them.
 
 These are actors, ranks, and trials that wait for the very rows of the run. Such a run would wait for ever. When nothing
-of it has gone on for a while, tasks that wait take no CPU: as many at a time as the consumer of the run has CPUs. They
-share those that others hold. That ends when a task has a CPU again.
+of it has gone on for a while, tasks that wait take no CPU. As many run so at a time as the consumer of the run has
+CPUs: they share those that others hold. That ends when a task has a CPU again.
 Work that lacks anything else than a CPU, or that no node could ever run, waits on.
 """
 

@@ -1,5 +1,6 @@
-"""How much memory of its own a task took at its peak, beyond what its process had before; where Arrow takes it from;
-and giving back what is left.
+"""How much memory of its own a task took at its peak, beyond what its process had before.
+
+Beside it: where Arrow takes memory from, and how what is left is given back.
 
 The kernel keeps the peak of a process, which can be set back to what is there now. What the process maps of the object
 store counts in it, and is taken off again. So does what Arrow keeps of the tasks before: a task takes that first.
@@ -83,6 +84,6 @@ def use_jemalloc() -> None:
     """Have Arrow take memory from jemalloc in this process, where it has that, and the user has not said otherwise.
 
     mimalloc has each size of buffers in pages of 2 MiB of their own, which the system makes zero. The first task of a
-    worker took 130 to 250 ms for 25 MB of buffers so, in seven of ten runs on two cores, and 75 ms with jemalloc."""
+    worker took 130 to 250 ms for 25 MB of buffers in seven of ten runs on two cores. It took 75 ms with jemalloc."""
     if _POOL not in os.environ and _BACKEND in pa.supported_memory_backends():
         pa.set_memory_pool(pa.jemalloc_memory_pool())

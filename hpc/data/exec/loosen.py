@@ -4,7 +4,7 @@ An order costs time where parts take unequal time. What others have made waits f
 nothing to do. It is kept all the same, unless ``ExecutionOptions(preserve_order=False)`` is what a dataset has: results
 that are others in each run are what people wonder about. A random order without a seed needs none of its input.
 
-Without an order, too, limits have the first rows, inputs are zipped and mixed row by row, sorts leave equal keys as
+Without an order, too, limits have the first rows, and inputs are zipped and mixed row by row. Sorts leave equal keys as
 they were, and what a seed draws is the same. So what feeds these keeps its order.
 """
 

@@ -1,5 +1,6 @@
-"""The machine under virtual time: random plans, tasks that take their time and die, actors that die, CPUs that come and
-go or that others keep, consumers that stop. A seed repeats exactly.
+"""The machine under virtual time. A seed repeats exactly.
+
+Plans are random. Tasks take their time and die, actors die, CPUs come and go or are kept by others, consumers stop.
 
 What is checked: each row comes exactly once and in order, and every run ends. What lies in the store exceeds the budget
 by no more than one block of each operator.

@@ -31,8 +31,8 @@ class Places(NamedTuple):
 
 
 def places(keys: pa.Array | pa.ChunkedArray, rows: int | None = None, least: int = 1) -> Places | None:
-    """The places of integers without nulls. None where there are other values, fewer places than ``least``, or a range
-    that is too wide for so many rows (their own number if not given)."""
+    """The places of integers without nulls. None where there are other values, or fewer places than ``least``. None,
+    too, where the range is too wide for so many rows (their own number if not given)."""
     count = len(keys) if rows is None else rows
     if not pa.types.is_integer(keys.type) or keys.null_count or not len(keys) or count < LEAST_ROWS:
         return None

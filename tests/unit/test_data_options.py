@@ -132,8 +132,8 @@ def test_settings_are_of_the_process_and_copies_share_nothing():
     copy = mine.copy()
     copy.max_errored_blocks = 4
     copy.set_config("key", [1])
-    copy.execution_options.preserve_order = True
-    assert mine.max_errored_blocks == 0 and mine.get_config("key", 5) == 5 and not mine.execution_options.preserve_order
+    copy.execution_options.preserve_order = False
+    assert mine.max_errored_blocks == 0 and mine.get_config("key", 5) == 5 and mine.execution_options.preserve_order
     with DataContext.current(copy):
         seen = []
         thread = threading.Thread(target=lambda: seen.append(DataContext.get_current()))

@@ -9,6 +9,9 @@ from msgspec import structs
 from hpc.state import gather, history
 from hpc.state.gather import Row
 
+#: Of what it has not handed over a process tells this many of the newest at least.
+LEAST_FRESH = 1_000
+
 
 def task_rows(most_ended: int = history.MOST_EVENTS) -> list[Row]:
     """One row for each attempt of each task and call: first those that are not finished, then the newest of the others,
@@ -43,7 +46,8 @@ def open_rows(what: str) -> list[Row]:
 def ended_rows(what: str, most: int = history.MOST_EVENTS) -> list[Row]:
     """One row for each attempt that has ended and that somebody remembers, the newest first, about ``most``. Warns of
     what is missing in the name of ``what``."""
-    fresh = gather.from_processes("events").warn(what)  # asked first: what is handed over meanwhile comes twice
+    limit = min(gather.LIMIT, max(LEAST_FRESH, most // 8))
+    fresh = gather.from_processes("events", limit).warn(what)  # asked first: what is handed over meanwhile comes twice
     past = history.read(most_events=most)
     if words := past.words():
         warnings.warn(f"{what}: {words}", stacklevel=3)

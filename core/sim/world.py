@@ -298,10 +298,10 @@ class World:
                 self.broken.append(f"the journal does not have the {name} as they were")
         self.head.begin(self.head.epoch + 1)
         self.journal += encode(Began(self.head.epoch))
-        self._flush_head()
         for ends, link in self.links.items():
             if HEAD_NODE in ends:
                 link.restart(HEAD_NODE)
+        self._flush_head()  # over its own links: what went over those of the head before would be lost
         for number in self.draining:
             self._head_drains(number)
         for number in self.lost_nodes:

@@ -83,9 +83,17 @@ class InLane:
             return
         collect = session.perform_collect
 
+        def keep(node: pytest.Item | pytest.Collector) -> Iterator[pytest.Item]:
+            self._files.extend(_files_of(node))
+            return iter(())
+
         def find() -> None:
-            for node in collect(genitems=False):
-                self._files.extend(_files_of(node))
+            # While pytest collects, folders bring the fixtures of their conftest. It forgets those of the others then.
+            session.genitems = keep  # type: ignore[method-assign]
+            try:
+                collect()
+            finally:
+                del session.genitems
             if self.back:
                 self._files = [each for each in reversed(self._files) if WITH_SESSIONS.isdisjoint(each.path.parts)]
 

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from hpc.core.metrics.sample import Labels, Sample, gauge
 from hpc.core.metrics.table import RUN_NUMBERS
 from hpc.core.metrics.tally import sources
-from hpc.core.owner.shell import bulletins
+from hpc.core.owner.shell import told_runs
 from hpc.core.wire import MAX_DETAIL_BYTES
 from hpc.state.listing import Params, listing
 
@@ -229,7 +229,7 @@ class ToldRun:
         self._brief, self._detail, self._rows = brief, detail, dict(rows or {})
         self._known = brief()
         self._last: tuple[bytes | None, bytes | None] | None = None
-        self._number = bulletins.begin(client, self)
+        self._number = told_runs.begin(client, self)
 
     def end(self) -> None:
         """The run is over: what the functions say now is the last word, and they are let go. It raises nothing."""
@@ -240,7 +240,7 @@ class ToldRun:
         self._brief = self._detail = _nothing
         self._rows = {}
         if not self._client.lost:
-            bulletins.end(self._client, number)
+            told_runs.end(self._client, number)
 
     def brief(self) -> bytes | None:
         """See `BulletinSource`."""

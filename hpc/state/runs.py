@@ -13,7 +13,7 @@ import msgspec
 
 from hpc.api.connection import ensure_client
 from hpc.core.ids import Address, raylet_of
-from hpc.core.owner.shell import bulletins
+from hpc.core.owner.shell import told_runs
 from hpc.core.wire import Answer, BulletinQuery
 from hpc.state import gather
 from hpc.state.bulletins import Brief, Detail, brief_of, detail_of
@@ -114,7 +114,7 @@ def _ask(whom: Address, query: BulletinQuery, timeout_s: float) -> bytes | None:
     client = ensure_client()
     answer: Any
     if whom == client.addr:
-        answer = bulletins.answer(client, query)
+        answer = told_runs.answer(client, query)
     else:
         questions = {whom: lambda number: msgspec.structs.replace(query, req=number)}
         answer = client.conversation.ask_several(questions, timeout_s).get(whom)

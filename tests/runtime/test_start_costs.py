@@ -19,8 +19,8 @@ PROBE = Path(__file__).resolve().parents[2] / "bench" / "probes" / "node_start.p
 #: process -> modules of ours, and of others, at most. Seen when this was written: 29 and 69, 62 and 10, 87 and 88.
 #: Since then the supervisor has the table of vendors (3; no vendor without its devices), 3 for ranks, and the reader of
 #: the kernel's files. Raylet and zygote read a file for each conversation of the wire (14) since it is a package,
-#: the raylet those of metrics (8).
-MODULES = {"supervisor": (40, 100), "raylet": (96, 25), "zygote": (112, 125)}
+#: the raylet those of metrics (8), and those of events, of what it keeps for libraries and for the head (4).
+MODULES = {"supervisor": (40, 100), "raylet": (101, 25), "zygote": (112, 125)}
 #: What takes long to import, and that few nodes need: environments of their own, checksums, GPUs, the head.
 NOT_AT_START = {
     "supervisor": {"asyncio", "hashlib", "logging", "numpy", "shutil", "ssl", "subprocess"},

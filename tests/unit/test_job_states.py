@@ -179,7 +179,7 @@ def test_nobody_waits_for_the_answer_of_a_session_whose_job_has_ended(fake, job,
 
 
 def test_a_connection_that_breaks_within_a_command_is_an_error_in_words(monkeypatch):
-    monkeypatch.setattr("hpc.init", lambda **options: None)
+    monkeypatch.setattr("hpc.api.init.join_as_guest", lambda address: None)
     monkeypatch.setattr("hpc.shutdown", lambda: None)
     with pytest.raises(CliError, match="has ended in the meantime") as caught, session.connected(None):
         raise SessionLostError("the raylet of this node has ended")

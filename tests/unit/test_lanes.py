@@ -63,6 +63,14 @@ def test_two_files_run_side_by_side_and_each_test_once(tmp_path: Path) -> None:
     assert done.stdout.count("3 passed") == 2, done.stdout
 
 
+def test_files_have_the_fixtures_of_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("import pytest\n\n@pytest.fixture\ndef given():\n    return 3\n")
+    for name in ("test_a", "test_b"):
+        (tmp_path / f"{name}.py").write_text("def test_has(given):\n    assert given == 3\n")
+    done = lanes(tmp_path, HPC_TEST_SHARED_MACHINE="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_lane_with_less_priority_runs_what_has_no_session_from_its_end(tmp_path: Path) -> None:
     writes = (
         "import os\n\ndef test_says():\n    with open({!r}, 'a') as out:\n        out.write('{} %d\\n' % os.nice(0))\n"

@@ -14,7 +14,6 @@ from hpc.core.wire import Answer, Bulletin, BulletinQuery, Bulletins
 if TYPE_CHECKING:
     from hpc.core.ids import Address
     from hpc.core.owner.machine import OwnerMachine
-    from hpc.core.owner.shell.client import Client
 
 #: How often is told that something has changed, and how often in detail.
 TELL_S, DETAIL_S = 2.0, 30.0
@@ -131,18 +130,3 @@ class BulletinTelling:
         data = run.source.more(msg.what, msg.params) if run is not None else None
         why = "" if data is not None else "the run is over" if run is None else "it has no answer now"
         return Answer(msg.req, data is not None, data or b"", why)
-
-
-def begin(client: Client, source: BulletinSource) -> int:
-    """A run of this process begins, see `BulletinTelling.begin`."""
-    return client.step(lambda: client.telling.bulletins.begin(source))
-
-
-def end(client: Client, number: int) -> None:
-    """A run of this process is over, see `BulletinTelling.end`."""
-    client.step(lambda: client.telling.bulletins.end(number))
-
-
-def answer(client: Client, query: BulletinQuery) -> Answer:
-    """What a run of this process says to a question of its own."""
-    return client.step(lambda: client.telling.bulletins.answer(query))

@@ -64,10 +64,14 @@ def test_two_files_run_side_by_side_and_each_test_once(tmp_path: Path) -> None:
 
 
 def test_files_have_the_fixtures_of_their_folder(tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text("import pytest\n\n@pytest.fixture\ndef given():\n    return 3\n")
+    """Here the folder is not that of the settings, for whose fixtures pytest makes an exception."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    (folder / "conftest.py").write_text("import pytest\n\n@pytest.fixture\ndef given():\n    return 3\n")
     for name in ("test_a", "test_b"):
-        (tmp_path / f"{name}.py").write_text("def test_has(given):\n    assert given == 3\n")
-    done = lanes(tmp_path, HPC_TEST_SHARED_MACHINE="1")
+        (folder / f"{name}.py").write_text("def test_has(given):\n    assert given == 3\n")
+    done = lanes(folder, HPC_TEST_SHARED_MACHINE="1")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -62,6 +62,9 @@ MAX_KEPT_BYTES = 256 << 20
 #: Kinds of rows in the journal: the state of an actor, code, ids that are promised, what actors are made from, and the
 #: values of references among that.
 _ACTOR, _CODE, _PROMISE, _SPEC, _VALUES = b"a", b"c", b"p", b"s", b"v"
+#: Rows that are written together are written in this order, and then those that are gone in the reverse one. A head
+#: that is killed amidst them leaves the first ones: an actor has then what it is made from, or is promised still.
+_ORDER = (_CODE, _SPEC, _VALUES, _ACTOR, _PROMISE)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(KeepActor).decode
 
@@ -168,19 +171,33 @@ class DetachedActors:
         self.owner.state.made = epoch << 40
         self.owner.leases.last_request = epoch << 32
         self.owner.state.gone_nodes.update(dead_nodes)
-        specs, values = self._loaded[_SPEC], self._loaded[_VALUES]
-        for ident in specs:
+        actors, specs, values = (self._loaded[kind] for kind in (_ACTOR, _SPEC, _VALUES))
+        for ident in actors:
             self.owner.objects.own(ident)  # of all, before one holds another
-        for ident, row in self._loaded[_ACTOR].items():
+        for ident, row in actors.items():
             self._adopt(ident, _decode(specs[ident]), row, values.get(ident, ()))
+        self._clear_half()
         for rows in self._loaded.values():
             rows.clear()
+
+    def _clear_half(self) -> None:
+        """The head before may have been killed while it wrote: rows of no actor go, and so do promises that it has
+        kept."""
+        for ident in [ident for ident in self._promised if ident in self._loaded[_ACTOR]]:
+            del self._promised[ident]
+            self._changed[_PROMISE + ident] = None
+        for kind in (_SPEC, _VALUES):
+            self._changed.update((kind + ident, None) for ident in self._loaded[kind] if ident not in self._kept)
+        used = {keep.create.fn for keep in self._kept.values()}
+        for fn in [fn for fn in self.owner.state.functions if fn not in used]:
+            del self.owner.state.functions[fn]
+            self._changed[_CODE + fn] = None
 
     def changes(self) -> Iterator[tuple[bytes, Any]]:
         """Rows of actors that have changed, and the code of new ones."""
         changed, self._changed = self._changed, {}
-        for key in changed:
-            yield key, self._row(key[:1], key[1:])
+        rows = [(key, self._row(key[:1], key[1:])) for key in changed]
+        yield from sorted(rows, key=lambda row: _place(*row))
 
     def rows(self) -> Iterator[tuple[bytes, Any]]:
         """All code, all living actors, and those that are still to be made."""
@@ -449,6 +466,12 @@ class DetachedActors:
             self._homeless = False
             self.owner.leases.ask_all_anew()
         return self.owner.tick(now)
+
+
+def _place(key: bytes, row: Any) -> int:
+    """Where a row stands among those that are written together."""
+    place = _ORDER.index(key[:1])
+    return place if row is not None else 2 * len(_ORDER) - place
 
 
 def _size(msg: KeepActor) -> int:

@@ -249,6 +249,30 @@ def kept(bed, node):
     return [(lease.ident, lease.worker.proc) for lease in leases if lease.worker.node == node]
 
 
+def test_a_head_that_is_killed_while_it_writes_leaves_an_actor_whole_or_promised():
+    """Whichever record is the last one that it wrote: who asks again has the actor, once."""
+    bed = Bed()
+    ident, ref = bed.new(), make_id(MAKER, 1)
+    begun = len(decode(bytes(bed.journal))[0])
+    bed.say(MAKER, keep(ident, refs=(ref,), known={ref: Result(INLINE, b"v")}), HoldAcked([ref]))
+    made = len(decode(bytes(bed.journal))[0])
+    bed.say(OTHER, KillActor(ident))
+    ops = decode(bytes(bed.journal))[0]
+    assert begun + 4 <= made < len(ops)
+    for many in range(begun, len(ops) + 1):
+        bed.journal = bytearray(MAGIC + b"".join(map(encode, ops[:many])))
+        bed.restart()
+        detached = bed.head.detached
+        assert all(actor.create.fn in detached.owner.state.functions for actor in bed.actors.values())
+        assert of(bed.say(MAKER, keep(ident, refs=(ref,)), HoldAcked([ref])), Answer) == [(MAKER, Answer(9, True))]
+        assert ident in bed.actors or many > made
+        rows = sorted(key[:1] for key, _ in detached.rows())
+        assert (b"p" not in rows and rows.count(b"a") == rows.count(b"s") == rows.count(b"c")) and len(rows) <= 4
+        before = sorted(detached.rows())
+        bed.restart()
+        assert sorted(bed.head.detached.rows()) == before
+
+
 def test_what_the_head_before_held_and_this_one_does_not_is_let_go():
     bed = Bed()
     ident, ref = bed.new(), make_id(MAKER, 1)

@@ -371,9 +371,8 @@ class DetachedActors:
         known, msg.known = msg.known, {}
         told = [ref for ref, result in known.items() if ref in msg.create.refs and result.kind in (INLINE, STORED)]
         for ref in told:
-            entry = self.owner.objects.hold(ref)
-            if entry.result is None:
-                entry.result = known[ref]
+            if self.owner.objects.hold(ref).result is None:
+                self.owner.objects.set_result(ref, known[ref])  # other actors may wait for it
         return told
 
     def _keep(self, msg: KeepActor, actor: OwnedActor) -> None:

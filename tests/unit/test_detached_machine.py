@@ -273,6 +273,17 @@ def test_a_head_that_is_killed_while_it_writes_leaves_an_actor_whole_or_promised
         assert sorted(bed.head.detached.rows()) == before
 
 
+def test_who_waits_for_a_value_has_it_when_another_actor_brings_it():
+    bed = Bed()
+    first, second, ref = bed.new(1), bed.new(2), make_id(OTHER, 1)
+    bed.say(MAKER, keep(first, refs=(ref,)))
+    assert bed.actors[first].unresolved
+    bed.say(MAKER, keep(second, refs=(ref,), known={ref: Result(INLINE, b"v")}))
+    bed.say(raylet_of(2), ProcessGone(OTHER, "it has ended"))
+    assert not (bed.actors[first].unresolved or bed.actors[second].unresolved)
+    assert {actor.state for actor in bed.actors.values()} == {"pending"}
+
+
 def test_what_the_head_before_held_and_this_one_does_not_is_let_go():
     bed = Bed()
     ident, ref = bed.new(), make_id(MAKER, 1)

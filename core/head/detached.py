@@ -333,7 +333,8 @@ class DetachedActors:
 
     def _on_kill_actor(self, src: Address, msg: KillActor) -> None:
         if msg.actor in self._promised:
-            self.break_promises([msg.actor], KILLED)
+            if msg.no_restart:  # else there is nothing that could be ended, and be made again
+                self.break_promises([msg.actor], KILLED)
         else:
             self.owner.actors.on_kill_actor(src, msg)
 

@@ -136,6 +136,9 @@ def test_one_that_is_killed_before_it_is_made_is_not_made():
     bed.say(OTHER, KillActor(ident))
     assert bed.answer(MAKER, keep(ident, name="a")).ok and ident not in bed.actors
     assert not bed.answer(OTHER, NameLookup(4, "", "a")).ok
+    other = bed.new(2)
+    bed.say(OTHER, KillActor(other, no_restart=False))  # it may be made again, and so it may be made
+    assert bed.answer(MAKER, keep(other)).ok and bed.actors[other].state == "pending"
 
 
 def test_an_actor_whose_name_is_taken_is_not_made():

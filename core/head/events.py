@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -35,6 +36,8 @@ class Events:
         #: How far the wall clock is ahead of the head's own; the shell says it.
         self.wall_ahead_s = 0.0
         self.number = 0
+        #: The last number of the heads before.
+        self.before = 0
         #: Told by nobody: who would have told them had no room.
         self.lost = 0
         self._answer = answer
@@ -52,10 +55,17 @@ class Events:
         self._take(kind, Note(kind, text, node, entity))
 
     def note_once(self, kind: EventKind, text: str, node: int = 0) -> None:
-        """The same for what a head that takes the place of another is told again: not where it is here already."""
+        """The same for what a head that takes the place of another is told again: not where that has written it."""
         place = str(node) if node else ""
-        if not any(row.kind == kind and row.text == text and row.node_id == place for row in self._kept):
+        if not any(row.kind == kind and row.text == text and row.node_id == place for row in self._of_others()):
             self.note(kind, text, node)
+
+    def was_told(self, kind: EventKind) -> bool:
+        """Whether a head before has told of something of this kind, as far as that is here still."""
+        return any(row.kind == kind for row in self._of_others())
+
+    def _of_others(self) -> Iterator[EventRow]:
+        return takewhile(lambda row: row.number <= self.before, self._kept)
 
     def told(self, kind: str, text: str) -> None:
         """The launcher tells."""
@@ -141,7 +151,7 @@ class Events:
         """Take over a row."""
         row = EventRow(*data)
         self._kept.append(row)
-        self.number = max(self.number, row.number)
+        self.number = self.before = max(self.number, row.number)
 
 
 def _kind_of(note: Note) -> EventKind | None:

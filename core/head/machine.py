@@ -187,7 +187,7 @@ class HeadMachine:
         self.detached.begin(epoch, {number: info.why for number, info in self.dead.items()})
         self.watches.begin()
         if epoch > 1:
-            self.endings.said = True
+            self.endings.said = self.events.was_told("TIME_SET")
             self.events.note("HEAD_RESTARTED", f"head {epoch} of this session began: the one before has ended")
 
     def journal_parts(self) -> None:

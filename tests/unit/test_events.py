@@ -196,6 +196,20 @@ def test_a_head_that_is_told_the_old_news_tells_it_once():
     assert kinds(other) == ["TIME_SET", "SESSION_DRAINS", "HEAD_RESTARTED"]
 
 
+def test_a_limit_that_is_moved_is_told_although_the_words_are_the_same():
+    head = HeadMachine(now=0.0)
+    for now in (0.0, 3600.0, 7200.0):
+        head.learn_end(now + 7200.0, now=now)
+        head.tick(now)
+    texts = [row.text for row in head.events.page(0, 10).rows if row.kind == "TIME_SET"]
+    assert texts == ["the scheduler ends the session in 2.0 h"] * 3
+    other = HeadMachine(now=8000.0)
+    other.begin(2)
+    other.learn_end(9000.0, now=8000.0)  # the first one that anybody hears of
+    other.tick(8000.0)
+    assert kinds(other) == ["HEAD_RESTARTED", "TIME_SET"]
+
+
 def test_warnings_before_the_end_come_once_and_not_too_late():
     endings = Endings()
     endings.learn(5000.0)

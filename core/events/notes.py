@@ -14,6 +14,8 @@ from msgspec import Struct, structs
 MAX_TEXT, MAX_ENTITY = 1_000, 100
 #: As many of one kind are told one by one within this time.
 BURST, WINDOW_S = 10, 10.0
+#: The largest number and the longest time that a message is believed: sums of them can be sent.
+MAX_COUNT, MAX_AGO_S = 1 << 40, 1e9
 #: Keys that are told apart; more than that is not watched, and told.
 MAX_KEYS = 10_000
 
@@ -28,6 +30,19 @@ class Note(Struct, array_like=True):
     entity: str = ""
     ago_s: float = 0.0
     count: int = 1
+
+
+def believed(count: int) -> int:
+    """A number of things as another process tells it, if it can be one."""
+    return max(0, min(count, MAX_COUNT))
+
+
+def sane(note: Note) -> Note:
+    """The same with numbers that can be."""
+    if note.count == 1 and 0.0 <= note.ago_s <= MAX_AGO_S:
+        return note
+    ago_s = note.ago_s if 0.0 <= note.ago_s <= MAX_AGO_S else 0.0
+    return structs.replace(note, count=max(1, believed(note.count)), ago_s=ago_s)
 
 
 def shortened(note: Note) -> Note:

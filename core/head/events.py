@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from hpc.core.events.kinds import KINDS, EventKind
-from hpc.core.events.notes import BURST, Folding, Note, shortened
+from hpc.core.events.notes import BURST, Folding, Note, believed, sane, shortened
 from hpc.core.events.rows import EventPage, EventRow
 from hpc.core.ids import HEAD, Address
 from hpc.core.wire import EventQuery, Happened
@@ -73,13 +73,13 @@ class Events:
 
     def on_happened(self, src: Address, msg: Happened) -> None:
         """A raylet or an owner tells."""
-        self.lost += msg.lost + max(0, len(msg.notes) - MAX_NOTES)
+        self.lost += believed(msg.lost) + max(0, len(msg.notes) - MAX_NOTES)
         for note in msg.notes[:MAX_NOTES]:
             kind = _kind_of(note)
             if kind is None:
                 self.lost += 1
             else:
-                self._take(kind, note)
+                self._take(kind, sane(note))
 
     def _take(self, kind: EventKind, note: Note) -> None:
         told = self._by_node.take((kind, note.node), note, self.now)

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from hpc.core.events.notes import believed
 from hpc.core.ids import Address
 from hpc.core.wire import MAX_BRIEF_BYTES, MAX_DETAIL_BYTES, Answer, Bulletin, BulletinQuery, Bulletins, Message
 
@@ -50,7 +51,7 @@ class BulletinBoard:
         """A process tells of its runs."""
         if src.node != self.node or not src.proc:
             return
-        self.dropped += max(0, msg.dropped)
+        self.dropped += believed(msg.dropped)
         for one in msg.told:
             self._take(src.proc, one)
 

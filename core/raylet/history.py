@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import to_builtins
 
+from hpc.core.events.notes import believed
 from hpc.core.events.rows import ActorRow, KeptBatch, Page
 from hpc.core.ids import Address
 from hpc.core.wire import ActorsEnded, Answer, HistoryQuery, Message, Ran
@@ -60,13 +61,14 @@ class History:
         """A worker hands over what it ran."""
         if src.node != self.node:
             return
-        self.dropped += msg.lost
+        lost, count = believed(msg.lost), believed(msg.count)
+        self.dropped += lost
         if len(msg.data) > MAX_BATCH_BYTES:
-            self.dropped += msg.count
+            self.dropped += count
             return
         self._serial += 1
-        self._batches.append(_Batch(self._serial, src.proc, msg.count, msg.lost, msg.data))
-        self.events += msg.count
+        self._batches.append(_Batch(self._serial, src.proc, count, lost, msg.data))
+        self.events += count
         self.size_bytes += len(msg.data)
         while (self.events > MAX_EVENTS or self.size_bytes > MAX_BYTES) and len(self._batches) > 1:
             old = self._batches.popleft()
@@ -99,7 +101,7 @@ class History:
         """A process of this node tells of actors that it owned."""
         if src.node != self.node:
             return
-        self.actors_dropped += msg.lost
+        self.actors_dropped += believed(msg.lost)
         for row in msg.rows:
             row.why, row.death_cause = row.why[:MAX_TEXT], row.death_cause[:MAX_TEXT]
             self.actors.pop(row.actor_id, None)

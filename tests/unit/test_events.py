@@ -18,11 +18,25 @@ from hpc.core.head.events import KIND_BURST, MAX_NOTES, Events
 from hpc.core.head.journal import MAGIC, PartSet, decode, encode
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import HEAD, Address
+from hpc.core.raylet.bulletins import BulletinBoard
 from hpc.core.raylet.events import MAX_WAITING, QUIET_S, NodeEvents
+from hpc.core.raylet.history import History
 from hpc.core.raylet.spill import Spiller
 from hpc.core.raylet.tables import Lease, Proc
 from hpc.core.resources import UNIT, NodeResources
-from hpc.core.wire import WIRE_VERSION, EventQuery, Happened, NodeInfo, NodeRegister, PgCreate
+from hpc.core.wire import (
+    WIRE_VERSION,
+    ActorsEnded,
+    Bulletin,
+    Bulletins,
+    EventQuery,
+    Happened,
+    HistoryQuery,
+    NodeInfo,
+    NodeRegister,
+    PgCreate,
+    Ran,
+)
 
 RAYLET = Address(3, 0)
 
@@ -128,6 +142,31 @@ def test_what_nobody_could_have_said_is_counted_and_not_kept():
     rows = events.page(0, 100).rows
     assert events.lost == 1 + 2 + 5 and events.dropped == events.lost and len(rows) == BURST
     assert len(rows[0].text) == MAX_TEXT and len(rows[0].entity_id) == 100 and rows[0].time_s == 1093.0
+
+
+def test_numbers_that_cannot_be_do_no_harm():
+    events, answers = ring()
+    most, least = (1 << 64) - 1, -(1 << 63)
+    for count, ago_s in ((most, float("nan")), (least, -1e300), (0, float("inf"))):
+        events.on_happened(RAYLET, Happened([Note("WORKER_DIED", "x", least, "", ago_s, count)] * 20, most))
+        events.on_happened(RAYLET, Happened([], least))
+    events.now += WINDOW_S
+    events.tick()
+    events.now += WINDOW_S
+    events.tick()
+    assert decode(MAGIC + b"".join(encode(PartSet("events", key, row)) for key, row in events.changes()))[0]
+    events.on_query(RAYLET, EventQuery(1))
+    page = unpack_events(answers[0])
+    assert page.dropped > 0 and all(row.count >= 1 and 0 <= row.time_s < 1e9 for row in page.rows)
+    found = History(3, [])
+    for count in (most, least):
+        found.on_ran(Address(3, 1), Ran(b"x", count, count))
+        found.on_actors_ended(Address(3, 1), ActorsEnded([], count))
+    assert found.events >= 0 and msgspec.msgpack.encode([found.page(HistoryQuery(1)), found.actor_rows(9)])
+    board = BulletinBoard(3, [], lambda: 0.0)
+    for _ in range(2):
+        board.on_told(Address(3, 1), Bulletins([Bulletin(1, b"a")], most))
+    assert msgspec.msgpack.encode(board.rows(9))
 
 
 def test_the_next_head_goes_on_with_the_numbers():

@@ -37,6 +37,8 @@ log = logging.getLogger("hpc.raylet")
 LOG_PIECE_BYTES = 256 << 10
 #: One search goes through so many bytes (1 ms), and finds so many lines; of each it tells so much before and after.
 SEARCH_BYTES, MAX_FOUND, AROUND_BYTES = 1 << 20, 200, 150
+#: A text that is searched for has no more: to find a long one may take the product of both lengths.
+MAX_WANTED_BYTES = 1_000
 #: Ended workers that a node remembers, and what their files may take together; the oldest go first.
 MAX_ENDED = 500
 MAX_ENDED_BYTES = 256 << 20
@@ -148,15 +150,15 @@ class LogFiles:
 
         def search(fd: int, end: int, cut: Cut) -> list[Any]:
             last = end if msg.end < 0 else min(end, msg.end)
-            begin = max(cut.begin, msg.begin, last - SEARCH_BYTES)
+            begin = min(end, max(cut.begin, msg.begin, last - SEARCH_BYTES))
             data = os.pread(fd, max(0, last - begin), begin - cut.base)
             is_inside = begin > max(cut.begin, msg.begin)
             first = data.find(b"\n") + 1 if is_inside else 0  # the line before it may have begun earlier
             at, lines = found_lines(data, first % max(1, len(data)), msg.text.lower())
             return [cut.begin, begin + at, end, [[begin + line, part] for line, part in lines]]
 
-        if not msg.text:
-            return Answer(msg.req, False, why="what is searched for?")
+        if not 0 < len(msg.text) <= MAX_WANTED_BYTES:
+            return Answer(msg.req, False, why=f"a text to search for has 1 to {MAX_WANTED_BYTES} bytes")
         return self._answer(msg.req, msg.file, search, [0, 0, 0, []])
 
     def _answer(self, req: int, name: str, look: Callable[[int, int, Cut], list[Any]], nothing: list[Any]) -> Message:

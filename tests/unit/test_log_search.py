@@ -81,3 +81,16 @@ def test_a_search_tells_so_many_lines_and_goes_on_below_them(tmp_path):
     assert len(found_in(files, b"same")) == 1000
     assert not files.on_search(Address(1, 2), LogSearch(7, "worker-1.out", 0, -1, b"")).ok
     assert not files.on_search(Address(1, 2), LogSearch(7, "../session.json", 0, -1, b"a")).ok
+
+
+def test_a_search_beyond_the_ends_of_a_log_finds_nothing_and_a_text_has_a_limit(tmp_path):
+    files = files_of(tmp_path)
+    (tmp_path / "logs" / "worker-1.out").write_bytes(b"the same\n" * 10)
+    most = (1 << 64) - 1
+    for begin, last in ((most, -1), (most, most), (90, 10), (most, 0)):
+        answer = files.on_search(Address(1, 2), LogSearch(7, "worker-1.out", begin, last, b"same"))
+        assert answer.ok and msgspec.msgpack.decode(answer.data) == [0, 90, 90, []]
+    answer = files.on_search(Address(1, 2), LogSearch(7, "worker-1.out", -most // 2, most, b"same"))
+    assert len(msgspec.msgpack.decode(answer.data)[3]) == 10
+    long = b"a" * (logfiles.MAX_WANTED_BYTES + 1)
+    assert not files.on_search(Address(1, 2), LogSearch(7, "worker-1.out", 0, -1, long)).ok

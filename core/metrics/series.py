@@ -123,7 +123,7 @@ class Series:
         stands last."""
         if all(key in self.kinds for key in samples):
             return []
-        gone = [key for key, seen in self.seen.items() if now - seen > GONE_S]
+        gone = [key for key, seen in self.seen.items() if now - seen > GONE_S and key not in samples]
         return sorted(gone, key=self.seen.__getitem__, reverse=True)
 
     def _has_room(self, key: Key, kind: int, gone: list[Key]) -> bool:

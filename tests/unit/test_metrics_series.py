@@ -87,3 +87,18 @@ def test_a_series_that_is_long_gone_makes_room_for_another():
     assert len(series.kinds.keys() & {("g", ("n", str(number))) for number in range(10)}) == 5
     assert all(ring.tracks.keys() <= series.kinds.keys() for ring in series.rings)
     assert series.numbers == 7 * len(series.kinds) and series.seen.keys() == series.kinds.keys()
+
+
+def test_a_series_that_comes_back_makes_room_for_nobody():
+    series = Series()
+    full = MAX_NUMBERS // 7
+    keys: list[Key] = [("g", ("n", str(number))) for number in range(full + 5)]
+
+    def tell(now: float, names: list[Key]) -> None:
+        series.add(now, {key: gauge("g", 1.0, ("n", key[1][1])) for key in names})
+
+    tell(0.0, keys[:full])
+    tell(GONE_S - 10, keys[10:full])
+    tell(GONE_S + 1, keys[5:])
+    assert set(series.kinds) == set(keys[5:])
+    assert all(set(ring.tracks) <= set(keys[5:]) for ring in series.rings)

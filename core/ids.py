@@ -41,6 +41,11 @@ class Address(NamedTuple):
 HEAD = Address(HEAD_NODE, 0)
 
 
+def is_address(addr: Address) -> bool:
+    """Whether a frame can have this address: others may have made it up."""
+    return 0 <= addr.node < 1 << 32 and 0 <= addr.proc < 1 << 32
+
+
 def raylet_of(node: int) -> Address:
     """The address of the raylet of a node."""
     return Address(node, RAYLET_PROC)

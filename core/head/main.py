@@ -14,7 +14,7 @@ from hpc.core.head.journal_file import JournalFile
 from hpc.core.head.machine import HeadMachine
 from hpc.core.head.ports import Ports
 from hpc.core.head.restore import restore, snapshot
-from hpc.core.ids import HEAD, HEAD_NODE, Address
+from hpc.core.ids import HEAD, HEAD_NODE, Address, is_address
 from hpc.core.net.curve import AllowList, KeyPair
 from hpc.core.net.frames import encode_bodies, log_instead
 from hpc.core.net.links import Links
@@ -179,6 +179,9 @@ class Head:
         # What all nodes are told is encoded once.
         bodies: dict[tuple[int, ...], list[bytes]] = {}
         for dst, messages in batches.items():
+            if not is_address(dst):  # nobody's: the others hear what is for them all the same
+                log.warning("what is for %s has no way to go: dropped", dst)
+                continue
             which = tuple(map(id, messages))
             parts = bodies.get(which)
             if parts is None:

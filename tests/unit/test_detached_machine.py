@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc.core.head.journal import MAGIC, decode, encode
 from hpc.core.head.machine import HeadMachine
+from hpc.core.head.main import Head
 from hpc.core.head.restore import restore, snapshot
 from hpc.core.ids import HEAD, HEAD_NODE, Address, make_id, raylet_of
 from hpc.core.owner.machine import OwnerMachine
@@ -171,6 +174,19 @@ def test_values_that_were_given_outlive_their_owner_and_the_head():
     said = bed.say(OTHER, KillActor(ident))
     assert (raylet_of(2), Inherit([large], "less")) in said
     assert not bed.head.detached.owner.state.entries
+
+
+def test_a_maker_that_names_places_which_cannot_be_keeps_nobody_from_hearing():
+    bed, sent = Bed(), []
+    ident, large = bed.new(), make_id(MAKER, 2)
+    known = {large: Result(STORED, b"", 10, (-1, 1 << 40, 2))}
+    shell = Head.__new__(Head)  # with nothing but what it sends by
+    shell.machine, shell.journal = bed.head, None
+    shell.links = SimpleNamespace(send=lambda node, body: sent.append(node))
+    bed.head.handle(MAKER, [keep(ident, refs=(large,), known=known)], bed.now)
+    bed.head.handle(OTHER, [NewActor(1)], bed.now)
+    shell._send_outbox()
+    assert {MAKER.node, OTHER.node} <= set(sent) and all(node in (1, 2) for node in sent)
 
 
 def test_the_last_copy_of_what_was_given_is_lost_with_its_node():

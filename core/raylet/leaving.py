@@ -6,7 +6,9 @@ which comes another way, may be faster than news of a place.) An owner that has 
 outcome of its task is on the way, does not name it. It is asked again. What nobody wants is freed.
 
 What no task would make again goes first, small before large. The bytes stay here, too, for those who read them.
-Rejected: moving what processes of this node own. It ends with them; nobody could say where it is.
+Rejected: moving what processes of this node own. It ends with them; nobody could say where it is. Values that the
+head inherits of an owner that has ended stay here too. Nobody answers for them, and the node would wait to the end of
+its time.
 """
 
 from __future__ import annotations
@@ -120,11 +122,13 @@ class Departure:
 
     def look(self) -> None:
         """Find what is here and is not said to be elsewhere; forget what is gone."""
-        stored, moves = self.store.stored, self.moves
-        for ident in [ident for ident in moves if ident not in stored]:
+        stored, moves, ownerless = self.store.stored, self.moves, self.store.ownerless
+        for ident in [ident for ident in moves if ident not in stored or ownerless.has_no_owner(ident)]:
             self._leave_place(moves.pop(ident))
         for ident, obj in stored.items():
-            if not obj.copy and not obj.freed and ident not in moves and owner_of(ident).node != self.node:
+            if obj.copy or obj.freed or ident in moves or owner_of(ident).node == self.node:
+                continue
+            if not ownerless.has_no_owner(ident):
                 moves[ident] = Move(ident, obj.size)
         self.over = not self.left
 

@@ -19,9 +19,12 @@ class Ownerless:
 
     def has(self, ident: bytes) -> bool:
         """Whether the object's owner is gone, so that nobody can hold it. Its last workers may still be writing it."""
+        return self.has_no_owner(ident) and ident not in self.inherited
+
+    def has_no_owner(self, ident: bytes) -> bool:
+        """Whether the object's owner is gone, although the head may hold it."""
         owner = owner_of(ident)
-        gone = owner in self.dead_owners or owner.node in self._dead_nodes
-        return gone and ident not in self.inherited
+        return owner in self.dead_owners or owner.node in self._dead_nodes
 
     def inherit(self, src: Address, msg: Inherit) -> Sequence[bytes]:
         """The head says what it needs. Returns what it needs no more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from unit.test_object_store import NoBytes
 
-from hpc.core.ids import Address, make_id, raylet_of
+from hpc.core.ids import HEAD, Address, make_id, raylet_of
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.raylet.leaving import MOVING_BYTES, Departure
 from hpc.core.raylet.machine import RayletMachine
@@ -14,7 +14,7 @@ from hpc.core.raylet.tables import Stored
 from hpc.core.resources import NodeResources
 from hpc.core.sim.run import Simulation, run
 from hpc.core.store.layout import Layout
-from hpc.core.wire import STORED, Keep, Kept, Leaving, LocationAdded, NodeInfo, NodeTime, Result, StillWanted
+from hpc.core.wire import STORED, Inherit, Keep, Kept, Leaving, LocationAdded, NodeInfo, NodeTime, Result, StillWanted
 
 OWNER = Address(1, 7)
 MIB = 1 << 20
@@ -129,6 +129,16 @@ def test_what_its_owner_has_not_heard_of_is_asked_for_again_and_what_is_freed_is
     del node.store.stored[ident(1)], node.store.stored[ident(2)]
     node.tick(0.2)
     assert node.departure.over
+
+
+def test_what_the_head_inherits_does_not_keep_a_node_from_leaving() -> None:
+    node = Leaves({1: 10, 2: 20})
+    node.store.ownerless.inherit(HEAD, Inherit([ident(1)], "more"))
+    node.tick(0.0)
+    assert len(node.departure.left) == 2
+    node.store.owner_gone(OWNER)
+    assert [*node.store.stored] == [ident(1)], "the actor may be made again as long as the node is there"
+    assert not node.tick(0.2) and node.departure.over
 
 
 def test_copies_and_what_ends_with_the_node_do_not_move() -> None:

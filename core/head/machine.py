@@ -393,7 +393,7 @@ class HeadMachine:
     def _on_name_register(self, src: Address, msg: NameRegister) -> None:
         key = (msg.namespace, msg.name)
         if key in self.names and self.names[key].actor != msg.actor:
-            self._answer(src, msg.req, False, self.names[key].handle, "taken")
+            self._changed(src, msg.req, False, self.names[key].handle, "taken")  # it may be free when it is asked again
             self.detached.name_taken(msg.actor)
             return
         self.names[key] = Named(msg.actor, msg.handle)

@@ -152,6 +152,10 @@ def test_an_actor_whose_name_is_taken_is_not_made():
     bed.restart(short=True)
     assert bed.answer(OTHER, NameLookup(5, "", "a")).ok
     assert bed.answer(MAKER, keep(second)).ok and second not in bed.actors
+    bed.say(OTHER, KillActor(first))
+    bed.restart()
+    assert not bed.answer(MAKER, NameRegister(4, "", "a", second, b"h")).ok, "it will not be made"
+    assert bed.answer(MAKER, NameRegister(6, "", "a", bed.new(5), b"h")).ok
 
 
 def test_values_that_were_given_outlive_their_owner_and_the_head():

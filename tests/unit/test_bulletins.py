@@ -98,7 +98,11 @@ def test_runs_without_room_are_counted():
     for number in numbers[: telling.MAX_OVER + 5]:
         one.end(number)
     one.tick(10.0)
-    assert sent[1].dropped == 5 and sum(told.over for told in sent[1].told) == telling.MAX_OVER
+    assert not sent[1].dropped and sum(told.over for told in sent[1].told) == telling.MAX_OVER + 5
+    for number in [one.begin(Source()) for _ in range(telling.MAX_OVER + 5)]:
+        one.end(number)
+    one.tick(20.0)
+    assert sent[2].dropped == 5 and sum(told.over for told in sent[2].told) == telling.MAX_OVER
 
 
 def test_who_looks_is_answered_by_the_run():

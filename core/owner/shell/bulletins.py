@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: How often is told that something has changed, and how often in detail.
 TELL_S, DETAIL_S = 2.0, 30.0
-#: Runs of which a process tells at a time, and those that are over and not told yet.
+#: Runs of which a process tells at a time, and those among them that are over before anything was told of them.
 MAX_OPEN, MAX_OVER = 64, 20
 #: One message has about this many bytes at most: what has no room goes with the next.
 MAX_TOLD_BYTES = 128 << 10
@@ -72,9 +72,9 @@ class BulletinTelling:
         if number not in self._runs:
             return
         self._runs[number].over = True
-        over = [one for one, run in self._runs.items() if run.over]
-        if len(over) > MAX_OVER:
-            del self._runs[over[0]]
+        unsaid = [one for one, run in self._runs.items() if run.over and not run.told]
+        if len(unsaid) > MAX_OVER:  # of the others the end has to be told: for their raylet they would go on
+            del self._runs[unsaid[0]]
             self._dropped += 1
 
     def tick(self, now: float) -> None:

@@ -56,7 +56,8 @@ class HeadRestart:
             message["at"] = time.monotonic()
             same = [m for m in self.mail if m["op"] == "time" and m.get("nodes") == message.get("nodes")]
             if same and "drain" in same[0]:
-                message.setdefault("drain", same[0]["drain"])  # what drains does so to its end
+                message.setdefault("drain", same[0]["drain"])  # what drains does so to its end, and for whom it does
+                message.setdefault("taken", same[0].get("taken", False))
             self.mail = [m for m in self.mail if m["op"] != "time" or m.get("nodes") != message.get("nodes")]
         elif message["op"] in LAST_COUNTS:
             self.mail = [m for m in self.mail if m["op"] != message["op"]]

@@ -46,3 +46,12 @@ def test_one_that_ends_by_itself_is_not(head):
     assert restart.why_not(0, False) == "it ended by itself"
     restart.no_restart = "its journal cannot be written"
     assert restart.why_not(-signal.SIGKILL, True) == "its journal cannot be written"
+
+
+def test_the_next_head_is_told_why_the_session_drains_and_for_whom(head):
+    restart, _ = head
+    restart.on_mail({"op": "time", "left_s": 60.0, "drain": "another job needs its nodes", "taken": True})
+    restart.on_mail({"op": "time", "left_s": 50.0})
+    assert restart.mail == [
+        {"op": "time", "left_s": 50.0, "at": 1000.0, "drain": "another job needs its nodes", "taken": True}
+    ]

@@ -68,6 +68,8 @@ class Folding:
     def __init__(self, burst: int = BURST, window_s: float = WINDOW_S) -> None:
         self._burst, self._window_s = burst, window_s
         self._windows: dict[Hashable, _Window] = {}
+        #: Before this time none of them is over.
+        self._look_at = float("inf")
 
     def take(self, key: Hashable, note: Note, now: float) -> Note | None:
         """The note if it is told now; None if it is kept for `due`."""
@@ -78,6 +80,7 @@ class Folding:
             if window is None and len(self._windows) >= MAX_KEYS:
                 return note
             window = self._windows[key] = _Window(now)
+            self._look_at = min(self._look_at, now + self._window_s)
         if window.told < self._burst:
             window.told += 1
             return note
@@ -92,6 +95,8 @@ class Folding:
     def due(self, now: float) -> list[Note]:
         """What was kept for long enough. Where more comes all the time it is one note for each while."""
         out: list[Note] = []
+        if now < self._look_at:
+            return out
         for key, window in list(self._windows.items()):
             if now < window.begun + self._window_s:
                 continue
@@ -100,6 +105,7 @@ class Folding:
                 continue
             out.append(structs.replace(window.more, ago_s=max(0.0, now - window.at)))
             self._windows[key] = _Window(now, self._burst)
+        self._look_at = min((window.begun + self._window_s for window in self._windows.values()), default=float("inf"))
         return out
 
     def rest(self, now: float) -> list[Note]:

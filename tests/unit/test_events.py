@@ -85,6 +85,26 @@ def test_ten_thousand_at_once_are_eleven_notes():
     assert folding.due(5.0 + 2 * WINDOW_S) == [] and not folding.waits
 
 
+def test_thousands_of_keys_are_looked_at_once_a_window_is_over():
+    class Looked(dict):
+        times = 0
+
+        def items(self):
+            self.times += 1
+            return super().items()
+
+    folding = Folding(burst=1)
+    windows = folding._windows = Looked()
+    for key in range(3000):
+        for _ in range(2):
+            folding.take(key, Note("NODE_JOINED", str(key)), key / 1000)
+    for step in range(100):
+        assert folding.due(3.0 + step * (WINDOW_S - 3.0) / 100) == []
+    assert windows.times == 0
+    assert len(folding.due(WINDOW_S + 1)) == 1001 and windows.times == 1
+    assert len(folding.due(WINDOW_S + 3)) == 1999 and folding.due(WINDOW_S + 4) == [] and windows.times == 2
+
+
 # ---------------------------------------------------------------- the ring
 
 

@@ -80,6 +80,20 @@ def test_bounds_tell_of_comparisons(expr, passes):
     assert statistics.knows(expr) and statistics.may_pass(expr, *group_of(table)) is passes
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (pa.array([0, 1 << 62], pa.timestamp("us")), datetime.datetime(2020, 1, 1)),
+        (pa.array([0, 1 << 62], pa.timestamp("ms")), datetime.datetime(2020, 1, 1)),
+        (pa.array([0, 1 << 30], pa.date32()), DAY),
+        (pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff\xfe"]).buffers()), "a"),
+    ],
+)
+def test_bounds_that_python_cannot_hold_leave_a_group(column, value):
+    """As "for ever" is stored by some: it must not end the read of a file."""
+    assert statistics.may_pass(col("t") > lit(value), *group_of(pa.table({"t": column})))
+
+
 def test_other_filters_are_left_to_arrow():
     for expr in (col("i") != 3, col("i") + 1 == 3, col("i").is_in([3]), col("i") == col("j"), ~(col("i") == 3)):
         assert not statistics.knows(expr)

@@ -55,12 +55,10 @@ def may_pass(expr: Any, group: pq.RowGroupMetaData, places: dict[str, int]) -> b
     found = group.column(places[name]).statistics if name in places else None
     if found is None or not found.has_min_max:
         return True
-    least, largest = found.min, found.max
-    if not _alike(least, value) or not _alike(largest, value):
-        return True
     try:
-        return _MAY[op](least, largest, value)
-    except TypeError:
+        least, largest = found.min, found.max
+        return not (_alike(least, value) and _alike(largest, value)) or _MAY[op](least, largest, value)
+    except (TypeError, ValueError, ArithmeticError, NotImplementedError):  # no value of Python, as a year after 9999
         return True
 
 

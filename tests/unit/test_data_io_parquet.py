@@ -16,7 +16,7 @@ from hpc.data.block import objects
 from hpc.data.consume.order import Order
 from hpc.data.expressions import col
 from hpc.data.io.errors import ReadError
-from hpc.data.io.parquet_file import PICKLED, ParquetFormat
+from hpc.data.io.parquet_file import PICKLED, TABLE, ParquetFormat, outermost
 from hpc.data.ordered import ordered_plan
 from hpc.data.plan.interpret import interpret
 from hpc.data.plan.nodes import Read, Skip, walk
@@ -183,6 +183,25 @@ def test_a_large_row_group_is_read_with_little_memory(tmp_path):
     finally:
         pa.set_memory_pool(before)
     assert count == rows_of and pool.max_memory() < size * 0.5, (pool.max_memory(), size)
+
+
+@pytest.mark.parametrize("name", ["b", "image.bytes"])
+def test_tables_of_long_cells_have_few_rows(tmp_path, name):
+    """Also where a name has points, as of a struct, and where the first row group has nothing but nulls."""
+    cells = [None] * 2000 + [os.urandom(8 << 10) for _ in range(6000)]
+    pq.write_table(pa.table({name: pa.array(cells, pa.binary())}), tmp_path / "a.parquet", row_group_size=2000)
+    assert max(table.nbytes for table in tables(parquet(tmp_path))) < 3 * TABLE
+
+
+def test_columns_of_one_name_are_told(tmp_path):
+    pq.write_table(pa.table([pa.array([1]), pa.array([2])], ["a", "a"]), tmp_path / "a.parquet")
+    with pytest.raises(ReadError, match="several columns of the names"):
+        tables(parquet(tmp_path))
+
+
+def test_a_path_leads_into_the_longest_column_of_its_name():
+    assert outermost("a.b.list.element", ["a"]) == "a" and outermost("a.b", ["a", "a.b"]) == "a.b"
+    assert outermost("a", ["b"]) == "a" and outermost("a.b", ["b"]) == "a"
 
 
 def test_many_files_are_grouped_without_their_footers(tmp_path, monkeypatch):

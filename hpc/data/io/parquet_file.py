@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,7 +24,8 @@ from hpc.data.io.opened import OpenFile
 #: A table has about so many bytes in memory. Larger ones leave caches, and take memory that is new to the process: the
 #: first tasks of a session took 200 ms of CPU time for 100 MB of it. Each table costs a query up to 1 ms.
 TABLE = 4 << 20
-#: With more columns than this nobody looks at each: the mean of all is taken for those that are read.
+#: With more columns than this nobody looks at each: the mean of all is taken for those that are read. With fewer, the
+#: sizes of about so many columns of all row groups together are looked at.
 MANY_COLUMNS = 1000
 #: Row groups that are larger are read through a buffer for each column, so that memory does not grow with them.
 BUFFERED = 4 << 20
@@ -159,7 +160,7 @@ class ParquetFormat(Format):
         there = None if columns is None else [name for name in columns if name in names]
         sizes = [meta.row_group(index) for index in groups]
         batch = self.batch_size or max(
-            1024, min(1 << 20, int(TABLE / row_bytes(schema, sizes[0], there)) // 1024 * 1024)
+            1024, min(1 << 20, int(TABLE / row_bytes(schema, sizes, there)) // 1024 * 1024)
         )
         args = self.reading(file, max((group.total_byte_size for group in sizes), default=0), len(names))
         before = sum(meta.row_group(index).num_rows for index in range(groups[0]))
@@ -244,19 +245,29 @@ class ParquetFormat(Format):
         return schema.append(pa.field("row_hash", pa.uint64())) if self.row_hash else schema
 
 
-def row_bytes(schema: pa.Schema, group: pq.RowGroupMetaData, columns: list[str] | None) -> float:
-    """About how many bytes a row of these columns has in memory, as a row group tells. Encoded it may have fewer."""
-    rows = max(1, group.num_rows)
-    names = schema.names if columns is None else columns
-    if group.num_columns > MANY_COLUMNS:
-        return max(1.0, group.total_byte_size / rows * len(names) / len(schema))
+def row_bytes(schema: pa.Schema, groups: Sequence[pq.RowGroupMetaData], columns: list[str] | None) -> float:
+    """About how many bytes a row of these columns has in memory, as row groups tell. Encoded it may have fewer.
+
+    The first group alone may tell little: in a sorted file it may have nothing but nulls."""
+    names, count = schema.names if columns is None else columns, groups[0].num_columns
+    if count > MANY_COLUMNS:
+        size = sum(group.total_byte_size for group in groups) / max(1, sum(group.num_rows for group in groups))
+        return max(1.0, size * len(names) / len(schema))
+    some = groups[:: -(-len(groups) * count // MANY_COLUMNS) or 1]
+    rows, kinds = max(1, sum(group.num_rows for group in some)), {field.name: field.type for field in schema}
     encoded = dict.fromkeys(names, 0.0)
-    for index in range(group.num_columns):
-        chunk = group.column(index)
-        name = chunk.path_in_schema.partition(".")[0]
+    for index in range(count):
+        name = outermost(groups[0].column(index).path_in_schema, kinds)
         if name in encoded:
-            encoded[name] += chunk.total_uncompressed_size / rows
-    return max(1.0, sum(max(encoded[name], width(schema.field(name).type) or 0) for name in names))
+            encoded[name] += sum(group.column(index).total_uncompressed_size for group in some) / rows
+    return max(1.0, sum(max(encoded[name], width(kinds[name]) or 0) for name in names))
+
+
+def outermost(path: str, names: Collection[str]) -> str:
+    """The column that a path leads into. Its name may have points, as those between the parts of a path."""
+    while path not in names and "." in path:
+        path = path.rpartition(".")[0]
+    return path
 
 
 def few_values(schema: pa.Schema, groups: Sequence[pq.RowGroupMetaData]) -> list[str]:

@@ -315,3 +315,4 @@ class SharedFlow(Flow):
 
     def close(self) -> None:
         self._leave()
+        self.tables = iter(())  # the iterator keeps this flow, for `stats`: the blocks at hand are let go all the same

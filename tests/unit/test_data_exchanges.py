@@ -30,6 +30,7 @@ from hpc.data.shuffle.order import SortKey, stable_argsort  # noqa: E402
 from hpc.data.shuffle.partition import hash_columns  # noqa: E402
 from hpc.data.shuffle.random import RandomShuffle, draws, permutation  # noqa: E402
 from hpc.data.shuffle.ranges import Repartition  # noqa: E402
+from hpc.data.shuffle.reorder import reordered  # noqa: E402
 from hpc.data.shuffle.sort import FEW_BYTES, Sort, TopRows  # noqa: E402
 
 NAN = float("nan")
@@ -460,6 +461,20 @@ def test_first_rows_are_those_of_the_sort():
     assert list(TopRows(keys, 3)(iter(()), None)) == []
     with pytest.raises(ValueError, match="no column 'x'"):
         list(TopRows((SortKey("x"),), 3)(iter(tables), None))
+
+
+@pytest.mark.parametrize("most", [0, 5, 700, 10_000])
+@pytest.mark.parametrize("target_bytes", [None, 1000, 20_000])
+@pytest.mark.parametrize("texts", [False, True])
+def test_first_rows_of_partitions_of_many_blocks_come_in_blocks_of_these_rows_alone(most, target_bytes, texts):
+    numbers = np.arange(2000)[::-1]
+    table = pa.table({"k": numbers, **({"s": ["x" * (number % 50) for number in numbers]} if texts else {})})
+    merger = Sort((SortKey("k"),)).limited(most).few([[]]).merger
+    blocks = [table_of(one) for one in reordered(merger, [table], [np.array([0, 1200, 2000])], 0, target_bytes)]
+    expected = [*range(800, 2000)][:most] + [*range(800)][:most]
+    assert [row for one in blocks for row in one.column("k").to_pylist()] == expected
+    assert all(one.num_rows for one in blocks) if most else len(blocks) == 1
+    assert target_bytes is None or all(one.nbytes < 2 * target_bytes for one in blocks)
 
 
 def test_a_block_that_does_not_fit_the_store_is_cut_into_several():

@@ -64,7 +64,10 @@ def _cut(
             found.append(here if run.rows is None else here[run.rows])
         return np.concatenate(found)
 
-    bounds = bounds_of_blocks(table.num_rows, sizes.total(table), sizes.fixed(table.schema), each_row, target_bytes)
+    count, each, total = sum(run.taken for run in runs), sizes.fixed(table.schema), sizes.total(table)
+    if count < table.num_rows and target_bytes is not None:  # only the first rows of partitions are wanted
+        total = int(each_row().sum()) if each is None else each * count
+    bounds = bounds_of_blocks(count, total, each, each_row, target_bytes)
     starts = np.cumsum([0, *(run.taken for run in runs)])
     for begin, end in pairwise(bounds):
         some = []

@@ -146,3 +146,16 @@ def test_what_can_tell_the_order_of_its_input_gets_it():
         made = machine(op, drawn)
         loosen(made.ops, False)  # a random order without a seed needs none, whatever the user says
         assert not op.order.keeps and drawn.order.keeps
+
+
+def test_what_is_sorted_or_drawn_by_a_seed_stays_so_where_no_order_is_wanted():
+    def exchange(of: Any) -> ExchangeOperator:
+        return ExchangeOperator("Exchange", of, 1, partitions=None, options=None, target_bytes=None, nodes=["1"])
+
+    for above in (exchange(Sort(())), exchange(RandomShuffle(seed=3)), RandomizeOperator("Blocks", 3)):
+        below = MapOperator("Map", None)
+        chain(read(), above, below)
+        assert above.order.keeps and below.order.keeps
+    sort, drawn, below = exchange(Sort(())), exchange(RandomShuffle()), MapOperator("Map", None)
+    chain(read(), sort, drawn, below)  # nothing is left of the sort's
+    assert not (sort.order.keeps or drawn.order.keeps or below.order.keeps)

@@ -90,6 +90,19 @@ def test_a_task_that_does_not_begin_although_there_seems_to_be_room_takes_no_cpu
         assert len(decided(made, now, Cancel)) == count
 
 
+def test_tasks_that_wait_for_others_of_their_run_take_no_cpu_of_them():
+    op = read()
+    made = machine(op, cpus=4.0, store=1 << 40)
+    works = [submit.work for submit in begin(made, op, 4)]
+    made.free = FULL
+    works[0].placed = works[1].placed = True  # their workers import what they need, for long
+    made.crowded.looked()
+    assert made.decide(LATE) == [] and not made.crowded.is_on
+    works[0].placed = works[1].placed = False  # others have the CPUs now
+    made.crowded.looked()
+    assert len(decided(made, LATE, Cancel)) == 1
+
+
 def test_one_actor_of_a_pool_takes_no_cpu_where_none_has_a_place():
     source, op = read(), MapOperator("Map(infer)", None, Options(num_cpus=1), Pool(2, 2))
     made = machine(source, op)

@@ -59,14 +59,16 @@ class Crowded:
         if not self._looked:
             return False
         self._looked = False
-        if not self.is_due(now, progress_at):
+        # Work of its own that has a worker, which still imports what it needs, has the CPUs that the rest waits for.
+        busy = self._active() + self._placed()
+        if not self.is_due(now, progress_at) or busy >= (self.most if self.is_on else 1):
             return False
         still = now - progress_at
         actors = [actor for actor in self._actors() if self._helps(actor.op, free, still)]
         for actor in actors:
             self._tell(actor.op, free, still)
             self._share_actor(actor)
-        room = self.most - self._active()
+        room = self.most - busy
         tasks = [work for work in self._tasks() if self._helps(work.op, free, still)][: max(0, room)]
         for work in tasks:
             self._tell(work.op, free, still)
@@ -85,6 +87,11 @@ class Crowded:
             for op in self._ops
             for work in op.running.values()
         )
+
+    def _placed(self) -> int:
+        """How much work had a worker at the last look, and has not begun."""
+        works = [work for op in self._ops for work in op.running.values()]
+        return sum(work.placed and not work.shares and work.state is WorkState.SUBMITTED for work in works)
 
     def _tasks(self) -> list[Work]:
         """Tasks that have no worker yet: those nearest the consumer first, and then in the order of their parts."""

@@ -159,9 +159,7 @@ class ParquetFormat(Format):
         check_objects(schema, columns, file.path)
         there = None if columns is None else [name for name in columns if name in names]
         sizes = [meta.row_group(index) for index in groups]
-        batch = self.batch_size or max(
-            1024, min(1 << 20, int(TABLE / row_bytes(schema, sizes, there)) // 1024 * 1024)
-        )
+        batch = self.batch_size or max(1024, min(1 << 20, int(TABLE / row_bytes(schema, sizes, there)) // 1024 * 1024))
         args = self.reading(file, max((group.total_byte_size for group in sizes), default=0), len(names))
         before = sum(meta.row_group(index).num_rows for index in range(groups[0]))
         done = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,7 +31,16 @@ MAX_WRITTEN = 20_000
 
 def keep(folder: Path, facts: Facts) -> None:
     """Write down what is known, so that a report can be made of it later."""
-    _replace(folder / RECORD, msgspec.json.encode(facts))
+    _replace(folder / RECORD, msgspec.json.encode(_storable(msgspec.to_builtins(facts))))
+
+
+def _storable(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they are texts in the record. As null they could not be read as numbers."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return {key: _storable(one) for key, one in value.items()}
+    return [_storable(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def publish(path: Path, facts: Facts) -> None:
@@ -41,7 +51,7 @@ def publish(path: Path, facts: Facts) -> None:
 def kept(folder: Path) -> Facts:
     """What was kept; empty facts where nothing was, or where it cannot be read."""
     try:
-        return msgspec.json.decode((folder / RECORD).read_bytes(), type=Facts)
+        return msgspec.json.decode((folder / RECORD).read_bytes(), type=Facts, strict=False)
     except (OSError, msgspec.DecodeError):
         return Facts()
 
@@ -56,6 +66,8 @@ def _clean(value: Any) -> Any:
         return masked(value)
     if isinstance(value, dict):
         return {masked(str(key)): _clean(one) for key, one in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # readers of JSON refuse NaN
     return [_clean(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 

@@ -18,8 +18,9 @@ from hpc.report import collect, render, svg, write
 from hpc.report.advice import advice
 from hpc.report.collect import Collector, quantile
 from hpc.report.ending import cause_of, clues, ending_of
-from hpc.report.facts import Ending, Facts, Happening, Job, Named, NodeFact, Use, WorkerFact
+from hpc.report.facts import Ending, Facts, Happening, Job, Named, NodeFact, RunFact, Use, WorkerFact
 from hpc.report.masking import HIDDEN, masked, masked_words
+from hpc.state.bulletins import Curve, TrainDetail, TuneDetail
 from hpc.state.spend import spend
 
 GOLDEN = Path(__file__).with_name("report_page.txt")
@@ -182,6 +183,20 @@ def test_facts_come_back_from_their_file(tmp_path):
     again = Collector(facts)
     again.take_tasks([task(99, "train")])
     assert next(one for one in facts.named if one.name == "train").count == 31
+
+
+def test_a_loss_that_is_no_number_leaves_a_record_that_can_be_read(tmp_path):
+    facts, nan = example(), float("nan")
+    curve = Curve("loss", [1.0, 2.0], [0.5, nan])
+    facts.runs = [RunFact("1.1/1", "train", "t", "FAILED", detail=TrainDetail(curves=[curve]))]
+    facts.runs.append(RunFact("1.1/2", "tune", "s", "FINISHED", detail=TuneDetail(trials=[{"objective": nan}])))
+    write.keep(tmp_path, facts)
+    found = write.kept(tmp_path)
+    assert len(found.runs) == 2 and found.uses == facts.uses
+    detail = found.runs[0].detail
+    assert isinstance(detail, TrainDetail) and repr(detail.curves) == repr([curve])
+    told = json.loads(write.as_json(found), parse_constant=pytest.fail)
+    assert told["runs"][0]["detail"]["curves"][0][2] == [0.5, None]
 
 
 def test_the_folders_events_and_command_are_shown_without_secrets(tmp_path):

@@ -6,13 +6,17 @@ raylet keeps the last word, also after the run's end and that of its process. `h
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 from msgspec import Struct, field
 
+from hpc.core.exceptions import HpcError
 from hpc.core.metrics.sample import Labels, Sample, gauge
 from hpc.core.metrics.table import RUN_NUMBERS
 from hpc.core.metrics.tally import sources
@@ -229,26 +233,45 @@ class ToldRun:
         self._brief, self._detail, self._rows = brief, detail, dict(rows or {})
         self._known = brief()
         self._last: tuple[bytes | None, bytes | None] | None = None
+        self._at = threading.RLock()
         self._number = told_runs.begin(client, self)
+
+    def _alone(self, tell: Callable[[], bytes | None]) -> bytes | None:
+        """What a function tells; None while another thread is at it. It is not waited for: it may want the client's
+        lock, which this one holds."""
+        if not self._at.acquire(blocking=False):
+            return None
+        try:
+            return tell()
+        finally:
+            self._at.release()
 
     def end(self) -> None:
         """The run is over: what the functions say now is the last word, and they are let go. It raises nothing."""
         number, self._number = self._number, 0
         if not number:
             return
-        self._last = self.brief(), self.detail()
-        self._brief = self._detail = _nothing
-        self._rows = {}
+        with self._at:
+            self._last = self.brief(), self.detail()
+            self._brief = self._detail = _nothing
+            self._rows = {}
         if not self._client.lost:
-            told_runs.end(self._client, number)
+            with contextlib.suppress(HpcError, OSError):  # the session may end just now
+                told_runs.end(self._client, number)
 
     def brief(self) -> bytes | None:
         """See `BulletinSource`."""
+        return self._alone(self._brief_now)
+
+    def _brief_now(self) -> bytes | None:
         if self._last is not None:
             return self._last[0] or self._encoded()
         try:
-            self._known = self._brief()
-            _note_numbers(self._known)
+            known = self._brief()
+            _note_numbers(known)
+            data = _encode(_plain(known, BRIEF_LETTERS))
+            self._known = known
+            return data
         except RuntimeError:  # a dict has changed while it was read
             return None
         except Exception as error:
@@ -260,6 +283,9 @@ class ToldRun:
 
     def detail(self) -> bytes | None:
         """See `BulletinSource`."""
+        return self._alone(self._detail_now)
+
+    def _detail_now(self) -> bytes | None:
         if self._last is not None:
             return self._last[1] or b""
         try:
@@ -273,10 +299,13 @@ class ToldRun:
         """See `BulletinSource`: the detail as it is now, or a part of a table."""
         if not what:
             return self.detail()
+        return self._alone(lambda: self._part_now(what, params))
+
+    def _part_now(self, what: str, params: Mapping[str, str]) -> bytes | None:
         columns, rows = self._rows.get(what, ((), list))
         try:
             return _encode(_plain(listing(rows(), columns, Params(params)), LETTERS))
-        except RuntimeError:
+        except Exception:  # this is a thread of the runtime's: what fails here would end the session
             return None
 
 
@@ -296,8 +325,10 @@ def _note_numbers(brief: Brief) -> None:
 
 def _samples() -> list[Sample]:
     """What has changed since this was asked last."""
-    found = [gauge(RUN_NUMBERS, value, labels) for labels, value in _changed.items()]
-    _changed.clear()
+    found = []
+    while _changed:
+        labels, value = _changed.popitem()
+        found.append(gauge(RUN_NUMBERS, value, labels))
     return found
 
 
@@ -324,7 +355,14 @@ def fitted(detail: Detail) -> bytes:
 
 def _plain(value: Any, letters: int) -> Any:
     """A value that can be sent: texts are UTF-8 and no longer than so many letters, integers no larger than fit."""
-    return _cleaned(msgspec.to_builtins(value, builtin_types=(bytes,)), letters)
+    return _cleaned(msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=_simple), letters)
+
+
+def _simple(value: Any) -> Any:
+    """A value of a type that cannot be sent: a number of NumPy's, as users report them, or its text."""
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else repr(value)
 
 
 def _cleaned(value: Any, letters: int) -> Any:

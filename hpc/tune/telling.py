@@ -173,10 +173,10 @@ class TuneTelling:
             "trial_id": trial.trial_id,
             "name": str(trial),
             "state": trial.status,
-            "iteration": result.get(TRAINING_ITERATION),
+            "iteration": _plain(result.get(TRAINING_ITERATION)),
             "objective": _number(value),
             "parameters": _parameters(trial),
-            "total_s": result.get(TIME_TOTAL_S),
+            "total_s": _plain(result.get(TIME_TOTAL_S)),
             "failures": trial.num_failures,
             "host": trial.host or "",
             "pid": trial.pid or 0,
@@ -191,6 +191,11 @@ def _parameters(trial: Trial) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else as_text(value)[:40]
+
+
+def _plain(value: Any) -> float | None:
+    """A number that trials are ordered by: one of NumPy's is none of Python's."""
+    return value if type(value) is int else _number(value)
 
 
 def _number(value: Any) -> float | None:

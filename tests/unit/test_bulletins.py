@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,19 @@ from hpc.core.ids import Address
 from hpc.core.owner.shell import bulletins as telling
 from hpc.core.raylet import bulletins as board
 from hpc.core.wire import MAX_BRIEF_BYTES, MAX_DETAIL_BYTES, Answer, Bulletin, BulletinQuery, Bulletins
-from hpc.state.bulletins import Brief, Curve, DataDetail, RankRow, ToldRun, TrainDetail, brief_of, detail_of, fitted
+from hpc.state import bulletins as bulletins_of_runs
+from hpc.state.bulletins import (
+    Brief,
+    Curve,
+    DataDetail,
+    RankRow,
+    ToldRun,
+    TrainDetail,
+    TuneDetail,
+    brief_of,
+    detail_of,
+    fitted,
+)
 
 PROCESS = Address(1, 3)
 HOSTILE = "<script>\ud800" + "x" * 10_000
@@ -238,3 +252,61 @@ def test_a_table_of_a_run_is_sent_in_parts():
     assert [row["rank"] for row in found["rows"]] == [21, 23, 25, 27, 29] and found["matching"] == 500
     assert msgspec.msgpack.decode(run.more("nothing", {}) or b"")["total"] == 0
     assert detail_of(run.more("", {}) or b"") == TrainDetail()
+
+
+def test_numbers_of_users_that_are_none_of_pythons_end_no_session():
+    client = Client()
+    rows = [{"trial": 1, "iteration": np.int64(3), "loss": np.float64(0.5)}, {"trial": 2, "iteration": object()}]
+    run = ToldRun(
+        client, lambda: Brief("tune", "t", "RUNNING", numbers={"rows": np.int64(7), "best": np.float32(0.5)}),
+        lambda: TuneDetail(best={"loss": np.float64(0.25)}), {"trials": (("trial", "iteration", "loss"), lambda: rows)},
+    )  # type: ignore[arg-type]  # fmt: skip
+    client.bulletins.tick(0.0)
+    (bulletin,) = client.sent[0].told
+    brief, detail = brief_of(bulletin.brief), detail_of(bulletin.detail)
+    assert brief is not None and brief.numbers == {"rows": 7, "best": 0.5}
+    assert isinstance(detail, TuneDetail) and detail.best == {"loss": 0.25}
+    found = msgspec.msgpack.decode(run.more("trials", {}) or b"")
+    assert found["rows"][0] == {"trial": 1, "iteration": 3, "loss": 0.5} and len(found["rows"]) == 2
+
+    def broken() -> Any:
+        raise ZeroDivisionError("no rows")
+
+    run._rows = {"trials": (("trial",), broken)}
+    assert run.more("trials", {}) is None
+
+
+def test_the_end_of_a_run_and_who_looks_at_it_do_not_meet():
+    client, runs, seen = Client(), list[ToldRun](), list[Any]()
+
+    def ended() -> Brief:
+        for run in runs:
+            other = threading.Thread(target=lambda: seen.append((run.brief(), run.detail(), run.more("", {}))))
+            other.start()
+            other.join(5.0)
+        return Brief("data", "d", "FINISHED")
+
+    run = ToldRun(client, ended, DataDetail)  # type: ignore[arg-type]
+    runs.append(run)
+    run.end()
+    assert seen == [(None, None, None)], "it is asked later, and waited for by nobody"
+    brief = brief_of(run.brief() or b"")
+    assert brief is not None and brief.state == "FINISHED"
+
+
+def test_what_runs_count_is_told_once_whoever_counts_meanwhile():
+    class Growing(dict):
+        """While it is read somebody adds to it."""
+
+        def popitem(self) -> Any:
+            found = super().popitem()
+            if found[1] == 1.0:
+                self["kind", "late"] = 2.0
+            return found
+
+    changed = Growing({("kind", "data"): 1.0})
+    bulletins_of_runs._changed, before = changed, bulletins_of_runs._changed
+    try:
+        assert [sample.total for sample in bulletins_of_runs._samples()] == [1.0, 2.0] and not changed
+    finally:
+        bulletins_of_runs._changed = before

@@ -126,7 +126,7 @@ class TrainTelling:
         self._reports = reports
         self._times.append(time.monotonic())
         for name, value in one.reports[0].metrics.items():
-            kind = type(value)
+            kind, name = type(value), str(name)  # keys may be numbers
             if kind is float or kind is int:
                 self._point(name, value)
             elif kind is dict:
@@ -145,7 +145,7 @@ class TrainTelling:
             curve = self._curves[name] = Thinned(MAX_POINTS)
         try:
             curve.add(self._reports, float(value))
-        except (TypeError, ValueError, OverflowError):  # an array, a text, an integer beyond all floats
+        except Exception:  # an array, a text, an integer beyond all floats, or a class of the user's
             if curve.last is None:
                 del self._curves[name]
 

@@ -12,9 +12,11 @@ import json
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from hpc.metrics.grafana import target
 from hpc.metrics.text import OPENMETRICS, form_for, openmetrics, prometheus
@@ -23,6 +25,9 @@ from hpc.state.metrics import Latest
 LOCAL = "127.0.0.1"
 #: What stands for all addresses of the machine.
 EVERYWHERE = ("", "0.0.0.0", "::")
+#: Everybody on the machine, or in the network, reaches the door: as many connections may be open, and be silent so long.
+MOST_CONNECTIONS = 50
+SILENT_S = 10.0
 
 
 class _Server(ThreadingHTTPServer):
@@ -30,7 +35,22 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], family: int) -> None:
         self.address_family = family
+        self._room = threading.Semaphore(MOST_CONNECTIONS)
         super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """One connection gets a thread, or is closed where there are too many."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """In that thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
 
 def bound_to(text: str) -> tuple[str, int]:
@@ -62,7 +82,14 @@ class Door:
 
     def __init__(self, ask: Callable[[], Latest], bind: str = LOCAL, port: int = 0) -> None:
         self.token = secrets.token_urlsafe(24)
-        self.server = _Server((bind, port), _handler(ask, self.token), family_of(bind))
+        asking = threading.Lock()
+
+        def alone() -> Latest:
+            """One reader after the other: to `Totals` an older answer behind a newer one is a head that began anew."""
+            with asking:
+                return ask()
+
+        self.server = _Server((bind, port), _handler(alone, self.token), family_of(bind))
         host = socket.gethostname() if bind in EVERYWHERE else bind
         self.address = f"[{host}]:{self.server.server_port}" if ":" in host else f"{host}:{self.server.server_port}"
 
@@ -95,6 +122,7 @@ def write_whole(file: Path, text: str) -> None:
 def _handler(ask: Callable[[], Latest], token: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "hpc", ""
+        timeout = SILENT_S
 
         def do_GET(self) -> None:
             given = self.headers.get("Authorization", "").encode()

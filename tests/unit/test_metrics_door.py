@@ -1,93 +1,73 @@
-"""The door for Prometheus: with its token one gets the metrics, without it nothing; the files are for their reader."""
+"""The door for Prometheus: readers are answered one after the other, and connections that say nothing take no room."""
 
 from __future__ import annotations
 
-import json
-import signal
+import socket
 import threading
-import urllib.error
+import time
 import urllib.request
 from collections.abc import Iterator
-from types import SimpleNamespace
+from contextlib import contextmanager
 
 import pytest
 
-from hpc import spi
-from hpc.cli import metrics as command
-from hpc.exceptions import GetTimeoutError, SessionLostError
+from hpc.metrics import serve
 from hpc.metrics.serve import Door
-from hpc.settings.errors import CliError
-from hpc.state import gather, metrics
+from hpc.metrics.totals import Totals
 from hpc.state.metrics import Latest, MetricRow
 
-LATEST = Latest(0.0, 0.0, 1, [], 0, [MetricRow("steps", "counter", {}, 7.0)])
 
-
-@pytest.fixture
-def door() -> Iterator[Door]:
-    made = Door(lambda: LATEST)
-    thread = threading.Thread(target=made.run, daemon=True)
+@contextmanager
+def opened(door: Door) -> Iterator[Door]:
+    thread = threading.Thread(target=door.run)
     thread.start()
-    yield made
-    made.close()
-    thread.join(10)
-
-
-def get(door: Door, path: str = "/metrics", **headers: str) -> tuple[int, str, str]:
-    request = urllib.request.Request(f"http://{door.address}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.headers["Content-Type"], answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, "", error.read().decode()
+        yield door
+    finally:
+        door.close()
+        thread.join(5.0)
 
 
-def test_only_who_has_the_token_gets_metrics(door):
-    bearer = f"Bearer {door.token}"
-    assert get(door)[0] == 401 and get(door, Authorization="Bearer x")[0] == 401
-    status, form, text = get(door, Authorization=bearer)
-    assert status == 200 and form.startswith("text/plain") and "steps 7" in text.splitlines()
-    _, form, text = get(door, Authorization=bearer, Accept="application/openmetrics-text")
-    assert form.startswith("application/openmetrics-text") and text.endswith("# EOF\n")
-    assert get(door, "/other", Authorization=bearer)[0] == 404
+def read(door: Door) -> str:
+    headers = {"Authorization": f"Bearer {door.token}"}
+    with urllib.request.urlopen(urllib.request.Request(f"http://{door.address}/metrics", headers=headers)) as answer:
+        return str(answer.read().decode())
 
 
-def test_a_session_that_does_not_answer_is_an_error_of_the_server():
+def test_two_readers_at_once_leave_counters_as_they_are():
+    totals, numbers, late = Totals(), iter([5.0, 6.0, 7.0]), threading.Event()
+
     def ask() -> Latest:
-        raise TimeoutError("no answer from the head")
+        number = next(numbers)
+        if number == 5.0:
+            late.set()
+            time.sleep(0.2)  # its answer would come behind that of the next reader
+        return totals.grown(Latest(0.0, 0.0, 1, [], 0, [MetricRow("a_total", "counter", {}, number)]))
 
-    made = Door(ask)
-    threading.Thread(target=made.run, daemon=True).start()
-    status, _, text = get(made, Authorization=f"Bearer {made.token}")
-    made.close()
-    assert status == 503 and "no answer from the head" in text
-
-
-def test_the_target_says_where_and_the_token_is_for_its_owner_alone(door, tmp_path):
-    token = door.write(tmp_path / "hpc.json", "abc", "7")
-    assert json.loads((tmp_path / "hpc.json").read_text())[0]["targets"] == [door.address]
-    assert token.read_text() == door.token and token.stat().st_mode & 0o777 == 0o600
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["hpc.json", "hpc.json.token"]
-
-
-def test_a_head_that_is_silent_for_a_while_does_not_close_the_door(tmp_path, monkeypatch):
-    looks: list[bool] = []
-
-    def look() -> None:
-        looks.append((tmp_path / "hpc.json").exists())
-        raise GetTimeoutError("no answer") if len(looks) < 3 else SessionLostError("it has ended")
-
-    monkeypatch.setattr(command, "LOOK_S", 0.001)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(metrics, "look", look)
-    monkeypatch.setattr(spi, "whoami", lambda: SimpleNamespace(session="abc"))
-    monkeypatch.setattr(gather, "session_facts", dict)
-    with pytest.raises(SessionLostError):
-        command._serve(tmp_path / "hpc.json", "")
-    assert looks == [True] * 3 and not list(tmp_path.iterdir())
+    with opened(Door(ask)) as door:
+        first = threading.Thread(target=read, args=[door])
+        first.start()
+        assert late.wait(5.0)
+        assert "a_total 6" in read(door)
+        first.join(5.0)
+        assert "a_total 7" in read(door)
 
 
-def test_a_port_that_there_cannot_be_is_an_error_of_usage(tmp_path):
-    with pytest.raises(CliError, match="nothing can listen"):
-        command._serve(tmp_path / "hpc.json", "127.0.0.1:99999")
+def test_connections_that_say_nothing_are_closed_and_too_many_are_not_let_in(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(serve, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(serve, "SILENT_S", 0.5)
+    with opened(Door(lambda: Latest(0.0, 0.0, 1, [], 0, []))) as door:
+        silent = [socket.create_connection(("127.0.0.1", door.server.server_port), 5.0) for _ in range(2)]
+        with pytest.raises(OSError):
+            read(door)
+        assert [one.recv(1) for one in silent] == [b"", b""], "their time is over"
+        for one in silent:
+            one.close()
+        for _ in range(50):
+            try:
+                read(door)
+                break
+            except OSError:
+                time.sleep(0.05)
+        else:
+            pytest.fail("there is room again")

@@ -13,6 +13,10 @@ from hpc.core.node import marks
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet import logfiles
 from hpc.core.wire import LogSearch
+from hpc.dashboard.pages import logs
+from hpc.dashboard.views import Params
+from hpc.state import worker_logs
+from hpc.state.worker_logs import LogPart
 
 
 def files_of(folder: Path) -> logfiles.LogFiles:
@@ -94,3 +98,17 @@ def test_a_search_beyond_the_ends_of_a_log_finds_nothing_and_a_text_has_a_limit(
     assert len(msgspec.msgpack.decode(answer.data)[3]) == 10
     long = b"a" * (logfiles.MAX_WANTED_BYTES + 1)
     assert not files.on_search(Address(1, 2), LogSearch(7, "worker-1.out", 0, -1, long)).ok
+
+
+def test_a_search_of_the_page_finds_large_letters_that_are_not_ascii(tmp_path, monkeypatch):
+    files = files_of(tmp_path)
+    (tmp_path / "logs" / "worker-1.out").write_bytes("Ärger im Modell\nnichts\n".encode())
+
+    def answered(node: int, query: Any, timeout_s: float) -> list[Any]:
+        found: list[Any] = msgspec.msgpack.decode(files.on_search(Address(1, 2), query).data)
+        return found
+
+    monkeypatch.setattr(worker_logs, "_answered", answered)
+    monkeypatch.setattr(logs, "part_of", lambda params: LogPart(1, "worker-1.out"))
+    for text in ("Ärger", "Ärger IM"):
+        assert logs.search(Params({"text": text}))["found"] == [{"at": 0, "text": "Ärger im Modell"}]

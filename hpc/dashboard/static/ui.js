@@ -31,6 +31,13 @@ export const percent = (share) => (share == null ? "" : `${Math.round(100 * shar
 
 export const clock = (ms) => (ms ? new Date(ms).toTimeString().slice(0, 8) : "");
 
+// A moment with its day, where that is another one than today; both as this machine's clock has them.
+export function when(ms) {
+  const at = new Date(ms), two = (number) => String(number).padStart(2, "0");
+  if (!ms || at.toDateString() === new Date().toDateString()) return clock(ms);
+  return `${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock(ms)}`;
+}
+
 export function words(value) {
   if (value == null) return "";
   if (Array.isArray(value)) return value.join(", ");
@@ -74,7 +81,7 @@ export function Panel({ title, note, tools, children }) {
 const SHOWN = {
   state: (value) => html`<${State} is=${value} />`,
   _bytes: (value) => bytes(value),
-  _ms: (value) => clock(value),
+  _ms: (value) => when(value),
   _s: (value) => duration(value),
   pid: (value) => value || "",
   driver_pid: (value) => value || "",
@@ -129,7 +136,7 @@ export function Chart({ points, lines, form = count, most, height = 150, across,
       cursor: { y: false, sync: { key: "charts" }, points: { size: 5 } },
       scales: across ? { x: { time: false } } : { x: { range: (_, low, high) => [Math.min(low, high - 120), high] }, y: { range: (_, low, high) => [0, most || Math.max(1, high * 1.1)] } },
       axes: [{ ...axis, space: 80, size: 24, values: (_, ticks) => ticks.map((tick) => (across ? count(tick) : clock(tick * 1e3))) }, { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => form(tick)) }],
-      series: [{ label: across || "at", value: (_, at) => (at == null ? "" : across ? count(at) : clock(at * 1e3)) }, ...lines.map(([, label, tone]) => ({
+      series: [{ label: across || "at", value: (_, at) => (at == null ? "" : across ? count(at) : when(at * 1e3)) }, ...lines.map(([, label, tone]) => ({
         label, stroke: colour(tone), width: 1.5, spanGaps: Boolean(across), points: { show: false }, value: (_, one) => (one == null ? "–" : form(one)),
       }))],
     }, rows, box.current);

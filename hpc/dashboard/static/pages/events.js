@@ -1,8 +1,7 @@
 // Events: what happened in the session, the newest first; by severity and kind; and all that is known of the chosen one.
-import { html, count, Facts, link, Panel, State, Table } from "../ui.js";
+import { html, count, Facts, link, Panel, State, Table, when } from "../ui.js";
 import { end } from "../list.js";
 
-const when = (ms) => { const at = new Date(ms); return `${at.toDateString() === new Date().toDateString() ? "" : `${at.toISOString().slice(5, 10)} `}${at.toTimeString().slice(0, 8)}`; };
 const named = (kind) => kind.toLowerCase().replaceAll("_", " ");
 
 function Choices({ field, found, params, set }) {

@@ -1,10 +1,10 @@
 // Train: the runs, and of the chosen one its ranks, metrics, checkpoints and starts.
-import { html, Chart, Panel, Table, count, duration } from "../ui.js";
+import { html, Chart, Panel, Table, count, duration, when } from "../ui.js";
 import { Part, Runs, table, together } from "../runs.js";
 
 const COLUMNS = ["name", "state", "words", "attempt", "start_time_ms", "end_time_ms", "why"];
 const TONES = ["c1", "c3", "c2", "c4", "c5"];
-const clock = (s) => (s ? new Date(s * 1e3).toTimeString().slice(0, 8) : "");
+const clock = (s) => when((s || 0) * 1e3);
 const still = { find: false, params: {}, set: () => {} };
 
 function One({ detail, run, live, params, set }) {

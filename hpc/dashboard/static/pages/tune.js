@@ -1,10 +1,10 @@
 // Tune: searches, and of the chosen one its trials by state, the best, the objective's course, and what was decided.
-import { html, Chart, Facts, Panel, State, Table, Tile, count, duration } from "../ui.js";
+import { html, Chart, Facts, Panel, State, Table, Tile, count, duration, when } from "../ui.js";
 import { Part, Runs, many, table, together } from "../runs.js";
 
 const COLUMNS = ["name", "state", "done", "words", "left_s", "start_time_ms", "end_time_ms", "why"];
 const TONES = ["c1", "c3", "c2", "c4", "c5"], TRIALS = ["name", "state", "iteration", "objective", "parameters", "total_s", "failures", "host", "why"];
-const clock = (s) => (s ? new Date(s * 1e3).toTimeString().slice(0, 8) : "");
+const clock = (s) => when((s || 0) * 1e3);
 const still = { find: false, params: {}, set: () => {} };
 
 function One({ detail, run, live, params, set }) {

@@ -149,17 +149,21 @@ def _export(url: str) -> int:
     sys.stdout.flush()
     spans = left_out = failed = 0
     ended, is_last = _told_to_end(), False
-    while True:
-        try:
-            sent = export.look()
-            spans, left_out, failed = spans + sent.spans, left_out + sent.left_out, failed + sent.failed
-        except GetTimeoutError:
-            pass  # its head is being started again
-        if is_last:
-            break
-        is_last = ended.wait(interval_s)
-    failed += not export.close()
-    errors.note(f"{spans} spans were sent, {left_out} tasks have none; {failed} messages were not taken", sys.stdout)
+    try:
+        while True:
+            try:
+                sent = export.look()  # raises when the session has ended
+                spans, left_out, failed = spans + sent.spans, left_out + sent.left_out, failed + sent.failed
+            except GetTimeoutError:
+                pass  # its head is being started again
+            if is_last:
+                break
+            is_last = ended.wait(interval_s)
+    finally:
+        failed += not export.close()
+        errors.note(
+            f"{spans} spans were sent, {left_out} tasks have none; {failed} messages were not taken", sys.stdout
+        )
     return 1 if failed else 0
 
 

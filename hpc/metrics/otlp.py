@@ -39,8 +39,8 @@ SCOPE = InstrumentationScope("hpc")
 
 
 class Sent(NamedTuple):
-    """What one look has sent. ``left_out``: tasks without a span, as there were too many; ``failed``: the collector has
-    not taken it."""
+    """What one look has sent. ``left_out``: tasks without a span, as there were too many, or none takes them;
+    ``failed``: the collector has not taken all."""
 
     spans: int
     left_out: int
@@ -58,6 +58,7 @@ class Export:
         self._spans = OTLPSpanExporter(endpoint=f"{base}/v1/traces")
         self._totals, self._seen = Totals(), History()
         self._began_ns = time.time_ns()
+        self._since_ns = 0  # of all totals: another one would be a count that began anew
 
     def look(self) -> Sent:
         """Ask the session once, and send what is new."""
@@ -69,8 +70,8 @@ class Export:
         self._seen.ended |= found.ended
         made = [self._task(row) for row in found.rows()]
         failed = self._metrics.export(self._packed(latest)) is not sdk.MetricExportResult.SUCCESS
-        failed = not self._send(made) or failed
-        return Sent(len(made), max(0, ended - len(made)), failed)
+        taken = self._send(made)
+        return Sent(taken, max(0, ended - taken), failed or taken < len(made))
 
     def close(self) -> bool:
         """Send the span of the session as far as it was looked at; whether the collector has taken it."""
@@ -78,16 +79,17 @@ class Export:
             f"session {self.session}", traces.session_span(self.session), self.trace.above, self._began_ns,
             time.time_ns(), {},
         )  # fmt: skip
-        is_sent = self._send([span])
+        is_sent = self._send([span]) == 1
         self._metrics.shutdown()
         self._spans.shutdown()
         return is_sent
 
-    def _send(self, made: Sequence[ReadableSpan]) -> bool:
-        is_sent = True
+    def _send(self, made: Sequence[ReadableSpan]) -> int:
+        """How many were taken. Behind the first message that is not no other is tried: each may take 10 s to fail."""
         for at in range(0, len(made), MOST_SPANS):
-            is_sent = self._spans.export(made[at : at + MOST_SPANS]) is SpanExportResult.SUCCESS and is_sent
-        return is_sent
+            if self._spans.export(made[at : at + MOST_SPANS]) is not SpanExportResult.SUCCESS:
+                return at
+        return len(made)
 
     # -------------------------------------------------------------- spans
 
@@ -121,7 +123,8 @@ class Export:
     # -------------------------------------------------------------- metrics
 
     def _packed(self, latest: Latest) -> sdk.MetricsData:
-        made = list(packed(latest.rows, self._began_ns, time.time_ns()))
+        self._since_ns = self._since_ns or self._began_ns
+        made = list(packed(latest.rows, self._since_ns, time.time_ns()))
         return sdk.MetricsData([sdk.ResourceMetrics(self.resource, [sdk.ScopeMetrics(SCOPE, made, "")], "")])
 
 

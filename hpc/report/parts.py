@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from hpc.report.masking import masked
 
 Cell = str | int | float
+#: A time for people, with its date where the job lasted over midnight.
+Clock = Callable[[float], str]
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from hpc.report import runs, svg
@@ -13,7 +13,7 @@ from hpc.report.collect import largest, quantile
 from hpc.report.ending import clues
 from hpc.report.facts import Cause, Facts, Happening, One, Use
 from hpc.report.masking import masked, masked_words
-from hpc.report.parts import Cell
+from hpc.report.parts import Cell, Clock
 from hpc.report.parts import clock as _clock
 from hpc.report.parts import date as _date
 from hpc.report.parts import lines as _lines
@@ -56,10 +56,6 @@ svg{width:100%;height:auto;margin:.3em 0}svg text{font-size:11px;fill:currentCol
 """
 
 
-#: A time for people, with its date where the job lasted over midnight.
-Clock = Callable[[float], str]
-
-
 def page(facts: Facts) -> str:
     """The whole file."""
     text = _page(facts)
@@ -82,7 +78,7 @@ def _page(facts: Facts) -> str:
         *_head(facts, clock),
         *_advice(facts),
         *_use(facts),
-        *runs.sections(facts.runs),
+        *runs.sections(facts.runs, clock),
         *_tasks(facts),
         *_ones("First failures", facts.failed, clock),
         *_ones("Slowest", facts.slowest, clock),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from hpc.report import svg
 from hpc.report.facts import RunFact
 from hpc.report.masking import masked
-from hpc.report.parts import Cell, clock, lines, table
+from hpc.report.parts import Cell, Clock, lines, table
 from hpc.state.bulletins import Curve, DataDetail, RunKind, TrainDetail, TuneDetail
 
 TITLES: dict[RunKind, str] = {
@@ -17,7 +17,7 @@ TITLES: dict[RunKind, str] = {
 MAX_TOLD, MAX_ROWS, MAX_CURVES = 8, 20, 4
 
 
-def sections(found: Sequence[RunFact]) -> Iterable[str]:
+def sections(found: Sequence[RunFact], clock: Clock) -> Iterable[str]:
     """One for each kind of which there are runs."""
     for kind, title in TITLES.items():
         mine = sorted((one for one in found if one.kind == kind), key=lambda one: one.began_s)
@@ -35,13 +35,13 @@ def sections(found: Sequence[RunFact]) -> Iterable[str]:
                 ],
             )  # fmt: skip
             for one in mine[-MAX_TOLD:]:
-                yield from _one(one)
+                yield from _one(one, clock)
 
 
-def _one(run: RunFact) -> Iterable[str]:
+def _one(run: RunFact, clock: Clock) -> Iterable[str]:
     detail = run.detail
     if isinstance(detail, TrainDetail):
-        yield from _training(run.name, detail)
+        yield from _training(run.name, detail, clock)
     elif isinstance(detail, TuneDetail):
         yield from _search(run.name, detail)
     elif isinstance(detail, DataDetail):
@@ -52,7 +52,7 @@ def _curve(run: str, curve: Curve, across: str) -> str:
     return svg.curves(masked(f"{curve.name} of {run}"), [(curve.name, curve.xs, curve.ys)], across)
 
 
-def _training(name: str, detail: TrainDetail) -> Iterable[str]:
+def _training(name: str, detail: TrainDetail, clock: Clock) -> Iterable[str]:
     yield from (_curve(name, curve, "report") for curve in detail.curves[:MAX_CURVES])
     yield from (f'<p class="note">{lines(text)}</p>' for text in detail.slow)
     if detail.checkpoints:

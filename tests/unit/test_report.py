@@ -421,7 +421,8 @@ def test_a_job_over_midnight_has_dates(seconds, shown):
     facts = example()
     facts.began_s, facts.seen_s = 3600.0, 3600.0 + seconds
     facts.happenings = [Happening(3600.0 + seconds, "ready")]
-    assert f"<td>{shown}</td>" in render.page(facts)
+    facts.runs = [RunFact("1.1/1", "train", "t", "RUNNING", began_s=3600.0 + seconds)]
+    assert render.page(facts).count(f"<td>{shown}</td>") == 2
 
 
 def test_nodes_without_a_runtime_of_ours_have_no_charts():

@@ -31,10 +31,9 @@ def run(words: list[str]) -> int:
 def _profile(given: dict[str, Any], rest: list[str]) -> int:
     from hpc.state import profiles
 
-    file = None
     if given.get("output"):
-        with writing(given["output"], "-o FILE"):  # now: the profile would be lost
-            file = open(given["output"], "w")
+        with writing(given["output"], "-o FILE"), open(given["output"], "a"):
+            pass  # now: the profile would be lost
     try:
         named = [row["worker_id"] for worker in rest for row in profiles.candidates(worker)]
     except ValueError as error:
@@ -57,8 +56,8 @@ def _profile(given: dict[str, Any], rest: list[str]) -> int:
     show_rows(rows, ("cpu", "cpu_s", "passed_s", "cpu_s_with_calls", "call"))
     for one in found.silent:
         errors.note(f"process {one} did not answer: it is in native code that holds the interpreter's lock, or stopped")
-    if file is not None:
-        with writing(given["output"], "-o FILE"), file:
+    if given.get("output"):
+        with writing(given["output"], "-o FILE"), open(given["output"], "w") as file:
             json.dump(profiles.speedscope(found, given.get("task") or "hpc"), file)
         errors.note(f"written to {given['output']}: open it at speedscope.app, or with a copy of it")
     return 0

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from hpc.cli import profile
 from hpc.core.owner.shell import sampler
 from hpc.core.owner.shell.sampler import Sampler, process_rows
+from hpc.settings.errors import CliError
 from hpc.state import profiles
 
 STACKS = {
@@ -124,3 +126,17 @@ def test_the_number_of_a_thread_that_ended_may_be_that_of_a_new_one(monkeypatch)
     monkeypatch.setattr(sampler.time, "clock_gettime", lambda clock: next(clocks))
     one = Sampler(1.0, 100.0)
     assert [one._on_cpu_s(7) for _ in range(3)] == [0.0, 0.0, 0.25]
+
+
+def test_a_profile_that_is_not_made_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    def none_such(worker: str = "") -> list[dict]:
+        raise ValueError(f"there is no worker {worker}")
+
+    monkeypatch.setattr(profiles, "candidates", none_such)
+    file = tmp_path / "before.json"
+    file.write_text("the last one")
+    with pytest.raises(CliError, match="there is no worker 9.9"):
+        profile._profile({"output": str(file)}, ["9.9"])
+    assert file.read_text() == "the last one"
+    with pytest.raises(CliError, match="cannot be written"):
+        profile._profile({"output": str(tmp_path / "none" / "a.json")}, ["9.9"])

@@ -26,8 +26,12 @@ class Trace(NamedTuple):
 
 def parsed(text: str) -> Trace | None:
     """A traceparent; None for what is none, as W3C says."""
-    found = _FORM.match(text.strip())
-    if found is None or (found.end() < len(text.strip()) and text.startswith("00")):
+    text = text.strip()
+    found = _FORM.match(text)
+    if found is None:
+        return None
+    more = text[found.end() :]  # of versions that come later
+    if more and (text.startswith("00") or not more.startswith("-")):
         return None
     return Trace(int(found[1], 16), int(found[2], 16), bool(int(found[3], 16) & 1))
 

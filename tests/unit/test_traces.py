@@ -19,7 +19,7 @@ def test_a_traceparent_is_read():
 
 
 NONE = [
-    "", "00", GIVEN[:-3], f"ff{GIVEN[2:]}", GIVEN.upper(), f"{GIVEN}-more", GIVEN.replace("-", "_"),
+    "", "00", GIVEN[:-3], f"ff{GIVEN[2:]}", f"cc{GIVEN[2:]}7", GIVEN.upper(), f"{GIVEN}-more", GIVEN.replace("-", "_"),
     GIVEN.replace("b7ad6b7169203331", "0" * 16), GIVEN.replace("0af7651916cd43dd8448eb211c80319c", "0" * 32),
 ]  # fmt: skip
 

@@ -21,7 +21,7 @@ from hpc.core.metrics.sample import Labels, Sample, gauge
 from hpc.core.metrics.table import RUN_NUMBERS
 from hpc.core.metrics.tally import sources
 from hpc.core.owner.shell import told_runs
-from hpc.core.wire import MAX_DETAIL_BYTES
+from hpc.core.wire import MAX_BRIEF_BYTES, MAX_DETAIL_BYTES
 from hpc.state.listing import Params, listing
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class ToldRun:
         try:
             known = self._brief()
             _note_numbers(known)
-            data = _encode(_plain(known, BRIEF_LETTERS))
+            data = _fitted_brief(known)
             self._known = known
             return data
         except RuntimeError:  # a dict has changed while it was read
@@ -279,7 +279,7 @@ class ToldRun:
         return self._encoded()
 
     def _encoded(self) -> bytes:
-        return _encode(_plain(self._known, BRIEF_LETTERS))
+        return _fitted_brief(self._known)
 
     def detail(self) -> bytes | None:
         """See `BulletinSource`."""
@@ -337,6 +337,14 @@ sources.append(_samples)
 
 def _nothing() -> Any:
     """What a run says that is over: never asked."""
+
+
+def _fitted_brief(brief: Brief) -> bytes:
+    """A brief as bytes. Letters have up to four bytes, and a raylet takes none that is too large: texts are cut."""
+    letters = BRIEF_LETTERS
+    while len(data := _encode(_plain(brief, letters))) > MAX_BRIEF_BYTES and letters:
+        letters //= 2
+    return data
 
 
 def fitted(detail: Detail) -> bytes:

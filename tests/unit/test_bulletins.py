@@ -232,6 +232,17 @@ def test_a_detail_has_room_and_keeps_what_stands_first():
     assert 100 < len(found.ranks) < 1000 and found.ranks[0].rank == 0 and found.all_ranks == 1000 and found.curves
 
 
+def test_a_brief_of_large_letters_is_cut_until_a_raylet_takes_it():
+    client = Client()
+    why, numbers = "\N{SNOWMAN}" * 600, {f"{number}" + "\N{OLD ITALIC LETTER A}" * 79: 1.0 for number in range(6)}
+    ToldRun(client, lambda: Brief("train", "t", "FAILED", why, numbers=numbers), TrainDetail)  # type: ignore[arg-type]
+    client.bulletins.tick(0.0)
+    (bulletin,) = client.sent[0].told
+    brief = brief_of(bulletin.brief)
+    assert len(bulletin.brief) <= MAX_BRIEF_BYTES and brief is not None
+    assert brief.state == "FAILED" and set(brief.why) == {"\N{SNOWMAN}"} and len(brief.numbers) == 6
+
+
 def test_a_brief_of_a_later_version_and_what_is_none_are_told_apart():
     later = msgspec.msgpack.encode(
         {**msgspec.to_builtins(Brief("data", "d", "RUNNING")), "colour": "red", "version": 9}

@@ -1,9 +1,9 @@
 // The frame around the pages: who may come in, which page is open, its feed, and the keys.
 import { render } from "./vendor/preact.js";
 import { html, useEffect, useRef, useState, duration } from "./ui.js";
+import { follow } from "./follow.js";
 
 const OLD_S = 30; // an answer that is older is said to be old
-const AGAIN_MS = 2000;
 
 // ---------------------------------------------------------------- the address: #/page?name=value
 
@@ -20,33 +20,17 @@ function go(page, params, replace) {
 
 // ---------------------------------------------------------------- the feed
 
-// The newest event of a page; closed while the tab is hidden. A browser asks again by itself where nobody answers, but not
-// where it was refused: by another dashboard at the same port, until it is let in.
+// The newest event of a page.
 function useFeed(page, params, query) {
   const [event, keep] = useState(null), [gone, setGone] = useState("");
   useEffect(() => {
-    let source = null, isFirst = true, timer = 0;
+    let isFirst = true;
     if (!page) return undefined;
-    const open = () => {
-      source = new EventSource(`api/feed/${page}?${new URLSearchParams(params)}`);
-      source.onmessage = (message) => {
-        const found = JSON.parse(message.data);
-        if (isFirst && window.performance) { performance.mark(`hpc-${page}`); isFirst = false; }
-        setGone("");
-        keep(found);
-      };
-      source.onerror = () => {
-        setGone("the dashboard does not answer");
-        if (source.readyState === EventSource.CLOSED) timer = setTimeout(ask, AGAIN_MS);
-      };
-    };
-    const ask = () => fetch("api/pages").then((answer) => (answer.ok ? open() : answer.json().then((said) => { throw new Error(said.error); })))
-      .catch((problem) => { setGone(problem instanceof TypeError ? "the dashboard does not answer" : problem.message); timer = setTimeout(ask, AGAIN_MS); });
-    const close = () => { clearTimeout(timer); if (source) source.close(); source = null; };
-    const seen = () => { close(); if (!document.hidden) open(); };
-    document.addEventListener("visibilitychange", seen);
-    seen();
-    return () => { document.removeEventListener("visibilitychange", seen); close(); };
+    return follow(`api/feed/${page}?${new URLSearchParams(params)}`, (found) => {
+      if (isFirst && window.performance) { performance.mark(`hpc-${page}`); isFirst = false; }
+      setGone("");
+      keep(found);
+    }, setGone);
   }, [page, query]);
   return [event && event.page === page ? event : null, gone, event];
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from hpc.cli.look import FILTER, KINDS, KINDS_IN_WORDS, cell, is_kind, look, rows_of, show_rows
@@ -31,8 +30,10 @@ def _get(given: dict[str, Any], rest: list[str]) -> int:
         raise CliError("USAGE", f"there is no {rest[0].rstrip('s')} {rest[1]}", fix=f"hpc list {rest[0]}")
     details = [_detail(row["run_id"]) for row in rows] if rest[0] == "runs" else []
     if given.get("json"):
+        from msgspec import json as fast_json  # it has null for NaN, which readers of JSON refuse
+
         found = [{**row, "detail": detail} for row, detail in zip(rows, details, strict=True)] if details else rows
-        print(json.dumps(found, indent=1))
+        print(fast_json.format(fast_json.encode(found), indent=1).decode())
         return 0
     for row in rows:
         print("\n".join(f"{name:<24} {cell(value)}" for name, value in row.items()))

@@ -6,6 +6,7 @@ knows beside, a table of its trials for example, is asked of the process that ru
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -57,7 +58,7 @@ def _row(told: Row) -> Row | None:
         "left_s": brief.left_s,
         "start_time_ms": brief.began_s * 1e3,
         "end_time_ms": (brief.ended_s or 0.0) * 1e3,
-        "numbers": brief.numbers,
+        "numbers": {name: amount for name, amount in brief.numbers.items() if math.isfinite(amount)},
         "words": in_words(brief),
         "worker_id": told["process"],
         "node_id": told["process"].partition(".")[0],

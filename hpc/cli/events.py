@@ -87,7 +87,7 @@ def _show(options: dict[str, Any], rows: Sequence[EventRow]) -> None:
 
     for row in rows:
         if options.get("json"):
-            print(fast_json.encode(row).decode())
+            print(fast_json.encode(row).decode(), flush=True)
         else:
             print(f"{_clock(row.time_s)} {words(row)}", flush=True)
 
@@ -103,6 +103,7 @@ def _of_job(options: dict[str, Any], rest: list[str]) -> int:
     at = 0
     shown = False
     while True:
+        is_last = not options.get("follow") or job.status().get("state") == "ended"  # what comes before it is read
         text = file.read_text(errors="replace") if file.exists() else ""
         lines = [line for line in text[at:].splitlines(keepends=True) if line.endswith("\n")]
         at += sum(map(len, lines))
@@ -110,7 +111,7 @@ def _of_job(options: dict[str, Any], rest: list[str]) -> int:
         for one in told if shown else told[-_count(options) :]:
             print(json.dumps(one) if options.get("json") else _line(one), flush=True)
         shown = True
-        if not options.get("follow") or job.status().get("state") == "ended":
+        if is_last:
             return 0
         try:
             time.sleep(FOLLOW_S)

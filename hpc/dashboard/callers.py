@@ -13,7 +13,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 #: Browsers open six connections each to a server, and one more for each tab that follows a page.
 MOST_CONNECTIONS = 100
-#: A connection that has asked for nothing is closed after this time.
+#: A connection that has asked for nothing is closed after this time; one that asks by halves, or reads nothing of what
+#: it is told, after twice as long.
 SILENT_S = 10.0
 
 
@@ -22,6 +23,7 @@ class Caller(H11Protocol):  # type: ignore[misc, unused-ignore]  # it has no typ
 
     family: int = 0
     _silence: asyncio.TimerHandle | None = None
+    _seen: tuple[object, int] | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Somebody has connected."""
@@ -30,7 +32,7 @@ class Caller(H11Protocol):  # type: ignore[misc, unused-ignore]  # it has no typ
         if sum(one.family == self.family for one in self.connections) > MOST_CONNECTIONS:
             transport.abort()
         else:
-            self._silence = asyncio.get_running_loop().call_later(SILENT_S, self._close_if_silent)
+            self._look_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
@@ -38,6 +40,14 @@ class Caller(H11Protocol):  # type: ignore[misc, unused-ignore]  # it has no typ
             self._silence.cancel()
         super().connection_lost(exc)
 
-    def _close_if_silent(self) -> None:
-        if self.cycle is None:
-            self.transport.close()
+    def _look_later(self) -> None:
+        self._silence = asyncio.get_running_loop().call_later(SILENT_S, self._look)
+
+    def _look(self) -> None:
+        """Close it where it does not get on. A browser's own has an answer under way, or ends by itself after 5 s."""
+        seen = self.cycle, self.transport.get_write_buffer_size()
+        if self.cycle is None or (seen == self._seen and (self.cycle.response_complete or seen[1])):
+            self.transport.abort()
+            return
+        self._seen = seen
+        self._look_later()

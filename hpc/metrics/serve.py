@@ -25,7 +25,7 @@ from hpc.state.metrics import Latest
 LOCAL = "127.0.0.1"
 #: What stands for all addresses of the machine.
 EVERYWHERE = ("", "0.0.0.0", "::")
-#: Everybody on the machine, or in the network, reaches the door: as many connections may be open, and be silent so long.
+#: Everybody on the machine, or in the network, reaches the door: this many may be open, and be silent for this long.
 MOST_CONNECTIONS = 50
 SILENT_S = 10.0
 

@@ -291,8 +291,10 @@ def test_the_end_of_a_run_and_who_looks_at_it_do_not_meet():
     client, runs, seen = Client(), list[ToldRun](), list[Any]()
 
     def ended() -> Brief:
-        for run in runs:
-            other = threading.Thread(target=lambda: seen.append((run.brief(), run.detail(), run.more("", {}))))
+        if runs:
+            other = threading.Thread(
+                target=lambda: seen.append((runs[0].brief(), runs[0].detail(), runs[0].more("", {})))
+            )
             other.start()
             other.join(5.0)
         return Brief("data", "d", "FINISHED")

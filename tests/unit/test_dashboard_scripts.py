@@ -18,7 +18,7 @@ globalThis.window = globalThis;
 const { when } = await import(process.argv[1]);
 console.log([when(Date.UTC(2025, 2, 3, 22, 30)), when(0), when(Date.now()).length].join("|"));
 """
-#: A page that was refused asks whether it is let in. It is left, and its tab is hidden and seen, before the answer comes.
+#: A page that was refused asks whether it is let in. It is left, or hidden and seen, before the answer comes.
 FOLLOWING = """
 const { follow } = await import(process.argv[1]);
 const open = new Set(), made = [], answers = [], said = [];

@@ -19,7 +19,9 @@ from hpc.state.metrics import Latest, MetricRow
 
 def task(number: int, begin_ms: float) -> TaskRow:
     ident = f"{number:040x}"
-    return TaskRow(ident, 0, "f", "f", "NORMAL_TASK", begin_ms, begin_ms + 1.0, "FINISHED", worker_id="1.2", node_id="1")
+    return TaskRow(
+        ident, 0, "f", "f", "NORMAL_TASK", begin_ms, begin_ms + 1.0, "FINISHED", worker_id="1.2", node_id="1"
+    )
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_a_profile_that_is_not_made_leaves_the_file_that_was_there(tmp_path, mon
     monkeypatch.setattr(profiles, "candidates", none_such)
     file = tmp_path / "before.json"
     file.write_text("the last one")
-    with pytest.raises(CliError, match="there is no worker 9.9"):
+    with pytest.raises(CliError, match="there is no worker"):
         profile._profile({"output": str(file)}, ["9.9"])
     assert file.read_text() == "the last one"
     with pytest.raises(CliError, match="cannot be written"):

@@ -133,4 +133,7 @@ def _port_door(port: int) -> socket.socket:
 def _user() -> str:
     import pwd
 
-    return pwd.getpwuid(os.getuid()).pw_name
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container without its host's users
+        return os.environ.get("USER", str(os.getuid()))

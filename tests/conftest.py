@@ -42,9 +42,12 @@ SHARED = bool(os.environ.get("HPC_TEST_SHARED_MACHINE"))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# What a shell starts in the background ignores SIGINT, and so would all that tests start: some of it is sent one.
+# What a shell starts in the background ignores SIGINT, and below nohup SIGHUP. So would all that tests start: some of it is
+# sent one.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # How long an example takes is the machine's affair, and says nothing of the code.
 hypothesis.settings.register_profile(
@@ -151,8 +154,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _files() -> frozenset[str]:
-    """What lies in the repository's folder; caches of tools have a dot."""
-    return frozenset(name for name in _names(str(ROOT)) if not name.startswith("."))
+    """What lies in the repository's folder; caches of tools have a dot, and a wheel is made in ``build``."""
+    return frozenset(name for name in _names(str(ROOT)) if not name.startswith(".") and name != "build")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -12,7 +12,7 @@ from compat import running
 TIMEOUT_S = 60.0
 NEEDS = {
     "torch": "PyTorch", "pyarrow": "pyarrow", "joblib": "joblib", "pandas": "pandas", "PIL": "Pillow", "jax": "JAX",
-    "datasketches": "datasketches",
+    "datasketches": "datasketches", "fsspec": "fsspec",
 }  # fmt: skip
 
 

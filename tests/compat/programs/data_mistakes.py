@@ -1,5 +1,5 @@
 """Sources and sinks of a user's own; mistakes of users: columns, types, files and schemas that are not there."""
-# needs: pyarrow, pandas
+# needs: pyarrow, pandas, fsspec
 
 import os
 

@@ -42,8 +42,8 @@ SHARED = bool(os.environ.get("HPC_TEST_SHARED_MACHINE"))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# What a shell starts in the background ignores SIGINT, and below nohup SIGHUP. So would all that tests start: some of it is
-# sent one.
+# What a shell starts in the background ignores SIGINT, and below nohup SIGHUP. All that tests start would do so too,
+# and some of it is sent one.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -66,10 +66,16 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     folder.mkdir(mode=0o700, exist_ok=True)
     os.environ.update(commands.grant(options.resources))
     os.environ.update({commands.JOB: job_id, commands.FOLDER: str(folder), commands.RANK: str(rank)})
-    announce(folder, rank, os.environ.get("NM_HOST") or os.uname().nodename)
+    host = os.environ.get("NM_HOST") or os.uname().nodename
     if rank == 0:
-        output = commands.output_file(options.output, job_id, options.name, getpass.getuser())
-        sys.exit(first(folder, options.nodes, options.time, job_id, command, output))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        try:
+            announce(folder, rank, host)
+            output = commands.output_file(options.output, job_id, options.name, getpass.getuser())
+            sys.exit(first(folder, options.nodes, options.time, job_id, command, output))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # so the others know that it is over
+    announce(folder, rank, host)
     if not await_join_file(folder, job_id):
         sys.exit(1)
     os.execvp(command[0], command)
@@ -86,21 +92,17 @@ def first(folder: Path, nodes: int, time_s: float | None, job_id: str, command: 
     with open(output, "ab", buffering=0) as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        os.environ[commands.HOSTS] = ",".join(await_hosts(folder, nodes))
-        if time_s is not None:
-            os.environ[commands.END] = f"{time.time() + time_s:.3f}"
-            limit(job_id, time_s)
-        early: list[int] = []
-        signal.signal(signal.SIGTERM, lambda signum, _frame: early.append(signum))
-        with subprocess.Popen(list(command)) as script:
-            if early:
-                script.terminate()
-            code = await_script(script, Orders(folder, script.pid))
-        return 128 - code if code < 0 else code
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # so the others know that it is over
+    os.environ[commands.HOSTS] = ",".join(await_hosts(folder, nodes))
+    if time_s is not None:
+        os.environ[commands.END] = f"{time.time() + time_s:.3f}"
+        limit(job_id, time_s)
+    early: list[int] = []
+    signal.signal(signal.SIGTERM, lambda signum, _frame: early.append(signum))
+    with subprocess.Popen(list(command)) as script:
+        if early:
+            script.terminate()
+        code = await_script(script, Orders(folder, script.pid))
+    return 128 - code if code < 0 else code
 
 
 def await_script(script: subprocess.Popen[bytes], orders: Orders) -> int:

@@ -154,8 +154,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _files() -> frozenset[str]:
-    """What lies in the repository's folder; caches of tools have a dot, and a wheel is made in ``build``."""
-    return frozenset(name for name in _names(str(ROOT)) if not name.startswith(".") and name != "build")
+    """What lies in the repository's folder; caches of tools have a dot."""
+    return frozenset(name for name in _names(str(ROOT)) if not name.startswith("."))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -20,7 +20,10 @@ SUFFIXES = {".py", ".typed", ".sbatch", ".toml", ".md", ".html", ".css", ".js", 
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)]
-    env = {**os.environ, **holding_to(ROOT / "deps" / "constraints.txt")}
+    settings = folder / "setup.cfg"
+    # What is made on the way does not lie in the repository's folder.
+    settings.write_text(f"[build]\nbuild_base = {folder / 'build'}\n[egg_info]\negg_base = {folder}\n")
+    env = {**os.environ, **holding_to(ROOT / "deps" / "constraints.txt"), "DIST_EXTRA_CONFIG": str(settings)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -87,7 +87,7 @@ class Worker:
         self.path = path
         self.packing = Packing(self.client)
         client = self.client
-        loop = self.loop = Loop(client.machine, self, NEVER_BEGAN, client.lock, client.send_left, client.look)
+        loop = self.loop = Loop(client.machine, self, NEVER_BEGAN, client.lock, client.send_left, self._look)
         self.executor, self.running, self.reply = loop.executor, loop.running, loop.reply
         self.functions = process.code
         self.hook = SetupHook(process.env, self.client)
@@ -203,6 +203,13 @@ class Worker:
             self.interrupter.cancel_call(task)
         return None
 
+    def _look(self) -> None:
+        """Read what has come, and count what was run: in the middle of much to do."""
+        self.client.look()
+        if self.record.is_behind:
+            with self.client.lock:
+                self.record.keep_up()
+
     def next_item(self) -> tuple[Address, Any]:
         """The next item; waits for one, polling."""
         client, loop, ready = self.client, self.loop, self.loop.ready
@@ -211,6 +218,8 @@ class Worker:
             with client.lock:
                 if ready:
                     return ready.popleft()
+                if self.record.is_behind:
+                    self.record.keep_up()
                 ends = loop.idle()
                 waiter = self._waiter = Waiter(1)
                 client.machine.objects.drain_dropped()

@@ -295,7 +295,7 @@ def test_a_partition_is_put_in_order_straight_into_its_blocks():
     table = pa.table({"k": np.random.default_rng(1).permutation(10_000), "v": np.arange(10_000)})
     moved.LEAST_BYTES, before = 0, moved.LEAST_BYTES
     body = ReduceBody(Sort((SortKey("k"),)).plan([[]], [[]], 1), False, 50_000)
-    value = [(table.slice(0, 6000), np.array([0, 6000])), (table.slice(6000), np.array([0, 4000]))]
+    value = [(table.slice(0, 6000), np.array([[0, 6000]])), (table.slice(6000), np.array([[0, 4000]]))]
     made = list(body([value], None, (0, 1, 0, [1]), None))
     moved.LEAST_BYTES = before
     assert all(isinstance(one, spi.PlacedTable) for one in made), "nothing is made in the task's own memory"
@@ -366,14 +366,14 @@ def test_objects_of_map_tasks_that_follow_each_other_are_merged_in_the_order_of_
 
 
 def test_tables_of_other_columns_stay_apart_in_a_merged_object():
-    ends = np.array([0, 2])
-    some, none = pa.table({"k": [1, 2]}), (pa.table({}), np.array([0, 0]))
+    ends = np.array([[0, 2]])
+    some, none = pa.table({"k": [1, 2]}), (pa.table({}), np.array([[0, 0]]))
     ((value, rows, _, _),) = MergeBody()(
         [[(some, ends)], [none, (pa.table({"k": [0.5, 1.5]}), ends)]], None, None, None
     )
     assert rows == 4 and len(value) == 3
     ((value, rows, _, _),) = MergeBody()([[(some, ends)], [none, (some, ends)]], None, None, None)
-    assert rows == 4 and [(table.to_pydict(), at.tolist()) for table, at in value] == [({"k": [1, 2, 1, 2]}, [0, 4])]
+    assert rows == 4 and [(table.to_pydict(), at.tolist()) for table, at in value] == [({"k": [1, 2, 1, 2]}, [[0, 4]])]
     ((value, rows, _, _),) = MergeBody()([[none], [none]], None, None, None)
     assert rows == 0 and len(value) == 1
 
@@ -470,7 +470,7 @@ def test_first_rows_of_partitions_of_many_blocks_come_in_blocks_of_these_rows_al
     numbers = np.arange(2000)[::-1]
     table = pa.table({"k": numbers, **({"s": ["x" * (number % 50) for number in numbers]} if texts else {})})
     merger = Sort((SortKey("k"),)).limited(most).few([[]]).merger
-    blocks = [table_of(one) for one in reordered(merger, [table], [np.array([0, 1200, 2000])], 0, target_bytes)]
+    blocks = [table_of(one) for one in reordered(merger, [table], [np.array([[0, 1200, 2000]])], 0, target_bytes)]
     expected = [*range(800, 2000)][:most] + [*range(800)][:most]
     assert [row for one in blocks for row in one.column("k").to_pylist()] == expected
     assert all(one.num_rows for one in blocks) if most else len(blocks) == 1

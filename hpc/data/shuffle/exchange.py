@@ -48,8 +48,11 @@ class Place:
 class Parts:
     """Rows of a map task in the order of the partitions: partition p is rows offsets[p] to offsets[p + 1].
 
-    rows: which rows of the table they are, in that order; None: all, as they lie. They are taken when they are asked
-    for, so that a range of partitions is made in memory of its own."""
+    There may be several pieces of rows, each in this order, as rows of a piece are taken in a processor's caches. Then
+    offsets has a row of these numbers for each piece, and piece k ends where piece k + 1 begins.
+
+    rows: which rows of the table they are, in that order; None: all, as they lie, in one piece. They are taken when
+    they are asked for, so that a range of partitions is made in memory of its own."""
 
     table: pa.Table
     offsets: np.ndarray
@@ -59,18 +62,34 @@ class Parts:
         return self.range(partition, partition + 1)
 
     def range(self, first: int, last: int) -> pa.Table:
-        """The rows of partitions first to last - 1; a view, if they lie so."""
+        """The rows of partitions first to last - 1, piece after piece; a view, if they lie so."""
+        if self.rows is not None:
+            return gather.take(self.table, self._rows(first, last))
         start, stop = int(self.offsets[first]), int(self.offsets[last])
-        if self.rows is None:
-            return self.table.slice(start, stop - start)
-        return gather.take(self.table, self.rows[start:stop])
+        return self.table.slice(start, stop - start)
 
     def stored(self, first: int, last: int) -> Any:
         """The same rows, on their way to the store: they are moved there and nowhere before."""
         if self.rows is None:
             return self.range(first, last)
-        start, stop = int(self.offsets[first]), int(self.offsets[last])
-        return moved([self.table], [Run([(0, 0, self.table.num_rows)], self.rows[start:stop])])
+        return moved([self.table], [Run([(0, 0, self.table.num_rows)], self._rows(first, last))])
+
+    def ends(self, first: int, last: int) -> np.ndarray:
+        """Where each of these partitions begins and ends in each piece of `range`: pieces x (partitions + 1)."""
+        return packed(np.atleast_2d(self.offsets)[:, first : last + 1])
+
+    def _rows(self, first: int, last: int) -> np.ndarray:
+        assert self.rows is not None
+        if self.offsets.ndim == 1:
+            return self.rows[self.offsets[first] : self.offsets[last]]
+        bounds = zip(self.offsets[:, first].tolist(), self.offsets[:, last].tolist())
+        return np.concatenate([self.rows[start:stop] for start, stop in bounds])
+
+
+def packed(ends: np.ndarray) -> np.ndarray:
+    """Where partitions begin and end in pieces, when these rows alone lie one after the other."""
+    sizes = ends[:, -1] - ends[:, 0]
+    return ends + (np.cumsum(sizes) - sizes - ends[:, 0])[:, None]
 
 
 @dataclass(frozen=True)
@@ -107,8 +126,15 @@ class Reordering:
 
     hidden = ""
 
+    @property
+    def looks_at(self) -> tuple[str, ...] | None:
+        """The columns that tell the order; None: any."""
+        return (self.hidden,) if self.hidden else None
+
     def order_of(self, table: Callable[[], pa.Table], rows: int, partition: int) -> np.ndarray:
-        """The row numbers of a partition's rows, which are so many, in the order of the result."""
+        """The row numbers of a partition's rows, which are so many, in the order of the result.
+
+        table: the columns that it looks at, of these rows."""
         raise NotImplementedError
 
     def merge(self, sides: list[list[pa.Table]], partition: int, task: TaskContext | None) -> Iterator[pa.Table]:

@@ -1,7 +1,7 @@
 """Rows of a table by their indices: each column once, by the fastest way that its type allows.
 
-Columns of fixed width without nulls go through numpy. It is twice as fast as Arrow's take, which looks at a bitmap
-for each value. The others go through Arrow.
+Columns of fixed width go through numpy, and their nulls as a column of bytes. It is twice as fast as Arrow's take,
+which looks at a bitmap for each value. The others go through Arrow.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def take_column(
     """The values of one column at these indices. Columns of one call share the Arrow form of the indices."""
     array = whole(column)
     if isinstance(array, pa.Array):
-        width = fixed_width(array.type)
-        if width and not array.null_count and len(array):
-            return _take_fixed(array, width, indices)
+        taken = _take_fixed(array, indices) if fixed_width(array.type) and len(array) else None
+        if taken is not None:
+            return taken
         if shared is None:
             return array.take(pa.array(indices))
         if not shared:
@@ -102,22 +102,35 @@ def fixed_width(kind: pa.DataType) -> int:
 
 
 def values(array: pa.Array) -> np.ndarray | None:
-    """The values of a fixed-width array as numpy sees them: one item of `fixed_width` bytes each.
+    """The values of a fixed-width array as numpy sees them: one item of `fixed_width` bytes each, any where it is null.
 
-    None if a value inside of a list is null.
+    None if it is of lists, and one of them, or a value inside of one, is null.
     """
-    width, inner = fixed_width(array.type), array
+    width, inner, is_list = fixed_width(array.type), array, False
     while True:
         if isinstance(inner.type, pa.BaseExtensionType):
             inner = inner.storage
         elif pa.types.is_fixed_size_list(inner.type):
-            inner = inner.flatten()  # only what the offset and the length of the array leave
+            if inner.null_count:
+                return None
+            inner, is_list = inner.flatten(), True  # only what the offset and the length of the array leave
         else:
             break
-        if inner.null_count:
-            return None
+    if is_list and inner.null_count:
+        return None
     start = inner.offset * fixed_width(inner.type)
     return np.frombuffer(inner.buffers()[-1], item(width), len(array), start)
+
+
+def valid(array: pa.Array) -> np.ndarray | None:
+    """Which values of an array are not null, as one byte each; None: all."""
+    if not array.null_count:
+        return None
+    array = array.storage if isinstance(array.type, pa.BaseExtensionType) else array
+    bits = np.frombuffer(array.buffers()[0], np.uint8)
+    first, end = array.offset // 8, -(-(array.offset + len(array)) // 8)
+    start = array.offset - 8 * first
+    return np.unpackbits(bits[first:end], bitorder="little")[start : start + len(array)]
 
 
 def item(width: int) -> np.dtype:
@@ -125,24 +138,27 @@ def item(width: int) -> np.dtype:
     return np.dtype(f"u{width}") if width in (1, 2, 4, 8) else np.dtype(f"V{width}")
 
 
-def _take_fixed(array: pa.Array, width: int, indices: np.ndarray) -> pa.Array:
-    seen = values(array)
+def _take_fixed(array: pa.Array, indices: np.ndarray) -> pa.Array | None:
+    """None if numpy cannot see the values."""
+    seen, known = values(array), valid(array)
     if seen is None:
-        return array.take(pa.array(indices))
+        return None
     # Arrow's pool has the memory of tables that were freed, and need not have it made zero by the system again.
-    taken = pa.allocate_buffer(len(indices) * width)
+    taken = pa.allocate_buffer(len(indices) * seen.itemsize)
     np.take(seen, indices, out=np.frombuffer(taken, seen.dtype), mode="clip")
-    return from_buffer(taken, len(indices), array.type)
+    known = None if known is None else np.take(known, indices, mode="clip")
+    return from_buffer(taken, len(indices), array.type, known)
 
 
-def from_buffer(taken: pa.Buffer, count: int, kind: pa.DataType) -> pa.Array:
-    """An array of so many values of a fixed-width type, which lie side by side in a buffer."""
+def from_buffer(taken: pa.Buffer, count: int, kind: pa.DataType, known: np.ndarray | None = None) -> pa.Array:
+    """An array of so many values of a fixed-width type, which lie side by side in a buffer. known: see `valid`."""
     if isinstance(kind, pa.BaseExtensionType):
-        return pa.ExtensionArray.from_storage(kind, from_buffer(taken, count, kind.storage_type))
+        return pa.ExtensionArray.from_storage(kind, from_buffer(taken, count, kind.storage_type, known))
     if pa.types.is_fixed_size_list(kind):
         items = from_buffer(taken, count * kind.list_size, kind.value_type)
         return pa.FixedSizeListArray.from_arrays(items, type=kind)
-    return pa.Array.from_buffers(kind, count, [None, taken])
+    bits = None if known is None else pa.py_buffer(np.packbits(known, bitorder="little"))
+    return pa.Array.from_buffers(kind, count, [bits, taken])
 
 
 def _take_large(column: pa.ChunkedArray, indices: np.ndarray) -> pa.ChunkedArray:

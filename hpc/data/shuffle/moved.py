@@ -1,7 +1,7 @@
 """Rows of several tables on their way to the store: each value is moved once, from where it lies to where it stays.
 
 A table that is made in the memory of its task is copied to the store. That memory is new to the system each time.
-So the columns of fixed width are made in the store itself. Texts, and columns in which some values are null, are made
+So the columns of fixed width are made in the store itself, but for the bits that tell nulls. Texts and lists are made
 before, as `gather` does it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,35 +21,42 @@ from hpc.data.shuffle import gather
 #: Rows of fewer bytes are made in the task's own memory, which costs less than to prepare for them.
 LEAST_BYTES = 256 << 10
 #: Of more tables the columns are brought together before, which costs less than to look at each of them.
-MOST_SPANS = 1000
+MOST_SOURCES = 1000
 
 
-class Run(NamedTuple):
+class Run:
     """Rows that follow each other: those of spans (table, first row, row behind the last), one span after the other.
 
-    rows: which of these rows, in what order; None: all, as they lie."""
+    rows: which of these rows, in what order; None: all, as they lie. length: the number of rows of the spans."""
 
-    spans: list[tuple[int, int, int]]
-    rows: np.ndarray | None = None
+    __slots__ = ("length", "rows", "spans")
+
+    def __init__(
+        self, spans: list[tuple[int, int, int]], rows: np.ndarray | None = None, length: int | None = None
+    ) -> None:
+        self.spans, self.rows = spans, rows
+        self.length = sum(stop - start for _, start, stop in spans) if length is None else length
+
+    def of(self, rows: np.ndarray) -> Run:
+        """Other rows of the same spans."""
+        return Run(self.spans, rows, self.length)
 
     @property
     def taken(self) -> int:
         """The number of rows."""
         return self.length if self.rows is None else len(self.rows)
 
-    @property
-    def length(self) -> int:
-        """The number of rows of the spans."""
-        return sum(stop - start for _, start, stop in self.spans)
 
+def moved(sources: Sequence[pa.Table], runs: Sequence[Run], here: bool = False) -> pa.Table | spi.PlacedTable:
+    """The rows of all runs, one run after the other, as a table or as one that is made when it is stored.
 
-def moved(sources: Sequence[pa.Table], runs: Sequence[Run]) -> pa.Table | spi.PlacedTable:
-    """The rows of all runs, one run after the other, as a table or as one that is made when it is stored."""
+    here: as a table, in the memory of this process."""
     schema, count = sources[0].schema, sum(run.taken for run in runs)
     width = sum(gather.fixed_width(kind) for kind in schema.types)
-    if count * width < LEAST_BYTES or max(len(run.spans) for run in runs) > MOST_SPANS or not _can_be_placed(sources):
+    if count * width < max(1, LEAST_BYTES) or len(sources) > MOST_SOURCES or not _can_be_placed(sources):
         return _taken(sources, runs)
     placed = spi.PlacedTable()
+    together = _Together(runs)
     rest: _Rest | None = None
     columns = []
     for number, kind in enumerate(schema.types):
@@ -60,10 +67,22 @@ def moved(sources: Sequence[pa.Table], runs: Sequence[Run]) -> pa.Table | spi.Pl
             if isinstance(columns[-1], pa.ChunkedArray):
                 return _taken(sources, runs)
         else:
-            buffer = placed.buffer(count * gather.fixed_width(kind), _Filling(views, runs))
-            columns.append(gather.from_buffer(buffer, count, kind))
+            size, filling = count * gather.fixed_width(kind), _Filling(views, runs, together)
+            buffer = _filled(size, filling) if here else placed.buffer(size, filling)
+            columns.append(gather.from_buffer(buffer, count, kind, _valid(sources, number, runs, together)))
     placed.table = pa.Table.from_arrays(columns, schema=schema)
-    return placed
+    return placed.table if here else placed
+
+
+def spanned(sources: Sequence[pa.Table], spans: list[tuple[int, int, int]], names: Sequence[str] | None = None) -> Any:
+    """The rows of spans as a table of the columns of these names, as far as they are there. None: of all columns."""
+    if names is not None:
+        sources = [one.select([name for name in names if name in one.column_names]) for one in sources]
+    if not _are_alike(sources) or not sources[0].num_columns:
+        return gather.concat([sources[source].slice(start, stop - start) for source, start, stop in spans])
+    rest = _Rest([Run(spans)])
+    schema = sources[0].schema
+    return pa.Table.from_arrays([rest.column(sources, number) for number in range(len(schema))], schema=schema)
 
 
 def in_one_piece(table: pa.Table) -> pa.Table | spi.PlacedTable:
@@ -78,16 +97,24 @@ def in_one_piece(table: pa.Table) -> pa.Table | spi.PlacedTable:
 def _can_be_placed(sources: Sequence[pa.Table]) -> bool:
     """Whether all have the same columns, of types that a stream knows, each in one piece."""
     schema = sources[0].schema
+    return _are_alike(sources) and pa.ipc.read_schema(schema.serialize()) == schema
+
+
+def _are_alike(sources: Sequence[pa.Table]) -> bool:
+    """Whether all have the same columns, each in one piece."""
+    schema = sources[0].schema
     alike = all(one.schema.equals(schema) for one in sources)
-    return (
-        alike
-        and all(column.num_chunks == 1 for one in sources for column in one.columns if one.num_rows)
-        and pa.ipc.read_schema(schema.serialize()) == schema
-    )
+    return alike and all(column.num_chunks == 1 for one in sources for column in one.columns if one.num_rows)
+
+
+def _filled(size: int, fill: _Filling) -> pa.Buffer:
+    buffer = pa.allocate_buffer(size)
+    fill(memoryview(buffer))
+    return buffer
 
 
 def _views(sources: Sequence[pa.Table], number: int) -> list[np.ndarray] | None:
-    """The values of a column of each table, if they are of fixed width and none is null."""
+    """The values of a column of each table, if they are of fixed width and numpy can see them."""
     found = []
     width = gather.fixed_width(sources[0].schema.types[number])
     if not width:
@@ -96,26 +123,53 @@ def _views(sources: Sequence[pa.Table], number: int) -> list[np.ndarray] | None:
         if not one.num_rows:
             found.append(np.zeros(0, gather.item(width)))
             continue
-        array = one.column(number).chunk(0)
-        seen = None if array.null_count else gather.values(array)
+        seen = gather.values(one.column(number).chunk(0))
         if seen is None:
             return None
         found.append(seen)
     return found
 
 
+def _valid(sources: Sequence[pa.Table], number: int, runs: Sequence[Run], together: _Together) -> np.ndarray | None:
+    """Which values of a column are not null, for all runs; None: all."""
+    if not any(one.column(number).null_count for one in sources):
+        return None
+    found = [gather.valid(one.column(number).chunk(0)) if one.num_rows else None for one in sources]
+    known = [np.ones(one.num_rows, np.uint8) if some is None else some for one, some in zip(sources, found)]
+    made = np.empty(sum(run.taken for run in runs), np.uint8)
+    _Filling(known, runs, together)(memoryview(made))
+    return made
+
+
+class _Together:
+    """A place for the values of a column that are brought together before they are taken: one for all columns, as its
+    pages would be new to the system for each."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._most = max((run.length for run in runs if run.rows is not None and len(run.spans) > 1), default=0)
+        self._place = np.empty(0, np.uint8)
+
+    def of(self, kind: np.dtype) -> np.ndarray:
+        """A place for values of this type, as many as the longest run has."""
+        size = self._most * kind.itemsize
+        if len(self._place) < size:
+            self._place = np.empty(size, np.uint8)
+        return self._place[:size].view(kind)
+
+
 class _Filling:
     """Moves the values of one column to their place."""
 
-    def __init__(self, views: list[np.ndarray], runs: Sequence[Run]) -> None:
-        self._views, self._runs = views, runs
+    def __init__(self, views: list[np.ndarray], runs: Sequence[Run], together: _Together) -> None:
+        self._views, self._runs, self._together = views, runs, together
 
     def __call__(self, place: memoryview) -> None:
-        kind = next(view.dtype for view in self._views if len(view))
+        kind = self._views[0].dtype
         out, at = np.frombuffer(place, kind), 0
-        most = max((run.length for run in self._runs if run.rows is not None and len(run.spans) > 1), default=0)
-        together = np.empty(most, kind)
+        together = self._together.of(kind)
         for run in self._runs:
+            if not run.taken:
+                continue
             parts = [self._views[source][start:stop] for source, start, stop in run.spans]
             to = out[at : at + run.taken]
             at += run.taken
@@ -139,11 +193,15 @@ class _Rest:
 
     def column(self, sources: Sequence[pa.Table], number: int) -> Any:
         """One column."""
-        chunks = [
-            chunk
-            for source, start, stop in self._spans
-            for chunk in sources[source].column(number).slice(start, stop - start).chunks
-        ]
+        columns = [one.column(number) for one in sources]
+        arrays = [column.chunk(0) if column.num_chunks == 1 else None for column in columns]
+        chunks: list[pa.Array] = []
+        for source, start, stop in self._spans:
+            array = arrays[source]
+            if array is not None:
+                chunks.append(array.slice(start, stop - start))
+            else:
+                chunks += columns[source].slice(start, stop - start).chunks
         column = pa.chunked_array(chunks, sources[0].schema.types[number])
         return gather.whole(column) if self.rows is None else gather.take_column(column, self.rows, self._shared)
 

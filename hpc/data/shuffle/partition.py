@@ -7,7 +7,8 @@ floats, and decimals of any scale. So do equal times of several units, and strin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,9 @@ BUCKETS = 64
 _STARTS = b"hpc.data.buckets"
 # Bytes from which a string is hashed by itself, and not word by word together with all others.
 _LONG = 256
+# Rows of a piece that is cut by itself, at least: 256 KiB of a column of 8 bytes. 16,384 rows were as fast, 65,536 a
+# fifth slower. Of each partition a piece has about so many rows at least, as each run of them costs a call.
+PIECE_ROWS, LEAST_RUN = 1 << 15, 128
 
 
 def hash_columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
@@ -79,11 +83,36 @@ def narrowest(parts: int) -> type:
 
 def cut(table: pa.Table, ids: np.ndarray, parts: int) -> Parts:
     """The rows in the order of their partitions, in the order they had within each."""
-    offsets = np.zeros(parts + 1, np.int64)
-    np.cumsum(np.bincount(ids, minlength=parts), out=offsets[1:])
     if parts == 1 or not len(ids):
-        return Parts(table, offsets)
-    return Parts(table, offsets, np.argsort(ids, kind="stable"))
+        return Parts(table, ends_of(ids, parts))
+    return Parts(table, ends_of(ids, parts), np.argsort(ids, kind="stable"))
+
+
+def ends_of(ids: np.ndarray, parts: int) -> np.ndarray:
+    """Where each partition begins, and the last one ends, if rows of these partitions lie in their order."""
+    ends = np.zeros(parts + 1, np.int64)
+    np.cumsum(np.bincount(ids, minlength=parts), out=ends[1:])
+    return ends
+
+
+#: Gives for the rows from one number to another which of them come first, and where partitions begin and end then.
+Piece: TypeAlias = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+
+
+def cut_in_pieces(table: pa.Table, parts: int, piece: Piece) -> Parts:
+    """The same in pieces of rows whose values the caches of a processor have: values are taken twice as fast."""
+    count = table.num_rows
+    step = max(PIECE_ROWS, LEAST_RUN * parts)
+    if not count:
+        return Parts(table, np.array([0] + [count] * parts))
+    starts = range(0, count, step)
+    offsets, rows = np.empty((len(starts), parts + 1), np.int64), np.empty(count, np.int64)
+    for number, start in enumerate(starts):
+        stop = min(count, start + step)
+        order, ends = piece(start, stop)
+        np.add(ends, start, out=offsets[number])
+        np.add(order, start, out=rows[start:stop])
+    return Parts(table, np.array([0, count])) if parts == 1 else Parts(table, offsets, rows)
 
 
 def hash_cut(table: pa.Table, names: Sequence[str], parts: int) -> Parts:

@@ -8,7 +8,7 @@ partition is put in an order of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow as pa
 from hpc.data.block.draws import draws
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Parts, Place, Reordering
-from hpc.data.shuffle.partition import cut, partition_ids
+from hpc.data.shuffle.partition import cut_in_pieces, ends_of, partition_ids
 
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -57,15 +57,20 @@ class RandomPartitioner(Reordering):
     def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
         found, row = [], place.row
         for table in gather.runs(list(tables)):
-            numbers = draws(self.seed, row, table.num_rows)
-            ids = partition_ids(numbers, self.parts)
-            found.append(cut(gather.combine(self.marked(table, numbers)), ids, self.parts))
+            found.append(self._cut(gather.combine(table), row))
             row += table.num_rows
         return found
 
-    def marked(self, table: pa.Table, numbers: np.ndarray) -> pa.Table:
-        """The rows with what is to be known of their random numbers."""
-        return table
+    def _cut(self, table: pa.Table, row: int) -> Parts:
+        def piece(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            ids = partition_ids(draws(self.seed, row + start, stop - start), self.parts)
+            return np.argsort(ids, kind="stable"), ends_of(ids, self.parts)
+
+        return cut_in_pieces(table, self.parts, piece)
+
+    @property
+    def looks_at(self) -> tuple[str, ...]:
+        return (self.hidden,) if self.hidden else ()
 
     def order_of(self, table: Callable[[], pa.Table], rows: int, partition: int) -> np.ndarray:
         return permutation(self.seed ^ (partition + 1), rows)
@@ -76,8 +81,18 @@ class SeededPartitioner(RandomPartitioner):
 
     hidden = _NUMBER
 
-    def marked(self, table: pa.Table, numbers: np.ndarray) -> pa.Table:
-        return table.append_column(_NUMBER, pa.array((numbers >> _HALF).astype(np.uint32)))
+    def _cut(self, table: pa.Table, row: int) -> Parts:
+        upper = np.zeros(table.num_rows, np.uint32)
+
+        def piece(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            numbers = draws(self.seed, row + start, stop - start)
+            ids = partition_ids(numbers, self.parts)
+            numbers >>= _HALF
+            upper[start:stop] = numbers
+            return np.argsort(ids, kind="stable"), ends_of(ids, self.parts)
+
+        found = cut_in_pieces(table, self.parts, piece)
+        return replace(found, table=table.append_column(_NUMBER, pa.array(upper)))
 
     def order_of(self, table: Callable[[], pa.Table], rows: int, partition: int) -> np.ndarray:
         return _sorted(gather.whole(table().column(_NUMBER)))

@@ -13,8 +13,8 @@ from hpc.data.block.codes import whole
 from hpc.data.block.promote import concat as promoted
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Early, Exchange, Gather, Need, Parts, Place, Range, Reordering
-from hpc.data.shuffle.order import SortKey, column_of, order, ranked, sort
-from hpc.data.shuffle.partition import cut, narrowest
+from hpc.data.shuffle.order import SortKey, column_of, order, ranked, reverse, sort, stable_argsort
+from hpc.data.shuffle.partition import cut_in_pieces, ends_of, narrowest
 
 # Sampled rows of a block: so many, and one more for each of so many rows, up to so many.
 _FEWEST, _ROWS_EACH, _MOST = 64, 2000, 1024
@@ -177,7 +177,39 @@ class RangePartitioner(Reordering):
     def _cut(self, table: pa.Table, row: int) -> Parts:
         if self.bounds is None or not table.num_rows:
             return Parts(table, np.array([0] + [table.num_rows] * self.parts))
-        return cut(table, self._ids(table, row).astype(narrowest(self.parts)), self.parts)
+        plain = self._plain(table)
+        if plain is None:
+            ids = self._ids(table, row).astype(narrowest(self.parts))
+            return cut_in_pieces(table, self.parts, lambda start, stop: _by_ids(ids[start:stop], self.parts))
+        numbers, bounds = plain
+        # Rows go to the upper side of an equal boundary where it is "right": it is then in front of the first of them.
+        side: Any = "left" if self.side == "right" else "right"
+
+        def piece(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            some = numbers[start:stop]
+            order = stable_argsort(some)
+            return order, np.concatenate([[0], np.searchsorted(some[order], bounds, side), [len(some)]])
+
+        return cut_in_pieces(table, self.parts, piece)
+
+    def _plain(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray] | None:
+        """Numbers in the order of the one key, for rows and boundaries: to sort a piece of them takes a fifth of the
+        time of a search for each row. None: the key is none of these, or some are null or no number."""
+        assert self.bounds is not None
+        if len(self.keys) > 1 or self.bounds.num_columns > 1:
+            return None
+        (key,), bound = self.keys, self.bounds.column(0)
+        column = column_of(table, key.column)
+        if column.type != bound.type or not _is_plain(column.type):
+            return None
+        (numbers, last), (bounds, ends) = ranked(column, key.column), ranked(bound, key.column)
+        if last is not None or ends is not None:
+            return None
+        return (reverse(numbers), reverse(bounds)) if key.descending else (numbers, bounds)
+
+    @property
+    def looks_at(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(key.column for key in self.keys))
 
     def order_of(self, table: Callable[[], pa.Table], rows: int, partition: int) -> np.ndarray:
         return order(table(), self.keys)[: self.most]
@@ -198,6 +230,16 @@ class RangePartitioner(Reordering):
             size = max(row + table.num_rows, int(ends.max()) + 1)
             rows, bounds = rows * size + np.arange(row, row + table.num_rows), bounds * size + ends
         return np.searchsorted(bounds, rows, side=self.side)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether values are numbers in the order of which they are sorted, whatever others there are."""
+    is_time = pa.types.is_temporal(kind) and kind.bit_width in (32, 64)
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or is_time
+
+
+def _by_ids(ids: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.argsort(ids, kind="stable"), ends_of(ids, parts)
 
 
 def _narrowed(rows: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

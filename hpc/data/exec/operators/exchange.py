@@ -32,7 +32,7 @@ from hpc.data.options import memory_text
 from hpc.data.plan.nodes import Options
 from hpc.data.shuffle.exchange import Exchange, Gather, Merger, Partitioner, Place, Reordering
 from hpc.data.shuffle.moved import Run, moved, rows_of, table_of
-from hpc.data.shuffle.reorder import reordered
+from hpc.data.shuffle.reorder import Pieces, reordered
 from hpc.data.transform.base import Transform
 from hpc.exceptions import ObjectStoreFullError
 
@@ -50,6 +50,8 @@ GROUPS_PER_NODE = 2
 #: Map tasks give no more objects than this in all, else a stage merges those of a group. It has so many of them
 #: together, at least and at most.
 MOST_OBJECTS, LEAST_MERGED, MOST_MERGED = 4096, 4, 256
+#: Rows that are put in order and then go through further steps are so many bytes at a time.
+CHAINED_BYTES = 32 * MIB
 #: A task has several parts, if their inputs have no more bytes than this together.
 MOST_TOGETHER = 8 * MIB
 #: A group of partitions may fill one part in so many of a node's store: all of its objects are inputs of one task.
@@ -93,7 +95,7 @@ class MapBody:
             for some in parts:
                 made = some.stored(first, last)
                 table = table_of(made)
-                offsets = np.ascontiguousarray(some.offsets[first : last + 1] - some.offsets[first])
+                offsets = some.ends(first, last)
                 value.append((in_one(table) if made is table else made, offsets))
                 rows += table.num_rows
                 size += nbytes(table) + offsets.nbytes
@@ -111,13 +113,11 @@ class MergeBody:
             # What their columns have in common is found where all are together.
             yield Piece(pieces, sum(map(len, tables)), sum(map(nbytes, tables)))
             return
-        runs = [
-            Run([(at, int(end[place]), int(end[place + 1])) for at, end in enumerate(ends)])
-            for place in range(len(ends[0]) - 1)
-        ]
-        made = moved(tables, runs)
+        pieces_of = Pieces.of(ends)
+        made = moved(tables, [Run(pieces_of.spans(place, place + 1)) for place in range(pieces_of.parts)])
         table = table_of(made)
-        offsets = np.sum(ends, axis=0)
+        offsets = np.zeros((1, pieces_of.parts + 1), np.int64)
+        np.cumsum(pieces_of.counts, out=offsets[0, 1:])
         value = in_one(table) if made is table else made
         yield Piece([(value, offsets)], table.num_rows, nbytes(table) + offsets.nbytes)
 
@@ -145,28 +145,34 @@ class ReduceBody:
     def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[Any]:
         first, last, base, counts = note
         begin, end = first - base, last - base
-        parts = [[(table, ends[begin : end + 1]) for table, ends in value] for value in inputs]
+        parts = [[(table, ends[:, begin : end + 1]) for table, ends in value] for value in inputs]
         merger = self.merger
-        # Rows that are put in order go straight into blocks, unless more is done with them, or the blocks are batches.
-        if isinstance(merger, Reordering) and self.rows is None and not self.chain:
-            pieces = [one for value in parts for one in value]
-            yield from self._reordered(merger, pieces, first)
+        if isinstance(merger, Reordering):
+            yield from self._reordered(merger, [one for value in parts for one in value], first, task)
             return
         tables = chain.from_iterable(
             self._merge(parts, counts, partition, partition - first, task) for partition in range(first, last)
         )
         yield from self.cut(tables, task, columns=not first)
 
-    def _reordered(self, merger: Reordering, pieces: list[tuple[pa.Table, Any]], first: int) -> Iterator[Any]:
-        for made in reordered(
-            merger, [table for table, _ in pieces], [ends for _, ends in pieces], first, self.target_bytes
-        ):
-            if rows_of(made) or not first:  # one block is enough to tell the columns
-                yield made
+    def _reordered(
+        self, merger: Reordering, pieces: list[tuple[pa.Table, Any]], first: int, task: Any
+    ) -> Iterator[Any]:
+        """Rows that are put in order go straight into blocks, unless more is done with them, or blocks are batches."""
+        straight = self.rows is None and not self.chain
+        size = self.target_bytes if straight else None if self.exact else CHAINED_BYTES
+        sources, ends = [table for table, _ in pieces], [ends for _, ends in pieces]
+        made = reordered(merger, sources, ends, first, size, here=not straight)
+        if straight:
+            # One block is enough to tell the columns.
+            yield from (one for one in made if rows_of(one) or not first)
+        else:
+            yield from self.cut(made, task, columns=not first)
 
     def _merge(self, parts: list[Any], counts: Sequence[int], partition: int, at: int, task: Any) -> Iterator[pa.Table]:
         tables = [
-            [table.slice(int(ends[at]), int(ends[at + 1] - ends[at])) for table, ends in value] for value in parts
+            [table.slice(start, stop - start) for table, ends in value for start, stop in ends[:, at : at + 2].tolist()]
+            for value in parts
         ]
         sides = [[table for some in side for table in some] for side in _sides(tables, counts)]
         return self.merger.merge(sides, partition, task)

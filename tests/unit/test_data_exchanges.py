@@ -28,7 +28,7 @@ from hpc.data.shuffle.local import run  # noqa: E402
 from hpc.data.shuffle.moved import table_of  # noqa: E402
 from hpc.data.shuffle.order import SortKey, stable_argsort  # noqa: E402
 from hpc.data.shuffle.partition import hash_columns  # noqa: E402
-from hpc.data.shuffle.random import RandomShuffle, draws, permutation  # noqa: E402
+from hpc.data.shuffle.random import RandomShuffle, draws  # noqa: E402
 from hpc.data.shuffle.ranges import Repartition  # noqa: E402
 from hpc.data.shuffle.reorder import reordered  # noqa: E402
 from hpc.data.shuffle.sort import FEW_BYTES, Sort, TopRows  # noqa: E402
@@ -136,12 +136,7 @@ def test_a_seed_gives_one_order_however_blocks_are_bundled():
     assert ids(RandomShuffle()) != ids(RandomShuffle())
 
 
-def test_a_random_order_is_uniform():
-    places = np.zeros((6, 6))
-    for seed in range(3000):
-        for at, value in enumerate(permutation(seed, 6)):
-            places[value, at] += 1
-    assert abs(places - 500).max() < 100
+def test_a_row_has_its_number_whatever_task_draws_it():
     assert draws(3, 10, 5).tolist() == draws(3, 0, 15)[10:].tolist()
 
 
@@ -416,11 +411,11 @@ def test_objects_are_merged_where_map_tasks_and_groups_are_very_many(most_object
     for _ in range(400):
         op.accept(0, Block(None, BlockMeta(1, 1 << 20)))
     op.close_port(0)
-    most, run = maps_done(op, 40)
-    if most_objects > 400 * 40:
-        assert most >= 400 * 40 * 0.5 and "merge" not in run
+    most, run = maps_done(op, 20)
+    if most_objects > 400 * 20:
+        assert most >= 400 * 20 * 0.5 and "merge" not in run
     else:
-        assert most < 40 * 100 and run.count("merge") >= 40
+        assert most < 20 * 100 and run.count("merge") >= 20
     seen = [part.blocks for part in op._parts]
     assert op.waiting() and len({id(block) for some in seen for block in some}) <= max(most_objects * 2, most)
 

@@ -172,7 +172,13 @@ def test_a_shuffle_keeps_rows_of_all_types(sizes, parts, groups, tasks, piece, s
 def test_a_sort_in_pieces_keeps_equal_rows_in_order(keys, parts, piece, descending, merged):
     starts = np.cumsum([0, *map(len, keys)])
     blocks = [
-        pa.table({"k": pa.array(some, pa.int64()), "id": np.arange(start, start + len(some)), "s": pa.array(["x"] * len(some), pa.string())})
+        pa.table(
+            {
+                "k": pa.array(some, pa.int64()),
+                "id": np.arange(start, start + len(some)),
+                "s": pa.array(["x"] * len(some), pa.string()),
+            }
+        )
         for some, start in zip(keys, starts)
     ]
     with small(piece):

@@ -214,6 +214,10 @@ class Exchange(Protocol):
         """Its merger is a `Reordering`: a task may put several partitions in order, so that each fits caches."""
 
     @property
+    def sorts_pieces(self) -> bool:
+        """Its map tasks put pieces in order already. So these partitions need not fit caches, but are blocks."""
+
+    @property
     def partitions(self) -> int | None:
         """The number of partitions that the exchange must have; None: the executor chooses."""
 
@@ -273,6 +277,7 @@ class Base:
     keeps_rows: bool = False
     must_fit: str = "Take more partitions, or blocks, so that each has fewer rows."
     reorders: bool = False
+    sorts_pieces: bool = False
     # Whether a filter of the result may as well be one of its one input.
     takes_filters: bool = False
     # Where samples are needed: of how many bytes at most one task makes the result, without them.

@@ -21,7 +21,7 @@ from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Reordering, packed
 from hpc.data.shuffle.moved import Run, moved, spanned
 
-#: Rows of partitions that are brought together have about so many bytes.
+#: Rows of partitions that are brought together have about so many bytes, where blocks have no size.
 RUN_BYTES = 32 << 20
 
 
@@ -74,7 +74,8 @@ def reordered(
     target_bytes: int | None,
     here: bool = False,
 ) -> Iterator[Any]:
-    """Blocks of about so many bytes of all rows of partitions; without rows one table without rows.
+    """Blocks of about so many bytes of all rows of partitions; without rows one table without rows. A block has whole
+    partitions where these are smaller.
 
     ends: for each source where the rows of each partition begin and end in each of its pieces. first: the number of the
     first partition. here: tables are made in this process, and not where they are stored."""
@@ -83,59 +84,67 @@ def reordered(
         return
     pieces = Pieces.of([end for table, end in zip(sources, ends) if any(table is one for one in known)])
     shown = [merger.shown(table) for table in known]
-    runs = list(_runs(merger, known, pieces, first))
-    if not runs:
+    runs = (run for run in _runs(merger, known, pieces, first, target_bytes or RUN_BYTES) if run.taken)
+    given = False
+    for block in _blocks(shown, runs, target_bytes):
+        given = True
+        yield moved(shown, block, here)
+    if not given:
         yield gather.concat([table.slice(0, 0) for table in shown])
-        return
-    for some in _cut(shown, runs, target_bytes):
-        yield moved(shown, some, here)
 
 
-def _runs(merger: Reordering, sources: list[pa.Table], pieces: Pieces, first: int) -> Iterator[Run]:
+def _runs(merger: Reordering, sources: list[pa.Table], pieces: Pieces, first: int, size: int) -> Iterator[Run]:
     """The rows of neighbouring partitions, about so many bytes of them together, in their order."""
     counts = pieces.counts
-    each = sum(table.nbytes for table in sources) / max(1, sum(table.num_rows for table in sources))
-    groups = np.cumsum(counts) * each // RUN_BYTES
+    rows = int(counts.sum())
+    total = sum(table.nbytes for table in sources) * rows / max(1, sum(table.num_rows for table in sources))
+    number = max(1, round(total / size))
+    groups = (np.cumsum(counts) - counts // 2) * number // max(1, rows)
     bounds = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), pieces.parts]
     for begin, end in pairwise(bounds):
         spans = pieces.spans(begin, end)
         if not spans:
             continue
-        looked_at = None if merger.looks_at == () else spanned(sources, spans, merger.looks_at)
+        looked_at = spanned(sources, spans, merger.looks_at)
+        if end == begin + 1:
+            yield Run(spans, merger.order_of(partial(_same, looked_at), int(counts[begin]), first + begin))
+            continue
         found = []
-        for place, rows in enumerate(pieces.rows(begin, end), begin):
-            if len(rows):
-                found.append(rows[merger.order_of(partial(gather.take, looked_at, rows), len(rows), first + place)])
+        for place, some in enumerate(pieces.rows(begin, end), begin):
+            if len(some):
+                found.append(some[merger.order_of(partial(gather.take, looked_at, some), len(some), first + place)])
         yield Run(spans, np.concatenate(found))
 
 
-def _cut(sources: Sequence[pa.Table], runs: list[Run], target_bytes: int | None) -> Iterator[list[Run]]:
-    """The runs of each block, where a `Cutter` would cut."""
+def _same(table: Any) -> Any:
+    return table
+
+
+def _blocks(sources: Sequence[pa.Table], runs: Iterator[Run], target_bytes: int | None) -> Iterator[list[Run]]:
+    """The runs of each block; without a size all are one."""
+    if target_bytes is not None:
+        for run in runs:
+            yield from ([some] for some in _cut(sources, run, target_bytes))
+    elif together := list(runs):
+        yield together
+
+
+def _cut(sources: Sequence[pa.Table], run: Run, target_bytes: int) -> Iterator[Run]:
+    """A run as blocks: one, unless it has too many bytes for that, as its rows are brought together for each."""
     sizes = RowSizes()
-    schema = sources[0].schema
+    schema, count = sources[0].schema, run.taken
     alike = all(table.schema.equals(schema) for table in sources)
     each = sizes.fixed(schema) if alike else None
-    count = sum(run.taken for run in runs)
 
     def each_row() -> np.ndarray:
-        return np.concatenate([sizes.rows(spanned(sources, run.spans))[run.rows] for run in runs])
+        return sizes.rows(spanned(sources, run.spans))[run.rows]
 
     if each is not None:
         total = each * count
-    elif target_bytes is None:
-        total = 0
-    elif count == sum(run.length for run in runs):
-        total = sum(sizes.total(spanned(sources, run.spans)) for run in runs)
+    elif count == run.length:
+        total = sizes.total(spanned(sources, run.spans))
     else:  # only the first rows of partitions are wanted
         total = int(each_row().sum())
-    bounds = bounds_of_blocks(count, total, each, each_row, target_bytes)
-    starts = np.cumsum([0, *(run.taken for run in runs)])
-    for begin, end in pairwise(bounds):
-        some = []
-        for number in range(int(np.searchsorted(starts, begin, "right")) - 1, len(runs)):
-            start, run = int(starts[number]), runs[number]
-            if start >= end:
-                break
-            assert run.rows is not None
-            some.append(run.of(run.rows[max(0, begin - start) : end - start]))
-        yield some
+    assert run.rows is not None
+    for begin, end in pairwise(bounds_of_blocks(count, total, each, each_row, target_bytes)):
+        yield run.of(run.rows[begin:end])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -64,7 +65,8 @@ def test_the_rows_of_a_partition_go_through_the_steps_and_keep_their_columns(exa
     table = pa.table({"id": [1, 2, 3]})
     gathered = GatherBody(merger, exact, None, None, steps)([table, table], None, (0, [2], [(0, 2), (1, 3)]), TASK)
     assert [one.to_pydict() for one in gathered] == [{"x": [4, 4, 6]}]
-    reduced = ReduceBody(merger, exact, None, None, steps)([[(table, [0, 1, 3])]], None, (1, 2, 0, [1]), TASK)
+    value = [(table, np.array([[0, 1, 3]]))]
+    reduced = ReduceBody(merger, exact, None, None, steps)([value], None, (1, 2, 0, [1]), TASK)
     assert [one.to_pydict() for one in reduced] == [{"x": [4, 6]}]
     none = GatherBody(merger, exact, None, None, steps)([table], None, (0, [1], [(0, 1)]), TASK)
     assert [one.to_pydict() for one in none] == [{"x": []}]

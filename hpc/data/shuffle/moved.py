@@ -137,7 +137,7 @@ def _valid(sources: Sequence[pa.Table], number: int, runs: Sequence[Run], togeth
     found = [gather.valid(one.column(number).chunk(0)) if one.num_rows else None for one in sources]
     known = [np.ones(one.num_rows, np.uint8) if some is None else some for one, some in zip(sources, found)]
     made = np.empty(sum(run.taken for run in runs), np.uint8)
-    _Filling(known, runs, together)(memoryview(made))
+    _Filling(known, runs, together)(made.data)
     return made
 
 

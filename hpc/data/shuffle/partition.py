@@ -32,7 +32,7 @@ _STARTS = b"hpc.data.buckets"
 # Bytes from which a string is hashed by itself, and not word by word together with all others.
 _LONG = 256
 # Rows of a piece that is cut by itself, at least: 512 KiB of a column of 8 bytes. With 32,768 a map task took a tenth
-# less time, and a reduce task more than that, as it looks at each run. Of each partition a piece has so many rows, about.
+# less time, and a reduce task more than that, as it looks at each run. And about so many rows of each partition.
 PIECE_ROWS, LEAST_RUN = 1 << 16, 128
 
 

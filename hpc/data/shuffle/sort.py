@@ -179,7 +179,7 @@ class RangePartitioner(Reordering):
             return Parts(table, np.array([0] + [table.num_rows] * self.parts))
         plain = self._plain(table)
         if plain is None:
-            ids = self._ids(table, row).astype(narrowest(self.parts))
+            ids: np.ndarray = self._ids(table, row).astype(narrowest(self.parts))
             return cut_in_pieces(table, self.parts, lambda start, stop: _by_ids(ids[start:stop], self.parts))
         numbers, bounds = plain
         # Rows go to the upper side of an equal boundary where it is "right": it is then in front of the first of them.

@@ -14,6 +14,10 @@ try:
 except ImportError as error:
     raise ImportError("hpc.data needs pyarrow: pip install 'hpc[data]'") from error
 
+from hpc.data import pandas_later
+
+pandas_later.put_off()
+
 if TYPE_CHECKING:
     from hpc.data.block.schema import Schema as Schema
     from hpc.data.compute import ActorPoolStrategy as ActorPoolStrategy

@@ -443,7 +443,7 @@ class _Share(_BuiltIn):
         return [st.total(states[0]), st.total(states[1])]
 
     def _finish(self, states: list[pa.Array]) -> pa.Array:
-        return pc.multiply(st.ratio(states[0], states[1]), 100.0)
+        return pc.multiply(st.ratio(states[0], states[1]), pa.scalar(100.0, pa.float64()))
 
 
 class MissingValuePercentage(_Share):

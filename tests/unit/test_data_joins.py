@@ -9,6 +9,7 @@ import numpy as np  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from hpc.data.exec.operators.joining import JoinedBody  # noqa: E402
 from hpc.data.shuffle.exchange import Gather  # noqa: E402
 from hpc.data.shuffle.join import TYPES, Join, Joining  # noqa: E402
 from hpc.data.shuffle.local import run  # noqa: E402
@@ -147,3 +148,47 @@ def test_rows_that_all_have_one_match_are_views():
     assert found["x"].to_pylist() == list(range(4999))
     (found,) = Joining("left_outer", ("id",), ("id",)).tables(left, right.slice(1))
     assert found["y"].to_pylist() == [*range(1, 5000)][::-1] + [None]
+
+
+class Held:
+    """A part of a source whose rows are there."""
+
+    def __init__(self, tables):
+        self.tables = tables
+
+    def read(self, task):
+        return iter(self.tables)
+
+
+@settings(deadline=None, max_examples=100)
+@given(kind=st.sampled_from(TYPES), left=side, right=side, cut=st.integers(0, 8), read=st.integers(0, 1))
+def test_tasks_that_read_a_side_give_the_rows_of_the_join(kind, left, right, cut, read):
+    exchange = Join(Joining(kind, ("id",), ("id",), "_l", "_r"), 2)
+    if not exchange.may_read(read):
+        return
+    sides = [
+        pa.table({"id": pa.array([key for (key,) in rows], pa.int64()), "v": pa.array(range(len(rows)), pa.int64())})
+        for rows in (left, right)
+    ]
+    body = JoinedBody((), exchange.joining, read, (), None)
+    parts = [sides[read].slice(0, cut), sides[read].slice(cut)]
+    found = [table for part in parts for table in body([sides[1 - read]], Held([part, part.slice(0, 0)]), None, None)]
+    (expected,) = exchange.joining.tables(*sides)
+    assert all(table.schema == expected.schema for table in found)
+    assert (
+        pa.concat_tables(found)
+        .sort_by([(name, "ascending") for name in expected.column_names])
+        .equals(expected.sort_by([(name, "ascending") for name in expected.column_names]))
+    )
+    if read == 0 or kind.startswith("right"):
+        assert pa.concat_tables(found).to_pylist() == expected.to_pylist(), "the order of what is read is kept"
+
+
+def test_an_order_that_is_the_same_in_all_sessions_needs_an_exchange():
+    inner = Join(Joining("inner", ("id",), ("id",)), 2)
+    assert inner.may_read(0) and inner.may_read(1) and not inner.steady().may_read(0)
+    assert not Join(Joining("full_outer", ("id",), ("id",)), 2).may_read(0)
+    left = Join(Joining("left_semi", ("id",), ("id",)), 2)
+    assert left.may_read(0) and not left.may_read(1)
+    assert inner.goes_to_reads(1 << 20, 100 << 20, 16) and not inner.goes_to_reads(65 << 20, 10 << 30, 16)
+    assert not inner.goes_to_reads(50 << 20, 100 << 20, 16), "it would be looked at 16 times"

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from hpc.data.block import objects, promote, tensor
 from hpc.data.block.bare import NAME, is_bare
+from hpc.data.block.flat import to_numpy
 
 FORMATS = ("default", "numpy", "pandas", "pyarrow", "polars", None)
 
@@ -48,10 +49,8 @@ def column_to_numpy(column: pa.ChunkedArray, zero_copy: bool = True) -> np.ndarr
     """
     if isinstance(column.type, pa.BaseExtensionType):
         array = _extension_to_numpy(column)
-    elif column.num_chunks == 1:
-        array = column.chunk(0).to_numpy(zero_copy_only=False)
     else:
-        array = column.to_numpy()
+        array = to_numpy(column)
     return array if zero_copy or array.flags.writeable else array.copy()
 
 
@@ -119,7 +118,8 @@ def cells_of(column: pa.ChunkedArray) -> list[Any]:
             return [cell for chunk in column.chunks for cell in objects.to_cells(chunk)]
         return column.cast(kind.storage_type).to_pylist()
     if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_float64(kind)):
-        return column.to_numpy().tolist()
+        found: list[Any] = to_numpy(column).tolist()
+        return found
     return column.to_pylist()
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hpc.data.block.flat import to_numpy
+
 
 def codes(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, int]:
     """A number for each value, in the order of first appearance, and how many there are. Null is a value."""
@@ -25,7 +27,7 @@ def codes(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, int]:
         encoded = array.dictionary_encode(null_encoding="encode")
     except pa.ArrowNotImplementedError:
         return _codes_of_objects(array)
-    return np.asarray(encoded.indices).astype(np.int64), len(encoded.dictionary)
+    return to_numpy(encoded.indices).astype(np.int64), len(encoded.dictionary)
 
 
 def codes_of_rows(columns: Sequence[pa.Array | pa.ChunkedArray]) -> tuple[np.ndarray, int]:

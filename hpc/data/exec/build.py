@@ -13,6 +13,7 @@ from hpc.data.exec.loosen import loosen
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.combine import MixOperator, RandomizeOperator, UnionOperator, ZipOperator
 from hpc.data.exec.operators.exchange import ExchangeOperator
+from hpc.data.exec.operators.joining import JoinedBody, JoiningReadOperator, JoinOperator
 from hpc.data.exec.operators.maps import (
     BlocksOperator,
     LimitOperator,
@@ -24,6 +25,7 @@ from hpc.data.exec.operators.maps import (
 )  # fmt: skip
 from hpc.data.exec.settings import MIB, RunSettings, block_target
 from hpc.data.exec.work import Block
+from hpc.data.plan.joining import joins_in_reads
 from hpc.data.plan.nodes import (
     Apply,
     Blocks,
@@ -47,6 +49,9 @@ Rooms = Mapping[str, NodeRoom]
 PartsOf = Callable[[Read], int]
 #: A source that rows are drawn from is cut as for so many CPUs on every machine: a seed draws from each part by itself.
 DRAWING_CPUS = 8
+#: A task that may join what it reads has so many bytes of it, where there are so many tasks for each CPU: each looks at
+#: all of the other side.
+JOINED_BYTES, JOINED_PER_CPU = 32 * MIB, 4
 
 
 def build_operators(
@@ -85,12 +90,59 @@ def _join(up: Operator, down: Operator, port: int) -> None:
 def _add(
     stage: Stage, ops: list[Operator], context: Any, settings: RunSettings, rooms: Rooms, parts_of: PartsOf
 ) -> Operator:
+    side = joins_in_reads(stage)
+    if side is not None:
+        return _add_join(stage, side, ops, context, settings, rooms, parts_of)
     ups = [_add(one, ops, context, settings, rooms, parts_of) for one in stage.inputs]
     op = _operator(stage, settings, rooms, parts_of)
     for port, up in enumerate(ups):
         _join(up, op, port)
     ops.append(op)
     return op
+
+
+def _add_join(
+    stage: Stage, side: int, ops: list[Operator], context: Any, settings: RunSettings, rooms: Rooms, parts_of: PartsOf
+) -> Operator:
+    """A join whose side is read by tasks that may join it."""
+    read, node = stage.inputs[side], stage.node
+    assert isinstance(node, Exchanged) and isinstance(read.node, Read)
+    other = _add(stage.inputs[1 - side], ops, context, settings, rooms, parts_of)
+    exchange: Any = node.exchange
+    parts, size = parts_of(read.node), read.node.source.estimate().nbytes or 0
+    if read.node.parallelism <= 0:
+        cpus = sum(room.cpus for room in rooms.values())
+        parts = min(parts, max(-(-size // JOINED_BYTES), int(JOINED_PER_CPU * cpus), 1))
+    reader = JoiningReadOperator(
+        read.name,
+        ChainBody(read.chain, settings.target_bytes),
+        JoinedBody(read.chain, exchange.joining, side, stage.chain, settings.target_bytes),
+        read.node.source,
+        parts,
+        read.options,
+        size,
+    )
+    reader.beside.append(other)
+    join = JoinOperator(stage.name, exchange, 2, reader=reader, side=side, **_exchange_options(stage, settings, rooms))
+    for port in (0, 1):
+        _join(reader if port == side else other, join, port)
+    ops += [reader, join]
+    return join
+
+
+def _exchange_options(stage: Stage, settings: RunSettings, rooms: Rooms) -> dict[str, Any]:
+    node = stage.node
+    assert isinstance(node, Exchanged)
+    return {
+        "partitions": node.partitions,
+        "options": stage.options,
+        "target_bytes": settings.target_bytes,
+        "nodes": sorted(rooms),
+        "cpus": sum(room.cpus for room in rooms.values()),
+        "store": min((room.store for room in rooms.values()), default=0),
+        "estimate": bytes_below(node, node),
+        "chain": stage.chain,
+    }
 
 
 def _operator(stage: Stage, settings: RunSettings, rooms: Rooms, parts_of: PartsOf) -> Operator:
@@ -125,19 +177,7 @@ def _operator(stage: Stage, settings: RunSettings, rooms: Rooms, parts_of: Parts
             return RandomizeOperator(name, random.randrange(1 << 62), is_drawn=True)
         return RandomizeOperator(name, node.seed)
     if isinstance(node, Exchanged):
-        return ExchangeOperator(
-            name,
-            node.exchange,
-            len(node.nodes),
-            partitions=node.partitions,
-            options=options,
-            target_bytes=settings.target_bytes,
-            nodes=sorted(rooms),
-            cpus=sum(room.cpus for room in rooms.values()),
-            store=min((room.store for room in rooms.values()), default=0),
-            estimate=bytes_below(node, node),
-            chain=stage.chain,
-        )
+        return ExchangeOperator(name, node.exchange, len(node.nodes), **_exchange_options(stage, settings, rooms))
     raise TypeError(f"nothing runs {name} yet")
 
 

@@ -33,7 +33,7 @@ class Recovery:
         self.lost = 0
         for op in ops:
             once = op.options.remote.get("max_retries") == 0 or op.takes_at_end
-            op.is_fragile = not once and (op.pool is not None or any(up.is_fragile for up in op.ups))
+            op.is_fragile = not once and (op.pool is not None or any(up.is_fragile for up in (*op.ups, *op.beside)))
 
     def made(self, work: Work, block: Block) -> None:
         """A block has come for the first time."""

@@ -14,6 +14,7 @@ import weakref
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hpc.data.block.meta import BlockMeta
@@ -26,7 +27,7 @@ from hpc.data.exec.operators.combine import RandomizeOperator, UnionOperator, Zi
 from hpc.data.exec.operators.exchange import ExchangeOperator
 from hpc.data.exec.operators.maps import LimitOperator, MapOperator, OutputOperator, ReadOperator, ResizeOperator
 from hpc.data.exec.settings import RunSettings
-from hpc.data.exec.sim_exchange import KINDS, exchange_operator, pieces_of
+from hpc.data.exec.sim_exchange import KINDS, OTHER_KINDS, exchange_operator, join_of_reads, joining_read, pieces_of
 from hpc.data.exec.sim_others import Others
 from hpc.data.exec.sim_store import Rows, Stored, gathered
 from hpc.data.exec.work import BLOCK_OVERHEAD, Actor, Block, Cause, Part, Work, WorkState
@@ -135,13 +136,13 @@ class World:
             op.ups.append(up)
         self.ops.append(op)
 
-    def _read(self) -> tuple[Operator, list[Any]]:
+    def _read(self, make: Callable[[list[Rows]], Operator] | None = None) -> tuple[Operator, list[Any]]:
         draw = self.random
         parts, each = draw.randint(0, 60), draw.choice([1, 3, 20])
         first = self._first_row
-        units = [tuple(range(first + i * each, first + (i + 1) * each)) for i in range(parts)]
+        units: list[Rows] = [tuple(range(first + i * each, first + (i + 1) * each)) for i in range(parts)]
         self._first_row += parts * each
-        op = ReadOperator("Read", self._body, units, -1, Options())
+        op = ReadOperator("Read", self._body, units, -1, Options()) if make is None else make(units)
         self._join(op)
         return op, [row for unit in units for row in unit]
 
@@ -152,11 +153,7 @@ class World:
         draw = self.random
         op, rows = self._read()
         for _ in range(length):
-            kind = draw.choice(
-                KINDS
-                if self.exchanges
-                else ["map", "map", "pool", "pool", "limit", "union", "zip", "resize", "shuffle"]
-            )
+            kind = draw.choice(KINDS if self.exchanges else OTHER_KINDS)
             if kind == "map":
                 after: Operator = MapOperator("Map", self._body, Options(concurrency=draw.choice([None, None, 2])))
             elif kind == "pool":
@@ -193,6 +190,13 @@ class World:
                 after = exchange_operator(draw, 2)
                 self._join(after, op, other)
                 op, rows = after, rows if after.exchange.semi else rows + more  # type: ignore[attr-defined]
+                continue
+            elif kind == "join reads":
+                self.ordered = False
+                reader, rows = self._read(partial(joining_read, op))
+                after = join_of_reads(draw, reader)
+                self._join(after, reader, op)
+                op = after
                 continue
             elif kind == "shuffle" and not any(isinstance(o, LimitOperator) for o in self.ops):
                 after = RandomizeOperator("Shuffle", draw.randint(0, 99))

@@ -7,14 +7,19 @@ import zlib
 from itertools import pairwise
 from typing import Any
 
+from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.exchange import ExchangeOperator
+from hpc.data.exec.operators.joining import JoiningReadOperator, JoinOperator
 from hpc.data.exec.work import Part, Work
+from hpc.data.plan.nodes import Options
 from hpc.data.shuffle.exchange import Base, Gather, Need, Range
 from hpc.data.shuffle.ranges import cut_rows, even_bounds
 
 Rows = tuple[Any, ...]
 #: What worlds with exchanges are made of.
-KINDS = ["map", "pool", "resize", "exchange", "exchange", "join"]
+KINDS = ["map", "pool", "resize", "exchange", "exchange", "join", "join reads"]
+#: And those without.
+OTHER_KINDS = ["map", "map", "pool", "pool", "limit", "union", "zip", "resize", "shuffle"]
 
 
 class SimPlan:
@@ -38,6 +43,8 @@ class SimExchange(Base):
         self.semi = inputs == 2 and draw.random() < 0.4
         self.few_bytes = 300 if self.needs == "samples" and inputs == 1 and self.wanted == 1 else 0
         self.divides = self.semi or (inputs == 1 and draw.random() < 0.5)
+        #: Its second side goes to the tasks that read the first one.
+        self.is_small = draw.random() < 0.7
 
     @property
     def divisible(self) -> tuple[int, ...]:
@@ -57,6 +64,27 @@ class SimExchange(Base):
         rows = [meta.rows for meta in metas[0]]
         ranges = cut_rows(rows, even_bounds(sum(rows), partitions))
         return Gather(tuple((some,) for some in ranges), SimPlan(partitions))  # type: ignore[arg-type]
+
+    def goes_to_reads(self, size: int, others: int, tasks: int) -> bool:
+        return self.is_small
+
+
+def joining_read(beside: Operator, source: list[Rows]) -> Operator:
+    """What reads the first side of a join with an operator."""
+    reader = JoiningReadOperator("Read", _no_body, _no_body, source, -1, Options())
+    reader.beside.append(beside)
+    return reader
+
+
+def join_of_reads(draw: random.Random, reader: Any) -> Operator:
+    """The join of what it reads with an operator. It gives the rows that are read."""
+    exchange = SimExchange(draw, 2)
+    exchange.semi, exchange.divides, exchange.needs = True, True, "metas"
+    return JoinOperator("Join", exchange, 2, reader=reader, side=0, cpus=draw.randint(1, 4))
+
+
+def _no_body(*_: Any) -> Any:
+    raise AssertionError("bodies do not run here")
 
 
 def exchange_operator(draw: random.Random, inputs: int) -> ExchangeOperator:

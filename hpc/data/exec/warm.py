@@ -13,7 +13,7 @@ from functools import cache
 
 #: Readers of parquet, groups, joins and sorts, and what they use of pyarrow.
 MODULES = (
-    "pyarrow.parquet", "pyarrow.acero", "hpc.data.io.parquet", "hpc.data.shuffle.aggregate", "hpc.data.shuffle.join",
+    "pyarrow.parquet", "pyarrow._acero", "hpc.data.io.parquet", "hpc.data.shuffle.aggregate", "hpc.data.shuffle.join",
     "hpc.data.shuffle.sort", "hpc.data.expressions",
 )  # fmt: skip
 

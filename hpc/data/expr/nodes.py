@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hpc.data.block.scalars import full_scalar, scalar
 from hpc.data.datatype import DataType
 from hpc.data.expr.base import Node, Run
 from hpc.data.expr.kernels import COLUMNS, KERNELS, Operation
@@ -334,7 +335,12 @@ class BinaryExpr(Expr):
         return ("left", "right")
 
     def value(self, table: pa.Table, run: Run) -> Any:
-        return KERNELS[self.op](self.left.evaluated(table, run), self.right.evaluated(table, run))
+        left, right = self.left.evaluated(table, run), self.right.evaluated(table, run)
+        if isinstance(left, COLUMNS):
+            right = scalar(right)
+        elif isinstance(right, COLUMNS):
+            left = scalar(left)
+        return KERNELS[self.op](left, right)
 
     def is_sum_of_unknown(self) -> bool:
         """Whether it is a sum, and none of its sides tells if it is one of numbers or of texts."""
@@ -384,7 +390,7 @@ class UnaryExpr(Expr):
     def value(self, table: pa.Table, run: Run) -> Any:
         operand = self.operand.evaluated(table, run)
         if not isinstance(operand, COLUMNS):
-            operand = pa.scalar(operand) if not isinstance(operand, pa.Scalar) else operand
+            operand = full_scalar(operand) if not isinstance(operand, pa.Scalar) else operand
         return KERNELS[self.op](operand)
 
     def nullable(self, input_schema: pa.Schema) -> bool:
@@ -455,7 +461,7 @@ class CastExpr(Expr):
 
     def value(self, table: pa.Table, run: Run) -> Any:
         found = self.expr.evaluated(table, run)
-        found = found if isinstance(found, (*COLUMNS, pa.Scalar)) else pa.scalar(found)
+        found = found if isinstance(found, (*COLUMNS, pa.Scalar)) else full_scalar(found)
         return pc.cast(found, self.data_type.to_arrow_dtype(), safe=self.safe)
 
     def to_pyarrow(self) -> pc.Expression:
@@ -489,7 +495,7 @@ class PyArrowComputeUDFExpr(Expr):
 
     def value(self, table: pa.Table, run: Run) -> Any:
         found = [arg.evaluated(table, run) for arg in self.args]
-        found = [one if isinstance(one, (*COLUMNS, pa.Scalar)) else pa.scalar(one) for one in found]
+        found = [one if isinstance(one, (*COLUMNS, pa.Scalar)) else full_scalar(one) for one in found]
         return getattr(pc, self.function)(*found, *self.pc_positional, **self.pc_kwargs)
 
     def to_pyarrow(self) -> pc.Expression:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpc.data.plan import nodes
+from hpc.data.plan.joining import joins_in_reads
 from hpc.data.plan.nodes import Node, Options, Pool
 from hpc.data.plan.physical import Stage
 
@@ -71,6 +72,9 @@ def _how(stage: Stage) -> str:
     facts += _wants(stage.options)
     if stage.bundle_rows is not None:
         facts.append(f"blocks of {stage.bundle_rows} rows together")
+    side = joins_in_reads(stage)
+    if side is not None:
+        facts.append(f"the tasks that read the {('left', 'right')[side]} side do it, if the other one is small")
     if not stage.repeatable:
         facts.append("blocks are taken when all are made")
     return f" ({', '.join(facts)})" if facts else ""

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hpc.data.block.flat import to_numpy
 from hpc.data.shuffle.kernel import Kernel
 
 #: Fewer rows are not worth it. With fewer places than this the additions of one place wait for each other.
@@ -56,9 +57,7 @@ def offsets(keys: pa.Array | pa.ChunkedArray, smallest: int) -> np.ndarray:
 
 def flat(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Numbers without nulls as numpy has them; a copy only of several chunks."""
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    found = [chunk.to_numpy(zero_copy_only=True) for chunk in chunks]
-    return found[0] if len(found) == 1 else np.concatenate(found)
+    return to_numpy(column)
 
 
 def group_by(keys: pa.ChunkedArray, kernels: Sequence[Kernel]) -> tuple[pa.Array, list[pa.Array]] | None:

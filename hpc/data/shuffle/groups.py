@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block.codes import codes_of_rows, first_rows, plain_floats, stable_order, whole
+from hpc.data.block.flat import to_numpy
 from hpc.data.shuffle import dense, gather
 from hpc.data.shuffle.kernel import Kernel
 
@@ -119,7 +120,7 @@ def _group_by(groups: Groups, kernels: list[Kernel], numbered: bool) -> tuple[li
     if len(names) == 1 and not numbered and (placed := dense.group_by(columns[names[0]], kernels)) is not None:
         return [placed[0]], placed[1]
     table = pa.table(columns)
-    done = table.unify_dictionaries().group_by(names, use_threads=False).aggregate(wanted)
+    done = aggregated(table.unify_dictionaries(), names, wanted)
     states = [
         _like(whole(done.column(f"v{number}_{kernel.function}")), kernel) for number, kernel in enumerate(kernels)
     ]
@@ -128,14 +129,29 @@ def _group_by(groups: Groups, kernels: list[Kernel], numbered: bool) -> tuple[li
     return [_without_garbage(whole(done.column(name))) for name in names], states
 
 
+def aggregated(table: pa.Table, keys: list[str], wanted: Sequence[tuple[str, str, Any]]) -> pa.Table:
+    """Arrow's group-by: (column, function, options) as `Table.group_by` takes them, and names the results.
+
+    That imports all of `pyarrow.dataset`, and pandas with it, which takes as long as to group ten million rows."""
+    try:
+        from pyarrow import _acero as acero
+    except ImportError:
+        return table.group_by(keys, use_threads=False).aggregate(list(wanted))
+    hashed = "hash_" if keys else ""
+    calls = [([column], f"{hashed}{function}", options, f"{column}_{function}") for column, function, options in wanted]
+    source = acero.Declaration("table_source", acero.TableSourceNodeOptions(table))
+    step = acero.Declaration("aggregate", acero.AggregateNodeOptions(calls, keys=keys))
+    return acero.Declaration.from_sequence([source, step]).to_table(use_threads=False)
+
+
 def _without_garbage(keys: pa.Array) -> pa.Array:
     """The same keys. Where one of a dictionary is null, Arrow's group-by leaves any number as its index. It reads
     beside the dictionary when it brings several of these together."""
     if not pa.types.is_dictionary(keys.type) or not keys.null_count:
         return keys
-    places = np.asarray(keys.indices.fill_null(0))
+    places = to_numpy(keys.indices.fill_null(0))
     return pa.DictionaryArray.from_arrays(
-        pa.array(places, mask=np.asarray(keys.indices.is_null())), keys.dictionary, ordered=keys.type.ordered
+        pa.array(places, mask=to_numpy(keys.indices.is_null())), keys.dictionary, ordered=keys.type.ordered
     )
 
 

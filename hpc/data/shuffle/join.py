@@ -47,8 +47,9 @@ class Joining:
         then in several joins, so that it must not matter whether it has a match in one of them."""
         return self.type == "inner" or self.type.startswith("left_" if side == 0 else "right_")
 
-    def tables(self, left: pa.Table, right: pa.Table) -> Iterator[pa.Table]:
-        """The rows of the join of two tables, in the order of the left (of the right for right_*)."""
+    def tables(self, left: pa.Table, right: pa.Table, by_right: bool = False) -> Iterator[pa.Table]:
+        """The rows of the join of two tables, in the order of the left (of the right for right_*, and an inner one of
+        which that is wanted)."""
         pairs = [
             comparable(one, other, names)
             for one, other, names in zip(
@@ -65,8 +66,8 @@ class Joining:
         names = self._names(left, right)
         left_rows: Rows
         right_rows: Rows
-        if side == "right":
-            right_rows, left_rows = Matches(rights, lefts).pairs(outer=True)
+        if side == "right" or (by_right and side == "inner"):
+            right_rows, left_rows = Matches(rights, lefts).pairs(outer=side == "right")
         else:
             matches = Matches(lefts, rights)
             left_rows, right_rows = matches.pairs(outer=side != "inner")
@@ -203,6 +204,14 @@ class Join(Base):
         """Whether a side may come in parts. The rows of an inner join have the order of the left: it keeps that only
         where the left is cut."""
         return self.joining.may_divide(side) and not (self.is_steady and side and self.joining.type == "inner")
+
+    def may_read(self, side: int) -> bool:
+        """Whether tasks that read a side may join it, each its own rows with all of the other side."""
+        return not self.is_steady and self._divides(side)
+
+    def goes_to_reads(self, size: int, others: int, tasks: int) -> bool:
+        """Whether a side of so many bytes goes whole to so many tasks, which read about so many bytes of the other."""
+        return size <= self.small and size * tasks <= 2 * (size + others)
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> JoinPartitioner | Gather:
         sizes = [sum(meta.nbytes for meta in side) for side in metas]

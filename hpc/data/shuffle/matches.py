@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpc.data.block.codes import plain_floats, stable_order, whole
+from hpc.data.block.flat import to_numpy
 from hpc.data.block.promote import Conflict, common
 from hpc.data.shuffle.dense import codes_of_both
 from hpc.data.shuffle.groups import offsets_of
@@ -112,7 +113,7 @@ def _one_numbered(probe: pa.Array, build: pa.Array) -> tuple[np.ndarray, np.ndar
 
 
 def _filled(indices: pa.Array) -> np.ndarray:
-    return np.asarray(pc.fill_null(indices, -1) if indices.null_count else indices)
+    return to_numpy(pc.fill_null(indices, -1) if indices.null_count else indices)
 
 
 def keys_of(table: pa.Table, names: Sequence[str]) -> list[pa.Array]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpc.data.block.codes import whole
+from hpc.data.block.flat import to_numpy
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.states import no_column
 
@@ -68,7 +69,7 @@ def ranked(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray |
         raise TypeError(f"rows cannot be sorted by column {name!r}: values of type {kind} have no order")
     last = None
     if array.null_count:
-        last = np.asarray(pc.is_null(array)).astype(np.uint8) * np.uint8(2)
+        last = to_numpy(pc.is_null(array)).astype(np.uint8) * np.uint8(2)
     if pa.types.is_null(kind):
         return np.zeros(len(array), np.int8), last
     if pa.types.is_floating(kind):
@@ -78,7 +79,7 @@ def ranked(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray |
             last = np.maximum(last, nans) if last is not None else nans.astype(np.uint8)
         return numbers, last
     if pa.types.is_boolean(kind):
-        return np.asarray(array.cast(pa.uint8()).fill_null(0)), last
+        return to_numpy(array.cast(pa.uint8()).fill_null(0)), last
     if pa.types.is_integer(kind):
         return _raw(array, kind.to_pandas_dtype()), last
     if pa.types.is_temporal(kind) and kind.bit_width in (32, 64):
@@ -102,8 +103,8 @@ def _ranks(array: pa.Array) -> np.ndarray:
             array = array.dictionary_encode()
     if pa.types.is_dictionary(array.type):
         ranks = np.append(_ranks(array.dictionary), 0)
-        return ranks[np.asarray(pc.fill_null(array.indices.cast(pa.int64()), len(ranks) - 1))]
-    return np.asarray(pc.rank(array, "ascending", tiebreaker="dense")).astype(np.int64)
+        return ranks[to_numpy(pc.fill_null(array.indices.cast(pa.int64()), len(ranks) - 1))]
+    return to_numpy(pc.rank(array, "ascending", tiebreaker="dense")).astype(np.int64)
 
 
 def _ordered(numbers: np.ndarray, last: np.ndarray | None) -> np.ndarray:

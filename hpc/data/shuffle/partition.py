@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpc.data.block.draws import mixed
+from hpc.data.block.flat import to_numpy
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Parts
 
@@ -63,7 +64,7 @@ def hash_array(array: pa.Array) -> np.ndarray:
         return np.full(len(array), _NULL)
     if pa.types.is_dictionary(kind):
         return _hash_dictionary(array)
-    nulls = np.asarray(array.is_null()) if array.null_count else None
+    nulls = to_numpy(array.is_null()) if array.null_count else None
     hashes = _hash_values(array)
     if nulls is not None:
         hashes = np.where(nulls, _NULL, hashes)
@@ -167,7 +168,7 @@ def _hash_dictionary(array: pa.DictionaryArray) -> np.ndarray:
     indices = array.indices
     if indices.null_count:
         indices = pc.fill_null(indices.cast(pa.int64()), len(values) - 1)
-    return values[np.asarray(indices)]
+    return values[to_numpy(indices)]
 
 
 def _hash_values(array: pa.Array) -> np.ndarray:
@@ -177,7 +178,7 @@ def _hash_values(array: pa.Array) -> np.ndarray:
     if pa.types.is_integer(kind):
         return mixed(_numbers(array).astype(np.int64, copy=False).view(np.uint64) * _ODD)
     if pa.types.is_boolean(kind):
-        return mixed(np.asarray(array.cast(pa.uint8()).fill_null(0)).astype(np.uint64) * _ODD)
+        return mixed(to_numpy(array.cast(pa.uint8()).fill_null(0)).astype(np.uint64) * _ODD)
     if _is_text(kind):
         return _hash_texts(array)
     if pa.types.is_struct(kind):
@@ -253,7 +254,7 @@ def _hash_decimals(array: pa.Array) -> np.ndarray:
     if (parts := np.flatnonzero(scales)).size:
         hashes[parts] = _hashed_floats(values[parts] / _TENS[scales[parts]])
     if large.any():
-        valid = np.asarray(array.is_valid())
+        valid = to_numpy(array.is_valid())
         cells = data.reshape(len(array), width)
         for row in np.flatnonzero(large & valid):
             hashes[row] = _hash_large(int.from_bytes(cells[row].tobytes(), "little", signed=True), scale)
@@ -336,7 +337,7 @@ def _hash_lists(array: pa.Array) -> np.ndarray:
     """The sum of the mixed hashes of the items with their places, and the length."""
     if pa.types.is_fixed_size_list(array.type):
         array = array.cast(pa.large_list(array.type.value_type))
-    counts = np.asarray(pc.fill_null(pc.list_value_length(array), 0)).astype(np.int64)
+    counts = to_numpy(pc.fill_null(pc.list_value_length(array), 0)).astype(np.int64)
     items = hash_array(array.flatten())
     starts = np.cumsum(counts) - counts
     places = np.arange(len(items), dtype=np.int64) - np.repeat(starts, counts)

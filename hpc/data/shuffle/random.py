@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block.draws import draws
+from hpc.data.block.flat import to_numpy
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Parts, Place, Reordering
 from hpc.data.shuffle.partition import cut_in_pieces
@@ -80,7 +81,7 @@ class RandomPartitioner(Reordering):
         return replace(found, table=table.append_column(_NUMBER, pa.array(upper)))
 
     def order_of(self, table: Callable[[], pa.Table], rows: int, partition: int) -> np.ndarray:
-        numbers = np.asarray(gather.whole(table().column(_NUMBER)))
+        numbers = to_numpy(gather.whole(table().column(_NUMBER)))
         if rows > 2**32:
             return np.argsort(numbers, kind="stable")
         words = _with_rows(numbers.astype(np.uint64) << _HALF)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block.codes import whole
+from hpc.data.block.flat import to_numpy
 from hpc.data.block.promote import concat as promoted
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Early, Exchange, Gather, Need, Parts, Place, Range, Reordering
@@ -100,9 +101,9 @@ class Sort(Base):
         # The rows of a block are as many as its samples stand for; blocks without rows have no samples.
         counts = [round(sample.num_rows * sample.column(sample.num_columns - 1)[0].as_py()) for sample in samples]
         starts = np.repeat(np.cumsum(counts) - counts, [sample.num_rows for sample in samples])
-        places = (starts + np.asarray(table.column(len(self.keys))))[rows]
+        places = (starts + to_numpy(table.column(len(self.keys))))[rows]
         table = gather.take(table, rows)
-        weights = np.cumsum(np.asarray(table.column(str(len(self.keys) + 1))))
+        weights = np.cumsum(to_numpy(table.column(str(len(self.keys) + 1))))
         wanted = weights[-1] * np.arange(1, partitions) / partitions
         chosen = np.minimum(np.searchsorted(weights, wanted), table.num_rows - 1)
         chosen = np.unique(chosen)
@@ -226,7 +227,7 @@ class RangePartitioner(Reordering):
             if self.bounds.num_columns > 1:
                 rows, bounds = _narrowed(rows, bounds)
         if self.bounds.num_columns > len(self.keys):
-            ends = np.asarray(self.bounds.column(len(self.keys)))
+            ends = to_numpy(self.bounds.column(len(self.keys)))
             size = max(row + table.num_rows, int(ends.max()) + 1)
             rows, bounds = rows * size + np.arange(row, row + table.num_rows), bounds * size + ends
         return np.searchsorted(bounds, rows, side=self.side)

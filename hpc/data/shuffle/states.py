@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpc.data.block.codes import codes, first_rows, whole
+from hpc.data.block.flat import to_numpy
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.groups import ByRows, Groups, States, offsets_of
 from hpc.data.shuffle.kernel import Kernel
@@ -91,12 +92,13 @@ def total(counts: Column) -> Kernel:
 
 def _ones_where_valid(values: Column) -> Column:
     valid = pc.is_valid(values)
-    return pc.if_else(valid, pa.scalar(1), pa.scalar(None, pa.int64()))
+    return pc.if_else(valid, pa.scalar(1, pa.int64()), pa.scalar(None, pa.int64()))
 
 
 def ratio(sums: pa.Array, counts: pa.Array) -> pa.Array:
     """Sum by count, float64; null where the count is 0 or the sum is null."""
-    some = pc.if_else(pc.equal(counts, 0), pa.scalar(None, pa.int64()), counts)
+    none = pc.equal(counts, pa.scalar(0, pa.int64()))
+    some = pc.if_else(none, pa.scalar(None, pa.int64()), counts)
     if pa.types.is_duration(sums.type):
         return pc.divide(sums.cast(pa.int64()), some).cast(sums.type)
     return pc.divide(floats(sums), floats(some))
@@ -104,7 +106,7 @@ def ratio(sums: pa.Array, counts: pa.Array) -> pa.Array:
 
 def merge_variances(groups: Groups, states: list[Column], ignore_nulls: bool) -> list[pa.Array]:
     """Variance, mean and count of groups from those of their parts."""
-    part = [np.asarray(floats(whole(state)).fill_null(0.0)) for state in states]
+    part = [to_numpy(floats(whole(state)).fill_null(0.0)) for state in states]
     variances, means, counts = part
     ids, size = groups.ids, groups.count
     counted = np.bincount(ids, counts, size)
@@ -114,7 +116,7 @@ def merge_variances(groups: Groups, states: list[Column], ignore_nulls: bool) ->
         variance = np.bincount(ids, (variances + away * away) * counts, size) / counted
     unknown = counted == 0
     if not ignore_nulls:
-        nulls = np.asarray(pc.is_null(whole(states[1])))
+        nulls = to_numpy(pc.is_null(whole(states[1])))
         unknown |= np.bincount(ids, nulls, size) > 0
     return [
         pa.array(variance, mask=unknown),
@@ -126,18 +128,18 @@ def merge_variances(groups: Groups, states: list[Column], ignore_nulls: bool) ->
 def deviation(states: list[pa.Array], ddof: int) -> pa.Array:
     """The standard deviation: null where the variance is, NaN where there are too few values."""
     variances, _, counts = states
-    of = np.asarray(counts, np.float64)
+    of = to_numpy(counts).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        result = np.sqrt(np.asarray(variances.fill_null(0.0)) * of / (of - ddof))
+        result = np.sqrt(to_numpy(variances.fill_null(0.0)) * of / (of - ddof))
     result[of - ddof <= 0] = np.nan
-    return pa.array(result, mask=np.asarray(variances.is_null()))
+    return pa.array(result, mask=to_numpy(variances.is_null()))
 
 
 # ---------------------------------------------------------------- lists of values
 
 
 def rows_without_nulls(values: Column) -> np.ndarray:
-    return np.flatnonzero(np.asarray(pc.is_valid(whole(values))))
+    return np.flatnonzero(to_numpy(pc.is_valid(whole(values))))
 
 
 def merge_lists(groups: Groups, lists: Column) -> pa.Array:
@@ -148,7 +150,7 @@ def merge_lists(groups: Groups, lists: Column) -> pa.Array:
 
 def _items(ids: np.ndarray, lists: pa.Array) -> tuple[np.ndarray, pa.Array]:
     """The items of all lists, and the group of each."""
-    return np.repeat(ids, np.asarray(pc.fill_null(pc.list_value_length(lists), 0))), lists.flatten()
+    return np.repeat(ids, to_numpy(pc.fill_null(pc.list_value_length(lists), 0))), lists.flatten()
 
 
 def _lists(ids: np.ndarray, count: int, items: pa.Array) -> pa.Array:
@@ -163,8 +165,8 @@ def quantile(lists: pa.Array, q: float, ignore_nulls: bool) -> pa.Array:
         raise ValueError(f"a quantile is between 0 and 1, and {q} is not")
     ids, items = _items(np.arange(len(lists)), lists)
     found = floats(items)
-    nulls = np.asarray(pc.is_null(found))
-    values = np.asarray(found.fill_null(float("nan")))
+    nulls = to_numpy(pc.is_null(found))
+    values = to_numpy(found.fill_null(float("nan")))
     kept = ~np.isnan(values)
     order = np.flatnonzero(kept)
     order = order[np.argsort(values[order], kind="stable")]
@@ -223,7 +225,7 @@ def value_counts(
 
 def merge_value_counts(groups: Groups, states: list[Column]) -> list[pa.Array]:
     ids, values = _items(groups.ids, whole(states[0]))
-    counts = np.asarray(whole(states[1]).flatten())
+    counts = to_numpy(whole(states[1]).flatten())
     return value_counts(groups, values, counts, ids)
 
 

@@ -93,6 +93,8 @@ class Operator:
         self.down_port = 0
         #: The operators of its inputs, by port.
         self.ups: list[Operator] = []
+        #: Those whose blocks its parts take beside what is theirs.
+        self.beside: list[Operator] = []
         self.bodies: dict[str, Body] = {}
         self.closed = [False] * ports
         self.order: Order[Block] = Order(self.emit)

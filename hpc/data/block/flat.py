@@ -1,0 +1,36 @@
+"""Columns as arrays of numpy. Arrow's own way imports pandas first, in each process, whatever the column is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+#: By the id of a type: that of numpy whose values lie in memory as Arrow's do.
+PLAIN = {
+    pa.from_numpy_dtype(name).id: np.dtype(name)
+    for name in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+}
+_BOOL = pa.bool_().id
+
+
+def to_numpy(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """The values as `to_numpy(zero_copy_only=False)` gives them: views of numbers that have no nulls."""
+    if isinstance(values, pa.ChunkedArray):
+        if values.num_chunks == 1:
+            return to_numpy(values.chunk(0))
+        if values.null_count or values.type.id not in PLAIN:
+            return values.to_numpy()
+        chunks = [to_numpy(chunk) for chunk in values.chunks]
+        return np.concatenate(chunks) if chunks else np.empty(0, PLAIN[values.type.id])
+    kind = values.type.id
+    dtype = PLAIN.get(kind)
+    if values.null_count or (dtype is None and kind != _BOOL):
+        return values.to_numpy(zero_copy_only=False)
+    data, count, first = values.buffers()[1], len(values), values.offset
+    if data is None or not count:
+        return np.empty(0, np.bool_ if dtype is None else dtype)
+    if dtype is not None:
+        return np.frombuffer(memoryview(data).toreadonly(), dtype, count, first * dtype.itemsize)
+    start, end = first // 8, -(-(first + count) // 8)
+    bits = np.unpackbits(np.frombuffer(data, np.uint8, end - start, start), bitorder="little")
+    return bits[first - 8 * start :][:count].view(np.bool_)

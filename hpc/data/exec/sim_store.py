@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hpc.data.exec.operators import Operator
+from hpc.data.exec.operators.joining import JoinOperator
 from hpc.data.exec.operators.maps import ResizeOperator
 from hpc.data.exec.work import Block
 
@@ -40,6 +41,8 @@ def gathered(op: Operator) -> list[Block]:
     """Blocks that an operator needs together, however many they are."""
     if op.takes_at_end:
         return [block for work in op.running.values() for block in work.kept]
+    if isinstance(op, JoinOperator):
+        return op.kept_blocks
     if not isinstance(op, ResizeOperator):
         return []
     taken = [block for work in op.running.values() for block in work.blocks]

@@ -172,7 +172,8 @@ class JoinOperator(ExchangeOperator):
             return
         Operator.close_port(self, port)
         if port == self._side:
-            for block in self._take_kept():
+            whole, self._kept = self.kept_blocks, [[] for _ in range(self.ports)]
+            for block in whole:
                 self.host.release(block)
 
     def _decide(self, other: list[Block]) -> None:
@@ -185,10 +186,10 @@ class JoinOperator(ExchangeOperator):
             self._reader.name = f"{self._reader.name}->{self.name}"
         self._reader.decide(other if self.is_done_by_reads else ())
 
-    def _take_kept(self) -> list[Block]:
-        found = [block for blocks in self._kept for block in blocks]
-        self._kept = [[] for _ in range(self.ports)]
-        return found
+    @property
+    def kept_blocks(self) -> list[Block]:
+        """The blocks of its inputs that it keeps: of the other side, if tasks that read do the join."""
+        return [block for blocks in self._kept for block in blocks]
 
     @property
     def is_over(self) -> bool:

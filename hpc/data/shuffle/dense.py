@@ -21,6 +21,8 @@ LEAST_ROWS, LEAST_SPAN = 4096, 512
 SPARSE = 4
 #: Whole numbers below this are exact as floats.
 EXACT = 1 << 53
+#: Keys this far from 0 are no places: differences of two could be too large for 64 bits.
+FARTHEST = 1 << 62
 
 
 class Places(NamedTuple):
@@ -31,16 +33,15 @@ class Places(NamedTuple):
     span: int
 
 
-def places(keys: pa.Array | pa.ChunkedArray, rows: int | None = None, least: int = 1) -> Places | None:
+def places(keys: pa.Array | pa.ChunkedArray, least: int = 1) -> Places | None:
     """The places of integers without nulls. None where there are other values, or fewer places than ``least``. None,
-    too, where the range is too wide for so many rows (their own number if not given)."""
-    count = len(keys) if rows is None else rows
-    if not pa.types.is_integer(keys.type) or keys.null_count or not len(keys) or count < LEAST_ROWS:
+    too, where the range is too wide for so many rows."""
+    count = len(keys)
+    if not pa.types.is_integer(keys.type) or keys.null_count or not count or count < LEAST_ROWS:
         return None
-    bounds = pc.min_max(keys)
-    smallest, largest = bounds["min"].as_py(), bounds["max"].as_py()
+    smallest, largest = bounds(keys)
     span = largest - smallest + 1
-    if span < least or span > SPARSE * count or largest >= 1 << 62 or smallest <= -(1 << 62):
+    if span < least or span > SPARSE * count or largest >= FARTHEST or smallest <= -FARTHEST:
         return None
     return Places(offsets(keys, smallest), smallest, span)
 
@@ -95,14 +96,37 @@ def _states(kernel: Kernel, found: Places, counts: np.ndarray) -> np.ndarray:
 
 
 def codes_of_both(probe: pa.Array, build: pa.Array) -> tuple[np.ndarray, np.ndarray, int] | None:
-    """A number below the third value for each key of the build, and for the equal ones of the probe; -1 for its others.
+    """A number below the third value for each key of the build, and for the equal ones of the probe; -1 for others.
 
-    None where keys are no integers of a narrow range."""
-    found = places(build, len(build) + len(probe))
-    if found is None or probe.null_count or probe.type != build.type:
+    Only keys between the bounds of both have one. Parts of sorted rows have narrow bounds, which caches have room for.
+    None where keys are no integers, or those bounds are far apart."""
+    count = len(build) + len(probe)
+    if not pa.types.is_integer(build.type) or build.null_count or probe.null_count or probe.type != build.type:
         return None
-    at = offsets(probe, found.smallest)
-    away = at.view(np.uint64) >= found.span  # those below are, too
-    if away.any():
-        at[away] = -1
-    return at, found.at, found.span
+    if count < LEAST_ROWS or not len(build) or not len(probe):
+        return None
+    (least, most), (low, high) = bounds(build), bounds(probe)
+    if max(most, high) >= FARTHEST or min(least, low) <= -FARTHEST:
+        return None
+    first, last = max(least, low), min(most, high)
+    if first > last:
+        return np.full(len(probe), -1), np.full(len(build), -1), 0
+    span = last - first + 1
+    if span > SPARSE * count:
+        return None
+    at = _between(probe, first, span, low < first or high > last)
+    return at, _between(build, first, span, least < first or most > last), span
+
+
+def bounds(keys: pa.Array | pa.ChunkedArray) -> tuple[int, int]:
+    """The smallest and the largest of some integers without nulls."""
+    found = pc.min_max(keys)
+    return found["min"].as_py(), found["max"].as_py()
+
+
+def _between(keys: pa.Array, first: int, span: int, some_are_not: bool) -> np.ndarray:
+    """How much each key is more than the first; -1 for those that are not among so many from there."""
+    at = offsets(keys, first)
+    if some_are_not:
+        at[at.view(np.uint64) >= span] = -1  # those below are, too
+    return at

@@ -21,8 +21,8 @@ from hpc.data.shuffle import gather
 from hpc.data.shuffle.join import Joining
 from hpc.data.transform.base import Transform
 
-#: Rows are joined when there are so many bytes of them, or as many as the other side has.
-LEAST_BYTES = 32 << 20
+#: Rows are joined when they have twice the bytes of the other side, or so many, or as many as that has.
+MOST_BYTES = 32 << 20
 JOINED = "joined"
 
 
@@ -55,7 +55,7 @@ class JoinedBody:
         return blocks_of(tables, Cutter(self.target_bytes, sizes=self._sizes))
 
     def _joined(self, tables: Iterator[pa.Table], whole: pa.Table) -> Iterator[pa.Table]:
-        most = max(LEAST_BYTES, whole.nbytes)
+        most = min(2 * whole.nbytes, max(MOST_BYTES, whole.nbytes))
         held: list[pa.Table] = []
         size, is_first = 0, True
         for table in tables:
@@ -66,7 +66,7 @@ class JoinedBody:
                 size += table.nbytes
             is_first = False
             del table  # or its memory is not there for the next one
-            if size >= most:
+            if held and size >= most:
                 yield from self._pairs(held, whole)
                 held, size = [], 0
         if held:
@@ -125,6 +125,14 @@ class JoiningReadOperator(ReadOperator):
         self._whole = tuple(whole)
         self._whole_bytes = sum(block.meta.nbytes for block in whole)
 
+    def forget(self) -> None:
+        """It needs the other side no more."""
+        self._whole = ()
+
+    def drop_all(self) -> list[Block]:
+        self.forget()
+        return super().drop_all()
+
     def waiting(self) -> int:
         return super().waiting() if self._is_decided else 0
 
@@ -172,6 +180,7 @@ class JoinOperator(ExchangeOperator):
             return
         Operator.close_port(self, port)
         if port == self._side:
+            self._reader.forget()
             whole, self._kept = self.kept_blocks, [[] for _ in range(self.ports)]
             for block in whole:
                 self.host.release(block)

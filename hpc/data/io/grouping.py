@@ -114,8 +114,9 @@ def balanced(all_pieces: list[Piece], sizes: Sizes, parallelism: int) -> Iterato
         group.append(piece)
         done += weight
         left = len(all_pieces) - index - 1
-        # A group ends at its share of the bytes, early enough that each later group has a piece.
-        if made < count - 1 and (done >= total * (made + 1) / count or left <= count - made - 1):
+        # A group ends next to its share of the bytes, early enough that each later group has a piece.
+        over = done + (weights[index + 1] / 2 if left else 0.0)
+        if made < count - 1 and (over >= total * (made + 1) / count or left <= count - made - 1):
             yield group
             group, made = [], made + 1
     if group:

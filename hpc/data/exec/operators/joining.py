@@ -21,8 +21,9 @@ from hpc.data.shuffle import gather
 from hpc.data.shuffle.join import Joining
 from hpc.data.transform.base import Transform
 
-#: Rows are joined when they have twice the bytes of the other side, or so many, or as many as that has.
-MOST_BYTES = 32 << 20
+#: Rows are joined when they have so many times the bytes of the other side, of which all is looked at for it; or so
+#: many, as a block may have.
+WORTH, MOST_BYTES = 32, 128 << 20
 JOINED = "joined"
 
 
@@ -55,7 +56,7 @@ class JoinedBody:
         return blocks_of(tables, Cutter(self.target_bytes, sizes=self._sizes))
 
     def _joined(self, tables: Iterator[pa.Table], whole: pa.Table) -> Iterator[pa.Table]:
-        most = min(2 * whole.nbytes, max(MOST_BYTES, whole.nbytes))
+        most = min(WORTH * whole.nbytes, MOST_BYTES)
         held: list[pa.Table] = []
         size, is_first = 0, True
         for table in tables:

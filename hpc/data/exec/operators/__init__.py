@@ -93,7 +93,7 @@ class Operator:
         self.down_port = 0
         #: The operators of its inputs, by port.
         self.ups: list[Operator] = []
-        #: Those whose blocks its parts take beside what is theirs.
+        #: Operators whose blocks each of its parts takes, beside its own.
         self.beside: list[Operator] = []
         self.bodies: dict[str, Body] = {}
         self.closed = [False] * ports

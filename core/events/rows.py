@@ -30,6 +30,8 @@ WorkerStanding = Literal["STARTING", "IDLE", "LEASED", "DRIVER", "ENDED"]
 FIRST_ERROR = 2
 #: A part of a log that is not known.
 UNKNOWN = (-1, -1)
+#: Of actors that have ended this much of each text is kept.
+MAX_TEXT = 400
 
 
 class TaskRow(Struct):
@@ -76,6 +78,14 @@ class ActorRow(Struct):
     pid: int = 0
     in_setup: bool = False
     request: int = 0
+
+
+def shortened(row: ActorRow) -> None:
+    """Cut the texts of an actor that has ended: of a constructor's error they may be as long as its message."""
+    row.why, row.death_cause = row.why[:MAX_TEXT], row.death_cause[:MAX_TEXT]
+    row.name, row.class_name, row.ray_namespace = (
+        row.name[:MAX_TEXT], row.class_name[:MAX_TEXT], row.ray_namespace[:MAX_TEXT],
+    )  # fmt: skip
 
 
 class WorkerRow(Struct):

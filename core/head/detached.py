@@ -108,9 +108,7 @@ class DetachedActors:
         own[KeepActor] = self._on_keep_actor
         own[LeaseGrant] = self._on_lease_grant
         own[LeaseInfeasible] = self._on_lease_infeasible
-        own[StateQuery] = lambda src, msg: self._send(
-            src, answer_rows(msg.req, report(self.owner, msg.what, msg.limit))
-        )
+        own[StateQuery] = lambda src, msg: self._send(src, answer_rows(msg.req, report(self.owner, msg.what, msg.most)))
         own[NewActor] = self._on_new_actor
         own[KillActor] = self._on_kill_actor
         own[Unroutable] = lambda src, msg: self.process_gone(msg.dst) if msg.dst.proc else None

@@ -341,6 +341,8 @@ class HeadMachine:
         self._answer(src, msg.req, True)
 
     def _on_process_gone(self, src: Address, msg: ProcessGone) -> None:
+        if src != raylet_of(msg.addr.node):
+            return  # a raylet tells of its own processes, and nobody else is believed
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor) == msg.addr])
         self.groups.process_gone(msg.addr)
         self.detached.process_gone(msg.addr)

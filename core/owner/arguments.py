@@ -37,8 +37,9 @@ class Arguments:
                 self.unseen.discard(ident)  # whoever gets the value of this task gets that error
                 return (), result
             if result.kind == INLINE:
-                room -= len(result.data)
-                if room < 0:
+                if len(result.data) > room:
                     result = Result(AT_OWNER, b"", len(result.data))
+                else:
+                    room -= len(result.data)
             values.append(result)
         return tuple(values), None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpc.core.events.rows import ActorRow
+from hpc.core.events.rows import ActorRow, shortened
 from hpc.core.owner.actor_rows import actor_row
 from hpc.core.owner.state import OwnerState
 from hpc.core.owner.tables import OwnedActor
@@ -30,6 +30,7 @@ class EndedActors:
         self._add(actor_row(self.state, actor))
 
     def _add(self, row: ActorRow) -> None:
+        shortened(row)
         self.rows.append(row)
         over = len(self.rows) - (MAX_KEPT if self.keeps else MAX_ROWS)
         if over > 0:

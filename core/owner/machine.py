@@ -159,14 +159,14 @@ class OwnerMachine:
             LeaseReclaim: leases.on_lease_reclaim,
             Locate: self.places.on_locate,
             LocationAdded: lambda src, m: objects.on_location_added(m.ident, m.node),
-            NodeDied: lambda src, m: self.node_gone(m.node, m.why, "drained" if m.drained else "node"),
+            NodeDied: self._on_node_died,
             ObjectMissing: objects.on_object_missing,
             ObjectValue: objects.on_object_value,
             PgState: groups.on_state,
             PgWarning: lambda src, m: state.warnings.append(m.why),
             AskSealed: pins.on_ask_sealed,
             PleaseUnpin: pins.on_please_unpin,
-            ProcessGone: lambda src, m: self.process_gone(m.addr),
+            ProcessGone: self._on_process_gone,
             CallRefused: calls.on_refused,
             Release: objects.on_release,
             Unroutable: self._on_unroutable,
@@ -187,6 +187,18 @@ class OwnerMachine:
         if self.state.dirty:
             self.leases.settle()
         return others
+
+    def _on_node_died(self, src: Address, msg: NodeDied) -> None:
+        if self._is_believed(src):
+            self.node_gone(msg.node, msg.why, "drained" if msg.drained else "node")
+
+    def _on_process_gone(self, src: Address, msg: ProcessGone) -> None:
+        if self._is_believed(src):
+            self.process_gone(msg.addr)
+
+    def _is_believed(self, src: Address) -> bool:
+        """Whether a death is news of the runtime. Any process of the session can send any message."""
+        return src in (self.raylet, HEAD)
 
     def tick(self, now: float) -> float:
         """What is due by time. Returns the time of the next tick."""

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import to_builtins
 
 from hpc.core.events.notes import believed
-from hpc.core.events.rows import ActorRow, KeptBatch, Page
+from hpc.core.events.rows import ActorRow, KeptBatch, Page, shortened
 from hpc.core.ids import Address
 from hpc.core.wire import ActorsEnded, Answer, HistoryQuery, Message, Ran
 
@@ -24,9 +24,8 @@ MAX_EVENTS = 200_000
 MAX_BYTES = 64 << 20
 #: Larger batches are not taken.
 MAX_BATCH_BYTES = 4 << 20
-#: Actors that have ended, and what is kept of each text of theirs: about 10 MB in all at most.
+#: Actors that have ended, with texts that are cut: about 10 MB in all at most.
 MAX_ACTORS = 10_000
-MAX_TEXT = 400
 #: An answer has at most this many bytes, whatever was asked for.
 MAX_PAGE_BYTES = 16 << 20
 
@@ -103,7 +102,7 @@ class History:
             return
         self.actors_dropped += believed(msg.lost)
         for row in msg.rows:
-            row.why, row.death_cause = row.why[:MAX_TEXT], row.death_cause[:MAX_TEXT]
+            shortened(row)
             self.actors.pop(row.actor_id, None)
             self.actors[row.actor_id] = row
         while len(self.actors) > MAX_ACTORS:

@@ -166,7 +166,6 @@ class RayletMachine:
             LeaseRequest: leasing.on_lease_request,
             LeaseReturn: leasing.on_lease_return,
             PrepareEnv: lambda src, m: prepare(self.leasing, m),
-            ProcessGone: lambda src, m: self._process_gone(m),
             Seal: store.on_seal,
             StateQuery: self._on_state_query,
             Tickets: leasing.on_tickets,
@@ -181,14 +180,17 @@ class RayletMachine:
         }
 
     def _words_of_the_head(self) -> dict[type, Callable[[Address, Any], None]]:
-        return {
-            HeadHolds: lambda src, m: self._tell_processes(m) if src == HEAD else None,
+        """What nobody else is believed: any process can send any message."""
+        handlers: dict[type, Callable[[Address, Any], None]] = {
+            HeadHolds: lambda src, m: self._tell_processes(m),
             HeartbeatAck: self._on_heartbeat_ack,
             Inherit: lambda src, m: self.store.free_ownerless(self.store.ownerless.inherit(src, m)),
             NodeDied: lambda src, m: self.node_died(m.node, m.why, m.drained),
             NodeTable: self._on_node_table,
             NodeTime: self._on_node_time,
+            ProcessGone: lambda src, m: self._process_gone(m),
         }
+        return {kind: _of_the_head(handler) for kind, handler in handlers.items()}
 
     def join(self) -> None:
         """Ask the head to be admitted; say which bundles are held here, if any."""
@@ -202,6 +204,7 @@ class RayletMachine:
         forget_promises(self.leasing)
         self.join()
         self.outbox.extend(first_words(self.node, self.gone_lately, self.leasing, self.borrowing))
+        self.metrics.head_restarted()
         self._last_report = -self.heartbeat_s
 
     def handle(self, src: Address, messages: Sequence[Message]) -> None:
@@ -312,7 +315,7 @@ class RayletMachine:
 
     def _on_state_query(self, src: Address, msg: StateQuery) -> None:
         self.outbox.append(
-            (src, answer_rows(msg.req, report(self.leasing, self.store, self.reports, msg.what, msg.limit)))
+            (src, answer_rows(msg.req, report(self.leasing, self.store, self.reports, msg.what, msg.most)))
         )
 
     def _on_exiting(self, src: Address, msg: Exiting) -> None:
@@ -374,8 +377,6 @@ class RayletMachine:
         self.fence.acked(msg.beat)
 
     def _on_node_time(self, src: Address, msg: NodeTime) -> None:
-        if src != HEAD:
-            return
         closing = self.leasing.closing
         closing.ends_at = None if msg.left_s < 0 else self.now + msg.left_s
         if msg.why and not closing.why:
@@ -468,3 +469,7 @@ class RayletMachine:
             self.node, self._last_free, workers, waiting, spent, bundles, beat, use, keeps, pieces, bundle_pieces
         )
         self.outbox.append((HEAD, beat_of_node))
+
+
+def _of_the_head(handler: Callable[[Address, Any], None]) -> Callable[[Address, Any], None]:
+    return lambda src, msg: handler(src, msg) if src == HEAD else None

@@ -8,6 +8,8 @@ from hpc.core.wire.base import Message
 
 #: The tags of the messages of this file.
 TAGS = range(176, 192)
+#: Nobody tells more rows than this, whatever is asked for.
+MOST_ROWS = 1 << 31
 
 
 class StateQuery(Message, tag=176):
@@ -16,6 +18,11 @@ class StateQuery(Message, tag=176):
     req: int
     what: str
     limit: int
+
+    @property
+    def most(self) -> int:
+        """The limit, where it is a number of rows: any process of the session can send any number."""
+        return min(max(0, self.limit), MOST_ROWS)
 
 
 class StateAnswer(Message, tag=177):

@@ -231,8 +231,7 @@ def test_a_raylet_outlives_whatever_its_processes_say(data):
     raylet = RayletMachine(info(1), NodeResources(totals), Layout(1 << 20), NoArena())
     driver = raylet.driver_joined(1, b"")
     evil = raylet.driver_joined(2, b"")
-    kinds = [kind for kind in raylet.handlers if kind not in (wire.NodeDied, wire.NodeTable, wire.HeartbeatAck)]
-    messages = data.draw(st.lists(st.one_of(*map(any_message, kinds)), max_size=6))
+    messages = data.draw(st.lists(st.one_of(*map(any_message, raylet.handlers)), max_size=6))
     for msg in messages:
         try:
             raylet.handle(Address(1, evil.proc), [msg])

@@ -257,7 +257,7 @@ def test_a_head_that_takes_anothers_place_knows_the_same_actors(steps):
                 killed.add(ident)
             if what == "make" and ident not in killed:
                 made.add(ident)
-            said = bed.say(raylet_of(1) if what == "gone" else MAKER, msg)
+            said = bed.say(raylet_of(which.node) if what == "gone" else MAKER, msg)
         for _, request in of(said, LeaseRequest):
             wanted[request.req] = request.count
         leases = [actor.lease.worker for actor in bed.actors.values() if actor.lease is not None]

@@ -184,7 +184,7 @@ class Client:
         elif kind is Shutdown and by_raylet:
             self.lost = self.lost or msg.why  # type: ignore[attr-defined]
         elif kind is StateQuery:
-            rows = self.state_rows(msg.what, msg.limit)  # type: ignore[attr-defined]
+            rows = self.state_rows(msg.what, msg.most)  # type: ignore[attr-defined]
             self.machine.send(src, answer_rows(msg.req, rows))  # type: ignore[attr-defined]
 
     def wake_done(self) -> None:

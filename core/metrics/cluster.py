@@ -1,7 +1,7 @@
 """The head's part: it takes what the first node of the tree tells, keeps the course of it, and answers. Pure.
 
-Nothing of it is in the journal. A head that was started again begins anew, and its counters begin at 0, as those of
-any process do.
+Nothing of it is in the journal. The first node tells a head that was started again once more what it has told of what
+was counted. So no counter goes back, but that of the head's own CPU time. The course of them begins anew.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ IDLE_S, WATCHED_S = 10.0, 2.0
 #: The first time they are told a node's number is not yet known to all others.
 FIRST_S = 0.5
 MAX_PACKET_BYTES = 32 << 10
-#: A node that leaves tells what it has in so many packets at most.
+#: A node that leaves tells what it has in so many packets at most, and so does the first one to another head.
 MAX_LAST = 32
 #: A node that was not heard for this many of its periods, and `GRACE_S`, is left out.
 MISSED, GRACE_S = 2.5, 1.0
@@ -58,6 +58,9 @@ class NodeMetrics:
         self.numbers = numbers
         self.shell_numbers: Callable[[float], list[Sample]] = lambda now: []
         self.counts = Merged()
+        #: What the head was told of what was counted: another head knows nothing of it, and is told it once more.
+        self.told = Merged()
+        self._is_again = False
         self.gauges: dict[int, dict[Key, Sample]] = {}
         self.below: dict[int, Below] = {}
         self.order: list[int] = [info.node]
@@ -130,6 +133,13 @@ class NodeMetrics:
         """Others have joined or are gone."""
         self._stale = True
 
+    def head_restarted(self) -> None:
+        """Nothing that the head was told is known any more."""
+        again, self.told = self.told, Merged()
+        self.counts.add_all(again.samples.values())
+        self._is_again = bool(again.samples)
+        self._due = min(self._due, self.now + FIRST_S)
+
     # -------------------------------------------------------------- time
 
     def tick(self, now: float, others: Mapping[int, NodeInfo]) -> float:
@@ -142,19 +152,30 @@ class NodeMetrics:
         if now >= self._due:
             self._due = now + (self._period_s if now < self._watched_until else IDLE_S)
             self._tell(now, others)
+            if self._is_again:
+                self._is_again = False
+                self._tell_rest(now, others)
         return self._due
 
     def leave(self, now: float, others: Mapping[int, NodeInfo]) -> None:
         """Tell what there is: this node ends, and others go on."""
-        for packet in range(MAX_LAST if self.on and self._due != float("inf") else 0):
-            if self.counts.samples or not packet:
+        if self.on and self._due != float("inf"):
+            self._tell(now, others)
+            self._tell_rest(now, others)
+
+    def _tell_rest(self, now: float, others: Mapping[int, NodeInfo]) -> None:
+        """Tell what had no room in the packet before."""
+        for _ in range(MAX_LAST - 1):
+            if self.counts.samples:
                 self._tell(now, others)
 
     def _tell(self, now: float, others: Mapping[int, NodeInfo]) -> None:
         if self._stale:
             self._find_place(others)
-        up = tree.above(self.place)
-        self.outbox.append((HEAD if up is None else raylet_of(self.order[up]), self._packet(now)))
+        up, packet = tree.above(self.place), self._packet(now)
+        if up is None:
+            self.told.add_all(sample for sample in packet.samples if sample.kind != GAUGE)
+        self.outbox.append((HEAD if up is None else raylet_of(self.order[up]), packet))
 
     def _find_place(self, others: Mapping[int, NodeInfo]) -> None:
         self._stale = False

@@ -1,10 +1,14 @@
 """Counters and histograms as somebody sees them who reads for long: they never fall. No I/O.
 
-A head that was started again counts from 0, and tells of what was counted since alone. What was told before is added.
-Readers of Prometheus's form know how to go on from 0, but those of a sum of rates would miss what came in between.
+A head that was started again counts from 0 until the first node has told it once more what there was. The counter of
+its own CPU time begins at 0 for good. What was told before is added where it was lost, and nothing is added before
+that node is heard. Readers of Prometheus's form know how to go on from 0, but those of a sum of rates would miss what
+came in between.
 """
 
 from __future__ import annotations
+
+import math
 
 from hpc.state.metrics import Latest, MetricRow
 
@@ -17,9 +21,13 @@ class Totals:
     def __init__(self) -> None:
         self._last: dict[Key, MetricRow] = {}
         self._before: dict[Key, MetricRow] = {}
+        self._told: list[MetricRow] = []
 
     def grown(self, latest: Latest) -> Latest:
         """The same, with what was counted before a head was started again. Nothing that was told is ever missing."""
+        if latest.age_s == math.inf and self._last:  # a head that no node has told anything yet
+            told = [row for row in self._told if row.kind != "gauge"]
+            return Latest(latest.time_s, latest.age_s, latest.nodes, latest.silent, latest.dropped, told)
         counted = {_key(row): row for row in latest.rows if row.kind != "gauge"}
         for key, last in self._last.items():
             now = counted.get(key)
@@ -30,6 +38,7 @@ class Totals:
         rows += [_sum(self._before.get(key), row) for key, row in counted.items()]
         rows += [row for key, row in self._before.items() if key not in counted]
         rows.sort(key=lambda row: (row.name, sorted(row.labels.items())))
+        self._told = rows
         return Latest(latest.time_s, latest.age_s, latest.nodes, latest.silent, latest.dropped, rows)
 
 

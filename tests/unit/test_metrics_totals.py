@@ -56,3 +56,12 @@ def test_no_total_ever_falls(grows):
         now = rows[0].value if rows else 0.0
         assert now is not None and now >= last
         last = now
+
+
+def test_a_head_that_nobody_has_told_anything_yet_takes_nothing_away_and_adds_nothing():
+    """The first node tells it all once more: what was told before would be counted twice."""
+    totals = Totals()
+    assert [row.value for row in totals.grown(of(counter(7.0))).rows] == [7.0]
+    unheard = Latest(0.0, math.inf, 0, [], 0, [counter(0.0, "hpc_of_the_head")])
+    assert [row.value for row in totals.grown(unheard).rows] == [7.0]
+    assert [row.value for row in totals.grown(of(counter(8.0))).rows] == [8.0]

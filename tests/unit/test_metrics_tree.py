@@ -268,3 +268,22 @@ def test_no_node_counts_twice_when_the_first_dies_or_another_takes_itself_for_it
         nodes.run(0.5)
         assert nodes.samples()[(table.CPU_RATIO, ())].count <= 40, "39 and what the dead one had told"
     assert nodes.samples()[(table.CPU_RATIO, ())].count == 39 and nodes.ask("latest")["silent"] == []
+
+
+def test_a_head_that_was_started_again_hears_once_more_of_all_that_was_counted():
+    nodes = Nodes(20)
+    nodes.run(30)
+    names = [f"metric_with_a_rather_long_name_{number}" for number in range(30)]
+    for round_ in range(2):
+        many = [counted(name, 1, ("user", f"u{user}")) for name in names for user in range(50)]
+        nodes.raylets[19].on_process(Address(19, 3), ProcessMetrics(many))
+        nodes.raylets[1].on_process(Address(1, 3), ProcessMetrics([counted("c", 5 + round_)]))
+        nodes.run(200)
+        before = {key: one.total for key, one in nodes.samples().items() if key[0] in (*names, "c")}
+        assert sum(before.values()) == (round_ + 1) * 30 * 50 + (5, 11)[round_]
+        nodes.head = ClusterMetrics(nodes.outbox, nodes.known, nodes.dead)
+        for raylet in nodes.raylets.values():
+            raylet.head_restarted()
+        nodes.run(2)
+        after = {key: one.total for key, one in nodes.samples().items()}
+        assert {key: after.get(key) for key in before} == before, "no counter goes back"

@@ -63,7 +63,7 @@ async def _serve(
     say: Callable[[str], None],
     jobs: Callable[[], dict[str, Any]],
 ) -> int:
-    keys, feed = Keys(), Feed({**QUESTIONS, "jobs": Question(jobs, JOBS_S)})
+    keys, feed = Keys(), Feed({**QUESTIONS, "jobs": Question(jobs, JOBS_S, is_outside=True)})
     port = outer.getsockname()[1]
 
     def entered() -> None:

@@ -6,7 +6,7 @@ passes all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -56,19 +56,20 @@ def listing(rows: Sequence[Row], columns: Sequence[str], params: Params) -> dict
 
 def matching(rows: Iterable[Row], words: str, columns: Sequence[str]) -> list[Row]:
     """The rows that pass a filter."""
-    tests = [_test(word.lower()) for word in words.split()]
+    rows = list(rows)
+    fields = {*columns, *(rows[0] if rows else ())}
+    tests = [_test(word.lower(), fields) for word in words.split()]
     if not tests:
-        return list(rows)
+        return rows
     return [row for row in rows if all(_passes(row, columns, *test) for test in tests)]
 
 
-def _test(word: str) -> tuple[str, bool, str]:
-    """The field ("" for any), whether it has to be, and the text."""
-    for sign, wanted in (("!=", False), ("=", True)):
-        field, found, value = word.partition(sign)
-        if found and field.isidentifier():
-            return field, wanted, value
-    return "", True, word
+def _test(word: str, fields: Collection[str]) -> tuple[str, bool, str]:
+    """The field ("" for any), whether it has to be, and the text. A name with "=" in it is a text."""
+    field, found, value = word.partition("=")
+    wanted = not field.endswith("!")
+    field = field if wanted else field[:-1]
+    return (field, wanted, value) if found and field in fields else ("", True, word)
 
 
 def _passes(row: Row, columns: Sequence[str], field: str, wanted: bool, text: str) -> bool:

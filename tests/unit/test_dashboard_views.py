@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -104,6 +105,64 @@ def test_a_question_that_hangs_keeps_nobody_from_leaving():
     assert not asker.close(0.01)
     answer.set()
     assert asker.close()
+
+
+def test_a_scheduler_that_is_slow_holds_up_no_other_question_and_no_end():
+    slow, answer, others = threading.Event(), threading.Event(), threading.Semaphore(0)
+
+    def jobs() -> int:
+        warnings.warn("of the scheduler", stacklevel=1)
+        slow.set()
+        answer.wait()
+        return 7
+
+    def quick() -> int:
+        warnings.warn("of the session", stacklevel=1)
+        return 1
+
+    questions = {"jobs": Question(jobs, 0.0, is_outside=True), "quick": Question(quick, 0.0)}
+    told: list[str] = []
+    asker = Asker(questions, lambda name, known: (told.append(name), others.release()))
+    shown = warnings.showwarning
+    asker.want(["jobs"])
+    asker.start()
+    assert slow.wait(10)
+    asker.want(["quick"])
+    for _ in range(3):
+        assert others.acquire(timeout=10)
+    assert "jobs" not in asker.known and asker.known["quick"].said == ("of the session",)
+    assert asker.close(10), "nobody waits for the scheduler"
+    answer.set()
+    for thread in asker._others:
+        thread.join(10)
+    assert "jobs" not in told and (asker.known["jobs"].value, asker.known["jobs"].said) == (7, ("of the scheduler",))
+    assert warnings.showwarning is shown
+
+
+def test_what_is_asked_of_others_ends_no_dashboard():
+    asker = Asker({"jobs": Question(broken, is_outside=True)}, lambda name, known: told.release(), lambda: None)
+    told = threading.Semaphore(0)
+    asker.want(["jobs"])
+    asker.start()
+    assert told.acquire(timeout=10) and asker.close(10)
+    assert "refused" in asker.known["jobs"].error and not asker.ended
+
+
+def broken() -> None:
+    raise ConnectionRefusedError("refused")
+
+
+def test_a_page_is_filtered_by_texts_with_signs():
+    rows = [{"name": "a=1", "state": "RUNNING"}, {"name": "b!=2", "state": "RUNNING"}, {"name": "a", "state": "FAILED"}]
+    found = {words: [row["name"] for row in views.matching(rows, words, ("name", "state"))] for words in FILTERS}
+    assert found == FILTERS
+
+
+#: The names of the rows that pass.
+FILTERS = {
+    "a=1": ["a=1"], "name=a=1": ["a=1"], "name!=a=1": ["b!=2", "a"], "name=b!=2": ["b!=2"], "b!=2": ["b!=2"],
+    "state=running a": ["a=1"], "state!=running": ["a"],
+}  # fmt: skip
 
 
 def test_a_question_that_raises_is_told_to_whoever_wants_it():

@@ -72,11 +72,11 @@ def rows_of(kind: str, given: dict[str, Any], limit: int) -> list[dict[str, Any]
     filters = []
     if given.get("filter"):
         text = given["filter"]
-        op = "!=" if "!=" in text else "="
-        key, found, value = text.partition(op)
+        key, found, value = text.partition("=")
         if not found:
             raise CliError("USAGE", f"--filter is field=value or field!=value, not {text!r}")
-        filters = [(key, op, value)]
+        # The first sign counts: names of tasks may have others.
+        filters = [(key[:-1], "!=", value) if key.endswith("!") else (key, "=", value)]
     rows: list[dict[str, Any]]
     try:
         rows = getattr(state, f"list_{kind.replace('-', '_')}")(filters=filters, limit=limit)

@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from hpc.cli import main, manual
+from hpc.cli import look, main, manual
 from hpc.cli.table import show_table
 from hpc.cli.words import HELP, JSON, parse_mixed
 
@@ -50,3 +50,20 @@ def test_columns_are_as_wide_as_their_longest_cell(capsys):
     assert capsys.readouterr().out == "  0     host   dead: gone\n"
     show_table([])
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("name=a", ("name", "=", "a")),
+        ("name!=a", ("name", "!=", "a")),
+        ("name=a!=b", ("name", "=", "a!=b")),
+        ("name=a=b", ("name", "=", "a=b")),
+        ("name!=a=b", ("name", "!=", "a=b")),
+        ("name=", ("name", "=", "")),
+    ],
+)
+def test_a_name_with_signs_can_be_filtered_by(monkeypatch, text, wanted):
+    asked = []
+    monkeypatch.setattr("hpc.util.state.list_tasks", lambda filters, limit: asked.append(filters) or [])
+    assert look.rows_of("tasks", {"filter": text}, 5) == [] and asked == [[wanted]]

@@ -61,6 +61,14 @@ console.log(open.size, said.at(-1));
 stays();
 console.log(open.size, tab.heard.size);
 """
+#: A log is followed: once the node does not answer.
+LOG = """
+const { further } = await import(process.argv[1]);
+const piece = { at: 3, end: 7, text: "abcd" };
+const [same, why] = await further(piece, async () => { throw new Error("no answer"); }, 6);
+const [next, none] = await further(same, async () => ({ at: 7, end: 11, text: "efgh" }), 6);
+console.log([same !== piece, same.text, why, next.at, next.end, next.text, none].join("|"));
+"""
 
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="there is no node")
@@ -87,3 +95,7 @@ def test_a_moment_of_another_day_has_the_day_of_its_own_clock(static):
 
 def test_a_page_has_one_connection_whatever_is_answered_late(static):
     assert printed(FOLLOWING, static / "follow.js").splitlines() == ["b", "1 1 1", "1 no cookie", "0 0"]
+
+
+def test_a_log_is_followed_further_after_a_request_that_has_failed(static):
+    assert printed(LOG, static / "follow.js") == "true|abcd|no answer|3|11|cdefgh|"

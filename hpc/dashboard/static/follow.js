@@ -34,3 +34,12 @@ export function follow(address, heard, failed) {
   seen();
   return () => { document.removeEventListener("visibilitychange", seen); close(); };
 }
+
+// A piece of a text with what was written since, of which the last `most` characters are kept, and why there is nothing
+// new. After a request that failed the piece is another object too: whoever follows it asks again.
+export async function further(piece, ask, most) {
+  try {
+    const more = await ask();
+    return [{ ...more, at: piece.at, text: (piece.text + more.text).slice(-most) }, ""];
+  } catch (problem) { return [{ ...piece }, problem.message]; }
+}

@@ -1,4 +1,5 @@
 // Logs: the files of all nodes, and one of them as it is written.
+import { further } from "../follow.js";
 import { html, asked, bytes, count, link, Panel, Table, useEffect, useRef, useState } from "../ui.js";
 
 const KEPT = 512 * 1024; // characters that are shown at a time
@@ -38,7 +39,7 @@ function One({ params, set }) {
     if (!piece || !isFollowed || piece.is_whole) return undefined;
     const timer = setTimeout(() => {
       if (document.hidden) { keep({ ...piece }); return; }
-      asked("logs/read", { ...asks, at: piece.end }).then((more) => keep({ ...more, at: piece.at, text: (piece.text + more.text).slice(-KEPT) }), (problem) => fail(problem.message));
+      further(piece, () => asked("logs/read", { ...asks, at: piece.end }), KEPT).then(([next, why]) => { fail(why); keep(next); });
     }, 1000);
     return () => clearTimeout(timer);
   }, [piece, isFollowed]);

@@ -125,8 +125,11 @@ def append_events(folder: Path, rows: Iterable[EventRow], written: int) -> int:
 
 def events_of(folder: Path, after: int = 0) -> list[Happening]:
     """What the launch has written down, and of the session's events those after a number: the first and the last of
-    many."""
+    many. A job that was put into the queue again has events of several sessions, each numbered from 1. The number is
+    one of the last session's."""
     found: list[Happening] = []
+    known: list[int] = []  # places of events of the session at hand up to that number
+    newest = 0
     try:
         lines = (folder / EVENTS).read_text(errors="replace").splitlines()
     except OSError:
@@ -135,14 +138,21 @@ def events_of(folder: Path, after: int = 0) -> list[Happening]:
         try:
             event = json.loads(line)
             if "number" in event:
-                if int(event["number"]) > after:
-                    found.append(_of_session(event))
+                number, made = int(event["number"]), _of_session(event)
+                if number <= newest:
+                    known.clear()  # what came before is of an earlier session
+                newest = number
+                if number <= after:
+                    known.append(len(found))
+                found.append(made)
                 continue
             rest = {name: value for name, value in event.items() if name not in ("t", "event")}
             words = ", ".join(f"{name} {value}" for name, value in rest.items() if value not in ("", None))
             found.append(Happening(float(event["t"]), sayable(event["event"]), sayable(words)[:LETTERS]))
         except (ValueError, KeyError, TypeError):
             continue
+    for place in reversed(known):
+        del found[place]
     return found[: MAX_EVENTS // 2] + found[MAX_EVENTS // 2 :][-MAX_EVENTS // 2 :]
 
 

@@ -49,7 +49,8 @@ class Entry:
 @dataclass
 class Manifest:
     """name: the checkpoint's directory, from the run's. number: orders the checkpoints of a run. reports: how many
-    reports of the run there were with this one. validation: what was asked for (`hpc.runs.validation`), and status."""
+    reports of the run there were with this one. validation: what was asked for (`hpc.runs.validation`), and status.
+    stored_s: when, in wall time; 0 where that was not written down."""
 
     name: str
     number: int
@@ -58,6 +59,7 @@ class Manifest:
     files: list[Entry] = field(default_factory=list)
     status: Status = "COMMITTED"
     validation: dict[str, Any] | None = None
+    stored_s: float = 0.0
 
     def encode(self) -> bytes:
         """As it is stored."""
@@ -69,6 +71,7 @@ class Manifest:
             "metrics": self.metrics,
             "status": self.status,
             "validation": self.validation,
+            "stored_s": self.stored_s,
             "files": [[one.path, one.size, one.sum] for one in self.files],
         }
         return json.dumps(data, default=plain).encode()
@@ -83,7 +86,7 @@ def decode(data: bytes) -> Manifest:
         found = Manifest(
             str(row["name"]), int(row["number"]), int(row["reports"]), dict(row["metrics"]), files,
             STATUSES[STATUSES.index(row["status"])],
-            row["validation"],
+            row["validation"], float(row.get("stored_s", 0.0)),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"its manifest cannot be read: {error}") from None

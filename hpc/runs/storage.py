@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -232,7 +233,7 @@ class RunStorage:
     ) -> Manifest:
         status: Status = "COMMITTED" if validation is None else PENDING_VALIDATION
         self._next_number += 1
-        return Manifest(name, self._next_number - 1, reports, metrics, entries, status, validation)
+        return Manifest(name, self._next_number - 1, reports, metrics, entries, status, validation, time.time())
 
     def _need_own(self) -> None:
         """Raises StorageError unless the directory is this run's still. A later run of the same name takes it over, and

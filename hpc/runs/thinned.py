@@ -5,38 +5,46 @@ from __future__ import annotations
 
 class Thinned:
     """Where there are more than ``most`` points each second one is let go, and of those that come as many are left out.
-    The last one is always there."""
+    The last one is always there. One thread adds points, and another may read them: a change is one of the list."""
 
-    __slots__ = ("_each", "_most", "_turn", "last", "xs", "ys")
+    __slots__ = ("_each", "_is_extra", "_most", "_points", "_turn")
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._each, self._turn = 1, 0
-        self.xs: list[float] = []
-        self.ys: list[float] = []
-        self.last: tuple[float, float] | None = None
+        #: The last point is none that is kept: the next one takes its place.
+        self._is_extra = False
+        self._points: list[tuple[float, float]] = []
+
+    @property
+    def last(self) -> tuple[float, float] | None:
+        """The newest point."""
+        points = self._points
+        return points[-1] if points else None
 
     def add(self, x: float, y: float) -> None:
         """A point that lies behind the others."""
-        self.last = (x, y)
-        self._turn += 1
-        if self._turn % self._each:
-            return
-        self.xs.append(x)
-        self.ys.append(y)
-        if len(self.xs) > self._most:
-            self.xs, self.ys = self.xs[::2], self.ys[::2]
+        points, self._turn = self._points, self._turn + 1
+        was_extra, self._is_extra = self._is_extra, self._turn % self._each != 0
+        if was_extra:
+            points[-1] = (x, y)
+        else:
+            points.append((x, y))
+        if len(points) - self._is_extra > self._most:
+            self._points = points[::2]
+            # Where their number was even, the last one is not among each second one.
+            self._is_extra = len(points) % 2 == 0
+            if self._is_extra:
+                self._points = [*points[::2], points[-1]]
             self._each *= 2
 
     def rewind(self, x: float) -> None:
         """What comes goes on after this: points behind it are gone."""
-        there = sum(1 for one in self.xs if one <= x)
-        self.xs, self.ys = self.xs[:there], self.ys[:there]
-        self.last = (self.xs[-1], self.ys[-1]) if self.xs else None
+        kept = [point for point in self._points if point[0] <= x]
+        self._is_extra = self._is_extra and len(kept) == len(self._points)
+        self._points = kept
 
     def points(self) -> tuple[list[float], list[float]]:
         """All that are kept, and the last one."""
-        xs, ys = list(self.xs), list(self.ys)
-        if self.last is not None and (not xs or xs[-1] != self.last[0]):
-            return [*xs, self.last[0]], [*ys, self.last[1]]
-        return xs, ys
+        points = self._points[:]
+        return [x for x, _ in points], [y for _, y in points]

@@ -154,7 +154,7 @@ class TrainTelling:
         manifest = stored.manifest
         told = ", ".join(f"{name}={_short(value)}" for name, value in list(manifest.metrics.items())[:4])
         row = bulletins.CheckpointRow(
-            manifest.name, manifest.reports, time.time(), "KEPT", stored.checkpoint.path, told[:200]
+            manifest.name, manifest.reports, manifest.stored_s, "KEPT", stored.checkpoint.path, told[:200]
         )
         self._checkpoints.append(row)
 

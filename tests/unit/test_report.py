@@ -416,6 +416,18 @@ def test_events_of_the_session_are_in_the_folder_once_and_in_the_page_once(tmp_p
     assert [one.severity for one in told] == ["INFO"] * 4 + [""]
 
 
+def test_events_of_a_job_that_was_put_into_the_queue_again_are_those_of_both_sessions(tmp_path):
+    def rows(of: str, count: int) -> list[EventRow]:
+        return [event(number, float(number), "NODE_JOINED", f"{of} {number}") for number in range(1, count + 1)]
+
+    write.append_events(tmp_path, rows("first", 4), 0)
+    write.append_events(tmp_path, rows("second", 3), 0)
+    found = Collector()
+    found.take_events(rows("second", 2))
+    told = write.with_events(found.facts, tmp_path).happenings
+    assert sorted(one.text for one in told) == sorted([one.text for one in rows("first", 4) + rows("second", 3)])
+
+
 @pytest.mark.parametrize(("seconds", "shown"), [(3600.0, "02:00:00"), (86_400.0, "01-02 01:00:00")])
 def test_a_job_over_midnight_has_dates(seconds, shown):
     facts = example()

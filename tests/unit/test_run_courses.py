@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from hpc.core.metrics.table import RESOURCES, TASK_SECONDS, TASKS_FINISHED, WORKERS
 from hpc.runs.thinned import Thinned
+from hpc.runs.thinned import __file__ as thinned_file
 from hpc.state.course import joined, lines_of, thinned
 from hpc.state.metrics import Band, MetricRow, SeriesRow
 from hpc.state.named import by_name, quantile
@@ -37,6 +39,27 @@ def test_a_curve_that_goes_on_from_an_earlier_point_has_none_behind_it():
     assert curve.points() == ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [0.0] * 5 + [1.0])
     curve.rewind(-1.0)
     assert curve.points() == ([], [])
+
+
+def test_a_curve_is_whole_whenever_another_thread_reads_it():
+    curve, found = Thinned(6), []
+    seen = sys.gettrace()
+
+    def look(frame, event, arg):
+        if frame.f_code.co_filename == thinned_file and frame.f_code.co_name != "points":
+            found.append(curve.points())
+        return look
+
+    sys.settrace(look)
+    try:
+        for x in range(50):
+            curve.add(float(x), -float(x))
+        curve.rewind(20.0)
+    finally:
+        sys.settrace(seen)
+    assert len(found) > 200
+    for xs, ys in found:
+        assert xs == sorted(set(xs)) and ys == [-x for x in xs], "a point of two halves, or out of order"
 
 
 def test_the_best_trials_have_curves_and_all_have_a_band():

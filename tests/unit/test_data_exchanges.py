@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 
 import pytest
 
@@ -456,6 +457,31 @@ def test_first_rows_are_those_of_the_sort():
     assert list(TopRows(keys, 3)(iter(()), None)) == []
     with pytest.raises(ValueError, match="no column 'x'"):
         list(TopRows((SortKey("x"),), 3)(iter(tables), None))
+
+
+def test_first_rows_are_copied_as_often_as_their_number_has_come_and_not_with_each_table(monkeypatch):
+    numbers = np.random.default_rng(1).permutation(3000)
+    tables = [pa.table({"k": numbers[at : at + 10] // 2, "n": numbers[at : at + 10]}) for at in range(0, 3000, 10)]
+    taken, take = [], gather.take
+    monkeypatch.setattr(gather, "take", lambda table, rows: taken.append(len(rows)) or take(table, rows))
+    (found,) = TopRows((SortKey("k"),), 500)(iter(tables), None)
+    assert sum(taken) <= 2 * 3000, "they were copied with each table before: 150,000 rows"
+    wanted = pa.table({"k": numbers // 2, "n": numbers})
+    assert found.equals(take(wanted, np.argsort(numbers // 2, kind="stable")[:500]).combine_chunks())
+
+
+def test_first_rows_of_large_tables_are_not_kept_beside_them():
+    live, wide = [], np.zeros((4, 1 << 18))
+
+    def tables():
+        for number in range(40):
+            live.append(weakref.ref(table := pa.table({"k": [40 - number] * 4, "x": list(wide)})))
+            yield table
+            del table
+            assert sum(one() is not None for one in live) <= 3
+
+    (found,) = TopRows((SortKey("k"),), 4)(tables(), None)
+    assert found.column("k").to_pylist() == [1] * 4
 
 
 @pytest.mark.parametrize("most", [0, 5, 700, 10_000])

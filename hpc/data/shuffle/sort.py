@@ -22,6 +22,8 @@ _FEWEST, _ROWS_EACH, _MOST = 64, 2000, 1024
 
 # Rows of at most so many bytes are sorted by one task; and so many first rows at most are looked for ahead.
 FEW_BYTES, MOST_TOP = 1 << 20, 10_000
+# Where the first rows are looked for, tables of so many bytes are put together at least.
+_HELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -143,13 +145,26 @@ class TopRows:
         return self
 
     def __call__(self, tables: Iterator[pa.Table], task: Any) -> Iterator[pa.Table]:
-        held: pa.Table | None = None
+        held: list[pa.Table] = []
+        rows = size = 0  # of those behind the first, which are not looked at yet
         for table in tables:
-            both = table if held is None or not held.num_columns else gather.concat([held, table])
-            held = gather.take(both, order(both, self.keys)[: self.most]) if both.num_rows else both
-            del table, both
-        if held is not None:
-            yield held
+            held.append(table)
+            if len(held) > 1:
+                rows, size = rows + table.num_rows, size + table.nbytes
+            del table
+            # What is held is copied when as much has come: each row is so twice on the whole, and not with each table.
+            if len(held) == 1 or rows >= self.most or size >= max(_HELD_BYTES, held[0].nbytes):
+                held, rows, size = [self._first(held)], 0, 0
+        if held:
+            yield self._first(held) if len(held) > 1 else held[0]
+
+    def _first(self, tables: list[pa.Table]) -> pa.Table:
+        """Their first rows. It empties the list, as what was read may be large."""
+        some = [table for table in tables if table.num_columns] or tables[:1]
+        tables.clear()
+        both = some[0] if len(some) == 1 else gather.concat(some)
+        del some
+        return gather.take(both, order(both, self.keys)[: self.most]) if both.num_rows else both
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ connect to a session first where there is none, and raise SessionLostError where
   memory.
 * `listen`, `connect`: channels, by which two processes send each other messages in order.
 * `rooms`: what is free on each node; `why_no_room`: whether a placement group would fit; `may_grow`: whether further
-  nodes may join. `memory_use`: what memory each node has left.
+  nodes may join. `awaits_environment`: whether a worker for this process makes its environment first. `memory_use`:
+  what memory each node has left.
 * `show_devices`: which accelerators libraries of this process see; `tpu_here`: the chips and the slice of this machine.
 * `arrivals`: what comes of many references and generators, told one by one to one thread.
 * `share_fate`: actors that live and die together; `has_begun`, `has_place`: whether an actor has a process yet.
@@ -81,7 +82,7 @@ from hpc.core.wire import INLINE, MAX_VALUES_BYTES, STORED, Answer, KvDelete, Kv
 from hpc.state import bulletins
 from hpc.state.bulletins import Brief, ToldRun
 from hpc.state.memory_use import MemoryUse, memory_use
-from hpc.state.room import NodeRoom, idle, may_grow, rooms, why_no_room
+from hpc.state.room import NodeRoom, awaits_environment, idle, may_grow, rooms, why_no_room
 
 if TYPE_CHECKING:
     import numpy as np
@@ -534,6 +535,7 @@ __all__ = [
     "Watch",
     "allocate",
     "arrivals",
+    "awaits_environment",
     "begin_none",
     "bulletins",
     "connect",

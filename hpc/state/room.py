@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from hpc.api.connection import ensure_client
 from hpc.core.policy.labels import parse_selector
 from hpc.core.resources import UNIT, to_units
-from hpc.state.gather import node_rows, session_facts
+from hpc.state.gather import from_raylets, node_rows, session_facts
 
 
 class NodeRoom(NamedTuple):
@@ -57,6 +58,13 @@ def may_grow() -> bool:
     """Whether further nodes may join: a session that grows with its work has fewer than it may have."""
     growth = session_facts().get("growth")
     return growth is not None and sum(row["alive"] and not row["gateway"] for row in node_rows()) < growth["most"]
+
+
+def awaits_environment() -> bool:
+    """Whether a worker that this process waits for is starting, and makes its runtime environment first. What it is to
+    have is taken already, though nobody may know of it yet."""
+    me = str(ensure_client().addr)
+    return any(row["owner"] == me for row in from_raylets("setups").rows)
 
 
 def _amounts(units: Mapping[str, int]) -> dict[str, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from unit.test_data_exec import begin, machine, meta, read
 
+from hpc.data.exec import shell
 from hpc.data.exec.actions import Cancel, Emit, Report, StartActor, StopActor, Submit
 from hpc.data.exec.crowded import DOUBT_S, PATIENCE_S
 from hpc.data.exec.loosen import loosen
@@ -88,6 +90,60 @@ def test_a_task_that_does_not_begin_although_there_seems_to_be_room_takes_no_cpu
     for now, count in ((LATE, 0), (DOUBT_S + 1, 1)):
         made.crowded.looked()
         assert len(decided(made, now, Cancel)) == count
+
+
+def test_it_is_not_said_that_others_hold_cpus_which_are_free():
+    op = read()
+    made = machine(op)
+    begin(made, op, 1)
+    made.free = [({"CPU": 2.0}, {"CPU": 2.0})]
+    made.crowded.looked()
+    (said,) = decided(made, DOUBT_S + 1, Report)
+    assert "others hold" not in said.text and "although a node has 2 CPU free" in said.text
+
+
+def test_what_a_run_has_cancelled_is_forgotten_when_it_has_ended(monkeypatch):
+    class Generator:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def completed(self) -> str:
+            return f"end of {self.name}"
+
+    over = {"end of a", "end of c"}
+    waits: list[Any] = []
+    monkeypatch.setattr(
+        shell.hpc, "wait", lambda refs, **more: (waits.append(refs), ([r for r in refs if r in over], []))[1]
+    )
+    items = {"a": [("a's error", True)], "c": [], "b": [("b's error", True)]}
+    made = object.__new__(shell.Shell)
+    made._arrivals = SimpleNamespace(take=lambda one: items[one.name].pop() if items[one.name] else None)
+    made._dropped, made._finished = [Generator(name) for name in "abc"], False
+    made._see_errors(0.0)
+    assert [one.name for one in made._dropped] == ["b"] and waits == [
+        ["end of a", "end of b", "end of c"],
+        ["a's error"],
+    ]
+    made._finished = True
+    made._see_errors(0.0)
+    assert made._dropped == [] and waits[-1] == ["b's error"], "at the end of a run it is looked at in any case"
+
+
+@pytest.mark.parametrize(
+    ("still_s", "is_made", "looks"), [(2.0, False, False), (11.0, True, False), (11.0, False, True)]
+)
+def test_a_run_waits_for_the_environment_of_its_workers(monkeypatch, still_s, is_made, looks):
+    """It said that others held the CPUs, and had its tasks take none, after ten seconds of that."""
+    made = object.__new__(shell.Shell)
+    op = read()
+    made.machine = machine(op)
+    begin(made.machine, op, 1)
+    made._starting, made._streams = {}, {}
+    monkeypatch.setattr(shell, "workers_start", lambda: True)
+    monkeypatch.setattr(shell, "environment_is_made", lambda: is_made)
+    monkeypatch.setattr(shell.spi, "rooms", list)
+    made._look_for_workers(still_s)
+    assert made.machine.crowded._looked == looks
 
 
 def test_tasks_that_wait_for_others_of_their_run_take_no_cpu_of_them():

@@ -129,10 +129,14 @@ class Crowded:
         if self._told or self.patience_s < PATIENCE_S:  # a run before this one has told it
             return
         self._told = True
-        most = max((some.get("CPU", 0.0) for some, _ in free), default=0.0)
+        most = max([0.0, *(some.get("CPU", 0.0) for some, _ in free)])
+        why = f"since others hold the CPUs (it wants {needs(op)}, and no node has more than {most:g} CPU free)"
+        if most + _LITTLE >= wants(op).get("CPU", 0.0):
+            why = (
+                f"although a node has {most:g} CPU free (it wants {needs(op)}): they may be kept for a placement group"
+            )
         self.news = (
-            f"{op.name}: nothing has begun for {still_s:.1f} s, since others hold the CPUs (it wants {needs(op)}, and "
-            f"no node has more than {max(0.0, most):g} CPU free). Until one is free its tasks take none, {self.most} "
-            "at a time, and share those of the others. Leave CPUs for datasets to have more at a time: give trials, "
-            "ranks and actors fewer"
+            f"{op.name}: nothing has begun for {still_s:.1f} s, {why}. Until a task begins on a CPU of its own, its "
+            f"tasks take none, {self.most} at a time, and share those of the others. Leave CPUs for datasets to have "
+            "more at a time: give trials, ranks and actors fewer"
         )

@@ -54,6 +54,14 @@ def workers_start() -> bool:
     return False
 
 
+def environment_is_made() -> bool:
+    """Whether a worker for this process makes its runtime environment. That may take minutes, and a task without a CPU
+    would wait for the same environment."""
+    with contextlib.suppress(HpcError, OSError, RuntimeError):  # the session may be over
+        return spi.awaits_environment()
+    return False
+
+
 class Moved(NamedTuple):
     """Bytes that object stores have spilled, restored from disk, and received from other nodes."""
 

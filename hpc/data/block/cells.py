@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 #: More rows than this are a table at once. Pieces of rows are no smaller, so that both ways make the same tables.
@@ -18,6 +19,10 @@ FEW = 15
 _KINDS: dict[type, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
 _LETTERS = {int: "i", float: "f", str: "s", bool: "b"}
 _OF_LETTER = {letter: _KINDS[kind] for kind, letter in _LETTERS.items()}
+_DTYPES: dict[str, Any] = {"i": np.int64, "f": np.float64, "s": object, "b": np.bool_}
+_OF_DTYPE: dict[Any, type] = {
+    np.dtype(np.int64): int, np.dtype(np.float64): float, np.dtype(np.bool_): bool, np.dtype(object): str,
+}  # fmt: skip
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 
@@ -50,6 +55,15 @@ class Cells:
     def table(self) -> pa.Table:
         """The rows as a table."""
         return table_of(self.names, self.kinds, self.columns)
+
+    def arrays(self, zero_copy: bool) -> dict[str, np.ndarray]:
+        """The columns as a batch has them: with ``zero_copy`` numbers are not to be written to, as those of a block."""
+        found = {}
+        for name, letter, cells in zip(self.names, self.kinds, self.columns):
+            array = found[name] = np.array(cells, _DTYPES[letter])
+            if zero_copy and letter in "if":
+                array.flags.writeable = False
+        return found
 
 
 def table_of(names: tuple[str, ...], kinds: str, columns: Sequence[Sequence[Any]]) -> pa.Table:
@@ -92,6 +106,27 @@ def of_rows(rows: list[Any]) -> Cells | None:
     if len(rows) > 1 and any(type(row) is not dict or len(row) != len(names) for row in rows):
         return None
     return Cells(names, kinds, columns, total)
+
+
+def of_arrays(batch: Any) -> Cells | None:
+    """A batch that a function has returned. None for many rows, and for what is no dict of flat arrays of plain numbers
+    or texts."""
+    if type(batch) is not dict or not batch:
+        return None
+    kinds, columns, total, count = "", [], 0, -1
+    for name, values in batch.items():
+        kind = _OF_DTYPE.get(values.dtype) if type(values) is np.ndarray and values.ndim == 1 else None
+        count = len(values) if kind is not None and count < 0 else count
+        if kind is None or len(values) != count or not 0 < count <= FEW or type(name) is not str:
+            return None
+        cells = values.tolist()
+        size = _size(kind, cells)
+        if size is None or (kind is str and any(type(cell) is not str for cell in cells)):
+            return None
+        kinds += _LETTERS[kind]
+        total += size
+        columns.append(cells)
+    return Cells(tuple(batch), kinds, columns, total)
 
 
 def _size(kind: type, cells: list[Any]) -> int | None:

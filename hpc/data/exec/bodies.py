@@ -35,7 +35,7 @@ from hpc.data.exec.warm import import_early
 from hpc.data.io.source import SourceTask
 from hpc.data.shuffle.moved import in_one_piece, table_of
 from hpc.data.transform.base import TaskContext, Transform
-from hpc.data.transform.maps import MapRows
+from hpc.data.transform.maps import MapBatches, MapRows
 
 #: The counter of the seconds of CPU that the thread of a task took.
 CPU_S = "cpu seconds"
@@ -67,7 +67,7 @@ class ChainBody:
     def __init__(self, transforms: Sequence[Transform], target_bytes: int | None) -> None:
         self.transforms = tuple(transforms)
         self.target_bytes = target_bytes
-        self._begins_with_rows = bool(transforms) and isinstance(transforms[0], MapRows)
+        self._takes_few = bool(transforms) and isinstance(transforms[0], (MapRows, MapBatches))
         #: Most parts have rows of one kind: what is learned of their sizes is learned once.
         self._sizes = RowSizes()
 
@@ -90,18 +90,21 @@ class ChainBody:
             return iter((few,))
         tables: Iterator[pa.Table]
         if few is not None:
-            tables = iter((few.table() if isinstance(few, Cells) else few,))
+            few = few.table() if isinstance(few, Cells) else few
+            tables = iter((few,)) if isinstance(few, pa.Table) else few
         else:
             tables = iter(inputs) if unit is None else unit.read(task)
         for transform in self.transforms[at:]:
             tables = transform(tables, task)
         return blocks_of(tables, Cutter(self.target_bytes, step=self._step(), sizes=self._sizes))
 
-    def _few(self, inputs: list[Any], unit: Any, task: TaskContext) -> tuple[Cells | pa.Table | None, int]:
+    def _few(
+        self, inputs: list[Any], unit: Any, task: TaskContext
+    ) -> tuple[Cells | pa.Table | Iterator[pa.Table] | None, int]:
         """What the first transforms make of few rows, and how many of them did. None: it is to be begun with tables."""
-        if not self._begins_with_rows:
+        if not self._takes_few:
             return None, 0
-        few: Cells | pa.Table | None
+        few: Cells | pa.Table | Iterator[pa.Table] | None
         if unit is not None:
             few = unit.cells(task) if isinstance(unit, SourceTask) else None
         else:
@@ -109,7 +112,9 @@ class ChainBody:
         if few is None:
             return None, 0
         for at, transform in enumerate(self.transforms):
-            made = transform.few(few, task) if isinstance(transform, MapRows) else None
+            if not isinstance(few, (Cells, pa.Table)) or not 0 < few.num_rows <= FEW:
+                return few, at  # a function on a batch has given many rows, or none
+            made = transform.few(few, task) if isinstance(transform, (MapRows, MapBatches)) else None
             if made is None:
                 return few, at
             few = made

@@ -188,6 +188,9 @@ class AddColumn(MapBatches):
     def name(self) -> str:
         return "MapBatches(add_column)"
 
+    def few(self, given: Any, task: Any) -> None:
+        """It needs tables, to which the column is added."""
+
     def made(self, table: pa.Table, result: Any) -> pa.Table:
         """The block with the column. Raises ValueError for what is no column."""
         if self.batch_format == "pandas":

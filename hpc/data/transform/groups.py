@@ -29,6 +29,9 @@ class MapGroups(MapBatches):
     def name(self) -> str:
         return f"MapGroups({self.udf.name})"
 
+    def few(self, given: Any, task: Any) -> None:
+        """It needs tables, where groups are cut."""
+
     def _batches(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         for table in tables:
             ends = group_ends(table, self.keys)

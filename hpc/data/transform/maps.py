@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from hpc.data.block import build
 from hpc.data.block.batch import Batcher, rows, to_batch
-from hpc.data.block.cells import Cells, of_rows
+from hpc.data.block.cells import Cells, of_arrays, of_rows
 from hpc.data.block.cut import slice_rows
 from hpc.data.transform.base import TaskContext
 from hpc.data.transform.udf import MOST_ROWS, Pieces, Udf
@@ -219,6 +219,38 @@ class MapBatches(UdfTransform):
         if self.udf.kind != "plain":
             return self._async(tables, task)
         return self._plain(tables, task)
+
+    def few(self, given: Cells | pa.Table, task: TaskContext) -> Cells | pa.Table | Iterator[pa.Table] | None:
+        """What becomes of few rows, which are one batch, without a table where the arrays are plain. None where it must
+        get tables; the tables themselves where a generator gives them."""
+        count, size = given.num_rows, self.batch_size
+        is_one = size is None or (isinstance(size, int) and size >= count)
+        if self.udf.kind != "plain" or not is_one or self.batch_format not in ("default", "numpy"):
+            return None
+        is_table = isinstance(given, pa.Table)
+        batch = to_batch(given, "numpy", self.zero_copy_batch) if is_table else given.arrays(self.zero_copy_batch)
+        try:
+            result = self.udf.caller()(batch)
+        except Exception as error:
+            raise self._failed(error, count, task) from error
+        if isinstance(result, GeneratorType):
+            return self._several(result, given if is_table else given.table(), task)
+        del batch  # else the arrays that it gives back seem to be held by somebody else
+        made = of_arrays(result)
+        if made is None:
+            made = self.made(given if is_table else given.table(), result)
+        self._check(count, made.num_rows)
+        return made
+
+    def _several(self, results: Iterator[Any], table: pa.Table, task: TaskContext) -> Iterator[pa.Table]:
+        """The blocks of what a generator gives for a table."""
+        given = 0
+        for one in self._each(results, table.num_rows, task):
+            made = self.made(table, one)
+            given += made.num_rows
+            yield made
+            del made, one
+        self._check(table.num_rows, given)
 
     def _plain(self, tables: Iterator[pa.Table], task: TaskContext) -> Iterator[pa.Table]:
         call = self.udf.caller()

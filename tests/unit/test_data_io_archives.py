@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sqlite3
 import struct
 import tarfile
@@ -16,7 +17,7 @@ from io_reading import rows, source, tables, written
 from test_data_io_write import names, write
 
 from hpc.data.block import build
-from hpc.data.io import tf_example, writers
+from hpc.data.io import tar_index, tf_example, writers
 from hpc.data.io.errors import ReadError
 from hpc.data.io.filesink import FileSink
 from hpc.data.io.records import AvroFormat, OrcFormat
@@ -24,6 +25,7 @@ from hpc.data.io.sql import SqlSink, SqlSource
 from hpc.data.io.tar import TarError, members
 from hpc.data.io.tfrecords import TFRecordFormat, TFRecordWriter, features_of
 from hpc.data.io.webdataset import UNPICKLE, WebDatasetFormat
+from hpc.data.transform.base import TaskContext
 from hpc.util import crc32c, protobuf
 
 
@@ -126,6 +128,92 @@ def test_samples_that_are_wrong_are_named(tmp_path, monkeypatch):
 
     path = archive(tmp_path / "b.tar", {"1.pkl": pickle.dumps([1, 2])})
     assert rows(source(WebDatasetFormat(), str(path)))[0]["pkl"] == [1, 2]
+
+
+def sampled(path, count, form=tarfile.PAX_FORMAT, **more):
+    """An archive of samples of two members, with folders in their names that need headers of their own."""
+    long = "d" * 150
+    files = {
+        f"{long if i % 3 == 0 else 'e'}/{i:03d}.{kind}": bytes([i]) * (300 + i)
+        for i in range(count)
+        for kind in ("bin", "img")
+    }
+    return archive(path, {**files, **more}, form)
+
+
+@pytest.fixture
+def small_index(monkeypatch):
+    for name, value in (("LARGE", 1000), ("PART", 5000), ("MEAN", 1)):
+        monkeypatch.setattr(tar_index, name, value)
+    monkeypatch.setattr(tar_index, "_known", {})
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_tasks_read_parts_of_a_large_archive(tmp_path, form, small_index):
+    path = str(sampled(tmp_path / "a.tar", 40, form))
+    made = source(WebDatasetFormat(decoder=None), path)
+    tasks = list(made.tasks(6))
+    assert (
+        len(tasks) == 6 and [task.rows for task in tasks] == list(made.counts(tasks)) and None not in made.counts(tasks)
+    )
+    found = [[row for table in task.read(TaskContext()) for row in table.to_pylist()] for task in tasks]
+    assert [len(some) for some in found] == [task.rows for task in tasks]
+    with open(path, "rb", buffering=0) as file:
+        whole = [sample for sample, _ in WebDatasetFormat().samples(members(file), path)]
+    assert [row for some in found for row in some] == whole and len(whole) == 40
+    assert rows(source(WebDatasetFormat(decoder=None), path), 1) == whole
+    # A run that goes on skips rows without reading them, but for those of a part.
+    skipped, rest = made.behind(tasks[0], tasks[0].rows - 1)
+    assert 0 < skipped < tasks[0].rows
+    assert [row for table in rest.read(TaskContext()) for row in table.to_pylist()] == found[0][skipped:]
+    left = made.without({one for task in tasks[::2] for one in task.ranges})
+    assert rows(left, 3) == [row for some in found[1::2] for row in some]
+
+
+def test_rows_of_parts_are_counted_as_they_are_read(tmp_path, small_index):
+    path = str(sampled(tmp_path / "a.tar", 30, **{"e/x.txt": b"1", "noname": b"2", "e/y.txt": b"3"}))
+    for options in (
+        {"suffixes": ["txt"]},
+        {"fileselect": lambda name: "ddd" in name},
+        {"filerename": lambda name: "q/" + name},
+    ):
+        made = source(WebDatasetFormat(decoder=None, **options), path)
+        tasks = list(made.tasks(5))
+        assert sum(task.rows for task in tasks) == len(rows(made, 5)) > 1
+
+
+def test_the_index_of_an_archive_is_made_once_while_it_stays_as_it_is(tmp_path, small_index, monkeypatch):
+    path = sampled(tmp_path / "a.tar", 20)
+    opened, real = [], os.open
+    monkeypatch.setattr(tar_index.os, "open", lambda name, *more: opened.append(name) or real(name, *more))
+    form = WebDatasetFormat(decoder=None)
+    for _ in range(3):
+        assert sum(task.rows for task in source(form, str(path)).tasks(4)) == 20
+    assert len(opened) == 1
+    sampled(path, 25)
+    assert sum(task.rows for task in source(form, str(path)).tasks(4)) == 25 and len(opened) == 2
+
+
+def test_archives_that_need_no_index_have_none(tmp_path, small_index, monkeypatch):
+    def count(given, **more):
+        return len(list(source(WebDatasetFormat(decoder=None), given, **more).tasks(4)))
+
+    path = sampled(tmp_path / "a.tar", 60)
+    assert count(str(path)) == 4
+    monkeypatch.setattr(tar_index, "MEAN", 1 << 20)
+    monkeypatch.setattr(tar_index, "_known", {})
+    assert count(str(path)) == 1, "its members are small"
+    monkeypatch.setattr(tar_index, "MEAN", 1)
+    monkeypatch.setattr(WebDatasetFormat, "few_files", 1)
+    sampled(tmp_path / "b.tar", 60)
+    assert count([str(path), str(tmp_path / "b.tar")]) == 2, "each file is a task"
+    broken = archive(tmp_path / "c.tar", {f"{n % 9}.txt": b"x" * 600 for n in range(9)} | {"0.cls": b"1"})
+    assert count(str(broken)) == 1
+    with pytest.raises(ReadError, match="do not follow each other"):
+        rows(source(WebDatasetFormat(), str(broken)))
+    cut = written(tmp_path / "d.tar", path.read_bytes()[:20_000])
+    with pytest.raises(ReadError, match="the archive ends within"):
+        rows(source(WebDatasetFormat(decoder=None), str(cut)))
 
 
 def test_samples_are_written(tmp_path):

@@ -389,12 +389,21 @@ class FileSource(Source):
 
     def tasks(self, parallelism: int) -> Iterator[SourceTask]:
         sizes = Sizes(self.size)
-        if self.reading.format.has_parts:
+        if self.has_parts:
             found = self.parts(sizes)
         else:
             found = pieces(self.ordered(), sizes, self.piece_bytes(parallelism))
         for group in groups(self.left(found), sizes, parallelism):
             yield FileTask(self.reading, merged(group), self.node)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether its files are asked for their pieces. Where that is dear, not of many, nor for a number of rows."""
+        form = self.reading.format
+        if not form.has_parts or form.few_files is None:
+            return form.has_parts
+        is_few = next(islice(self.entries(), form.few_files, None), None) is None
+        return is_few and self.reading.narrow.limit is None
 
     def parts(self, sizes: Sizes) -> Iterator[Piece]:
         """The pieces that the metadata of the first files tells; later files as wholes, of the same mean size."""
@@ -406,7 +415,7 @@ class FileSource(Source):
                 except (OSError, ValueError):
                     pass  # The task that reads it says what is wrong.
             if found is None:
-                yield Piece(entry.path)
+                yield Piece(entry.path, nbytes=entry.size)
                 continue
             sizes.known += 1
             sizes.total += sum(piece.nbytes or 0 for piece in found)
@@ -441,7 +450,7 @@ class FileSource(Source):
         """The rows of one of its tasks."""
         if task.rows is not None or not self.tells_rows or not isinstance(task, FileTask):
             return task.rows
-        found = [self.inner(part) for part in task.parts]
+        found = [self.inner(part, smallest=False) for part in task.parts]
         return None if None in found else sum(piece.rows or 0 for some in found for piece in some or ())
 
     def behind(self, task: SourceTask, rows: int) -> tuple[int, SourceTask]:
@@ -462,11 +471,12 @@ class FileSource(Source):
         """Whether rows of files are rows of tasks."""
         return not self.reading.narrow.filters and self.reading.narrow.limit is None
 
-    def inner(self, part: Piece) -> list[Piece] | None:
-        """A piece in its smallest pieces, each with its rows, as metadata tells them; None where it does not."""
-        if part.rows is not None:
+    def inner(self, part: Piece, smallest: bool = True) -> list[Piece] | None:
+        """A piece in its smallest pieces, each with its rows, as metadata tells them; None where it does not. Not
+        ``smallest``: in any."""
+        if part.rows is not None and not (smallest and self.has_parts):
             return [part]
-        if not self.reading.format.has_parts:
+        if not self.has_parts:
             per = self.reading.format.rows_per_file
             return None if per is None or (part.first, part.end) != (0, None) else [part._replace(rows=per)]
         try:

@@ -28,6 +28,8 @@ class Format:
     column: str = "data"
     #: Whether ``parts`` can tell pieces of a file.
     has_parts: bool = False
+    #: Of more files than this no pieces are asked for: each is a task, and to learn its pieces takes time. None: all.
+    few_files: int | None = None
 
     def parts(self, file: OpenFile) -> list[Piece] | None:
         """The pieces that a file has, by its metadata; None: it is read as a whole."""

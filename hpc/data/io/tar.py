@@ -1,9 +1,9 @@
-"""The members of tar archives, by their headers alone in one sequential read: no seek, one header for each member."""
+"""The members of tar archives, by their headers alone: with their contents in one sequential read, or without them."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 BLOCK = 512
@@ -16,14 +16,41 @@ class TarError(ValueError):
     """The bytes are no tar archive, or its end is missing."""
 
 
-def members(stream: Any) -> Iterator[tuple[str, bytes]]:
-    """The names and contents of all files of an archive, in order. Raises TarError."""
+def members(stream: Any, at: int = 0, end: int | None = None) -> Iterator[tuple[str, bytes]]:
+    """The names and contents of all files of an archive, in order. Raises TarError.
+
+    at: where the stream stands in the archive. end: where the first member begins that is not wanted (None: all)."""
     file = io.BufferedReader(stream, BUFFER)
-    at = 0
+    for _, name, data in _walk(file.read, file.read, at, end):
+        yield name, data
+
+
+def starts(read: Callable[[int, int], bytes]) -> Iterator[tuple[int, str, int]]:
+    """Where each file of an archive begins, with all that is before its header, its name, and where it ends. Headers
+    alone are read, by ``read(place, bytes)``. Raises TarError."""
+    place = 0
+
+    def skip(count: int) -> None:
+        nonlocal place
+        place += count
+
+    def some(count: int) -> bytes:
+        skip(count)
+        return read(place - count, count)
+
+    for begin, name, _ in _walk(some, skip, 0, None, contents=False):
+        yield begin, name, place
+
+
+def _walk(
+    read: Callable[[int], bytes], skip: Callable[[int], Any], at: int, end: int | None, contents: bool = True
+) -> Iterator[tuple[int, str, bytes]]:
+    """The files of an archive, from a place on: where each begins, its name, and what is in it."""
+    begin = at
     name: str | None = None
     size: int | None = None
-    while True:
-        header = file.read(BLOCK)
+    while end is None or at < end:
+        header = read(BLOCK)
         if not header or not header.strip(b"\0"):
             return
         if len(header) < BLOCK:
@@ -33,11 +60,14 @@ def members(stream: Any) -> Iterator[tuple[str, bytes]]:
         length = number(header[124:136]) if size is None or kind not in REGULAR else size
         at += BLOCK
         padded = -(-length // BLOCK) * BLOCK
-        if kind in (b"x", b"L", b"g", b"K") or kind in REGULAR:
-            data = file.read(length)
-            file.read(padded - length)
+        data = b""
+        if kind in (b"x", b"L", b"g", b"K") or (contents and kind in REGULAR):
+            data = read(length)
+            skip(padded - length)
             if len(data) < length:
                 raise TarError(f"the archive ends within the member at byte {at}")
+        elif kind in REGULAR:
+            skip(padded)
         at += padded
         if kind == b"L":
             name = data.rstrip(b"\0").decode("utf-8", "surrogateescape")
@@ -48,10 +78,10 @@ def members(stream: Any) -> Iterator[tuple[str, bytes]]:
                 elif key == "size":
                     size = int(value)
         elif kind in REGULAR:
-            yield name if name is not None else plain_name(header), data
-            name, size = None, None
+            yield begin, name if name is not None else plain_name(header), data
+            name, size, begin = None, None, at
         elif kind not in (b"g", b"K"):  # Folders, links and the like have no content.
-            name, size = None, None
+            name, size, begin = None, None, at
 
 
 def check(header: bytes, at: int) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import build
+from hpc.data.io import tar_index
 from hpc.data.io.formats import Format
 from hpc.data.io.grouping import Piece
 from hpc.data.io.opened import OpenFile
@@ -46,12 +47,17 @@ class WebDatasetFormat(Format):
     expand_json: bool = False
 
     name = "WebDataset"
+    has_parts = True
+    few_files = 16
 
     def tables(self, file: OpenFile, piece: Piece, columns: list[str] | None) -> Iterator[pa.Table]:
         rows: list[dict[str, Any]] = []
         size = 0
-        with file.stream() as stream:
-            for sample, nbytes in self.samples(stream, file.path):
+        is_whole = piece.first == 0 and piece.end is None
+        with file.stream() if is_whole else file.random() as stream:
+            if not is_whole:
+                stream.seek(piece.first)
+            for sample, nbytes in self.samples(members(stream, piece.first, piece.end), file.path):
                 row = self.row(sample)
                 rows.append(row)
                 # Decoded images have many times the bytes that they have in the archive.
@@ -62,19 +68,25 @@ class WebDatasetFormat(Format):
         if rows:
             yield build.from_rows(rows)
 
-    def samples(self, stream: Any, path: str) -> Iterator[tuple[dict[str, Any], int]]:
+    def parts(self, file: OpenFile) -> list[Piece] | None:
+        return tar_index.parts(file, self.named, (self.fileselect, self.filerename, self.suffixes))
+
+    def named(self, member: str) -> tuple[str, str, bool] | None:
+        """The sample of a member, what it is there, and whether that is wanted; None where it is of none."""
+        renamed = applied(self.filerename, member)
+        found = PARTS.fullmatch(renamed) if matches(renamed, self.fileselect) else None
+        return None if found is None else (found[1], found[2], matches(found[2], self.suffixes))
+
+    def samples(self, files: Iterable[tuple[str, bytes]], path: str) -> Iterator[tuple[dict[str, Any], int]]:
         """The samples as bytes, with their sizes."""
         current: dict[str, Any] = {}
         size = 0
         seen: set[str] = set()
-        for member, data in members(stream):
-            renamed = applied(self.filerename, member)
-            if not matches(renamed, self.fileselect):
-                continue
-            found = PARTS.fullmatch(renamed)
+        for member, data in files:
+            found = self.named(member)
             if found is None:
                 continue
-            key, suffix = found[1], found[2]
+            key, suffix, is_wanted = found
             if not current or key != current["__key__"]:
                 if len(current) > 1:
                     yield {**current, "__url__": path}, size
@@ -84,8 +96,8 @@ class WebDatasetFormat(Format):
                     raise ValueError(f"the members of the sample {key!r} do not follow each other: sort them by name")
                 current, size = {"__key__": key}, 0
             if suffix in current:
-                raise ValueError(f"the member {renamed!r} is there twice")
-            if matches(suffix, self.suffixes):
+                raise ValueError(f"the member {f'{key}.{suffix}'!r} is there twice")
+            if is_wanted:
                 current[suffix] = data
                 size += len(data)
         if len(current) > 1:

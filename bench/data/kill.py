@@ -1,11 +1,11 @@
 """What a dataset promises when something dies: ``python -m bench.data.kill --what worker|node|driver|cuts``.
 
 worker: a worker gets SIGKILL every half second in read -> map -> map of actors -> write, and each row is there once.
-node: a node dies in a sort, in a join, and where actors of a pool have made blocks that lie there alone; the rows are
-those of the quiet run. driver: a write is killed at its half and started again with ``resume``: rows are exact, nothing
-unfinished is left, and no more is read again than what running tasks had read. cuts: a function that cuts otherwise
-when it runs again is an error that names it. One that is declared so (``repeatable=False``) gives each row once, and
-one that may not run again (``max_retries=0``) says that it was ended.
+node: a node dies in a sort, in a join, and where actors of a pool have made blocks that lie there alone, for further
+work or for the consumer; the rows are those of the quiet run. driver: a write is killed at its half and started again
+with ``resume``: rows are exact, nothing unfinished is left, and no more is read again than what running tasks had read.
+cuts: a function that cuts otherwise when it runs again is an error that names it. One that is declared so
+(``repeatable=False``) gives each row once, and one that may not run again (``max_retries=0``) says that it was ended.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ KILL_S = 0.5
 HANG_S = 60.0
 #: The node that dies, and how many blocks lie there alone then, at least.
 DYING, LEAST_LOST = "2", 3
+NODE_WORKS, POOLS = ("sort", "join", "pool", "consumed"), ("pool", "consumed")
 DRIVER = """
 import sys
 import hpc
@@ -156,10 +157,10 @@ class Same:
         return batch
 
 
-def waiting_for(gate: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def waiting_for(gate: Path) -> Callable[[Any], Any]:
     """A function that waits until a file is there."""
 
-    def waits(batch: dict[str, Any]) -> dict[str, Any]:
+    def waits(batch: Any) -> Any:
         until = time.monotonic() + HANG_S
         while not gate.exists() and time.monotonic() < until:
             time.sleep(0.01)
@@ -176,6 +177,7 @@ def works(rows: int, blocks: int, gate: Path) -> dict[str, Callable[[], Any]]:
         "join": lambda: numbers(rows, blocks).join(
             hpc.data.range(rows, override_num_blocks=blocks), "inner", 8, on=("id",)
         ),
+        "consumed": lambda: numbers(rows, blocks).map_batches(Same, **spread),
         "pool": lambda: (
             numbers(rows, blocks)
             .map_batches(Same, **spread)
@@ -192,6 +194,7 @@ def made(machine: Any) -> int:
 def lies_alone(machine: Any) -> int:
     """How many blocks of the pool wait on the node that is to die, and nowhere else."""
     waiting = [block.ref for part in tuple(machine.ops[-2].parts) for block in part.blocks]
+    waiting += [block.ref for block in tuple(machine.output.queued) if machine.ops[-2].pool is not None]
     return sum([node.hex() for node in place.nodes] == [DYING] for place in spi.places(waiting))
 
 
@@ -201,8 +204,9 @@ def digest(tables: Any) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(table[name]).tobytes() for name in ("id", "x"))).hexdigest()
 
 
-def taken(dataset: Any, is_time: Callable[[Any], bool], then: Callable[[], None]) -> str:
-    """The digest of a dataset. ``then`` is called once, when the machine of the run is so far."""
+def taken(dataset: Any, gate: Path, is_time: Callable[[Any], bool], then: Callable[[], None]) -> str:
+    """The digest of a dataset. ``then`` is called once, when the machine of the run is so far. The consumer waits for
+    the gate."""
     run = dataset.begin()
     over = threading.Event()
 
@@ -215,13 +219,14 @@ def taken(dataset: Any, is_time: Callable[[Any], bool], then: Callable[[], None]
 
     threading.Thread(target=watch, daemon=True).start()
     try:
-        return digest([hpc.get(block.ref) for block in run])
+        wait = waiting_for(gate)
+        return digest([wait(table) for table in run.tables()])
     finally:
         over.set()
         run.close()
 
 
-def node(rows: int = 400_000, blocks: int = 40, names: Sequence[str] = ("sort", "join", "pool")) -> tuple[bool, str]:
+def node(rows: int = 400_000, blocks: int = 40, names: Sequence[str] = NODE_WORKS) -> tuple[bool, str]:
     """See the top of this file. Each work runs once in peace, and once while a node dies."""
     told, is_kept = [], True
     for name in names:
@@ -230,15 +235,16 @@ def node(rows: int = 400_000, blocks: int = 40, names: Sequence[str] = ("sort", 
             make = works(rows, blocks, gate)[name]
             gate.touch()
             began = time.monotonic()
-            quiet = taken(make(), lambda machine: False, lambda: None)
+            quiet = taken(make(), gate, lambda machine: False, lambda: None)
             quiet_s = time.monotonic() - began
-            gate.unlink()
+            if name in POOLS:
+                gate.unlink()
             died: list[float] = []
             lost = 0
 
             def is_time(machine: Any, name: str = name) -> bool:
                 nonlocal lost
-                if name != "pool":
+                if name not in POOLS:
                     return made(machine) >= blocks // 2
                 lost = lies_alone(machine)
                 return lost >= LEAST_LOST
@@ -250,11 +256,11 @@ def node(rows: int = 400_000, blocks: int = 40, names: Sequence[str] = ("sort", 
                     session.pump(0.02)  # the launcher tells the session
                 gate.touch()
 
-            found = taken(make(), is_time, kill)
+            found = taken(make(), gate, is_time, kill)
             after = time.monotonic() - died[0] if died else float("inf")
         is_same = found == quiet
         is_kept = is_kept and is_same and after < HANG_S + quiet_s
-        what = f", {lost} blocks lost" if name == "pool" else ""
+        what = f", {lost} blocks lost" if name in POOLS else ""
         told.append(f"{name}: {'same sha256' if is_same else 'OTHER ROWS'}{what}, {after:.1f} s after the death")
     return is_kept, "; ".join(told)
 
@@ -365,6 +371,7 @@ def main(words: list[str] | None = None) -> int:
     began = time.monotonic()
     is_kept, told = CHECKS[args.what]()
     print(f"{told} ({time.monotonic() - began:.0f} s)")
+    print("ok" if is_kept else "NO: the promise was not kept")
     return 0 if is_kept else 1
 
 

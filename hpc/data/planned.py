@@ -22,6 +22,7 @@ from hpc.data.options import RandomSeedConfig
 from hpc.data.plan.nodes import BlockHandle, Blocks, Node
 
 D = TypeVar("D", bound="Planned")
+T = TypeVar("T")
 
 
 class Flow:
@@ -29,7 +30,7 @@ class Flow:
 
     def __init__(self, run: Execution, ended: Callable[[Execution], None]) -> None:
         self._run, self._when_ended = run, ended
-        self.tables: Iterator[pa.Table] = (running.get(handle) for handle in run)
+        self.tables: Iterator[pa.Table] = run.tables()
         self.stop: Callable[[], None] = run.close
 
     def count(self, times: Times) -> None:
@@ -84,9 +85,12 @@ class Planned:
 
     def handles(self, plan: Node | None = None) -> Iterator[BlockHandle]:
         """The blocks of a run, as they come. It ends with the iterator."""
+        return self._through(plan, iter)
+
+    def _through(self, plan: Node | None, taken: Callable[[Execution], Iterator[T]]) -> Iterator[T]:
         run = self.begin(plan)
         try:
-            yield from run
+            yield from taken(run)
         finally:
             run.close()
             if plan is None:
@@ -113,7 +117,7 @@ class Planned:
 
     def tables(self, plan: Node | None = None) -> Iterator[pa.Table]:
         """The tables of a run, as they come."""
-        return (running.get(handle) for handle in self.handles(plan))
+        return self._through(plan, Execution.tables)
 
 
 def with_seeds(plan: Node, run: int) -> Node:

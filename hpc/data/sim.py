@@ -16,7 +16,7 @@ def main(words: list[str] | None = None) -> int:
     args = parser.parse_args(words)
     first, _, last = args.seeds.partition(":")
     seeds = range(int(first), int(last or int(first) + 1))
-    bad = deaths = rows = nodes = again = 0
+    bad = deaths = rows = nodes = again = awaited = 0
     excess = 0
     for seed in seeds:
         world = World(seed)
@@ -29,11 +29,12 @@ def main(words: list[str] | None = None) -> int:
         deaths += world.deaths
         nodes += world.node_deaths
         again += world.made_again
+        awaited += world.awaited
         rows += len(world.got)
         excess = max(excess, world.excess)
     print(
         f"{len(seeds)} seeds, {bad} bad; {rows:,} rows, {deaths:,} deaths, {nodes:,} of nodes, {again:,} parts made "
-        f"again, {excess} B above the budget and a block each"
+        f"again, {awaited:,} blocks lost before they were read, {excess} B above the budget and a block each"
     )
     return 1 if bad else 0
 

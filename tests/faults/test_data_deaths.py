@@ -6,7 +6,7 @@ from bench.data import kill
 
 
 def test_what_actors_of_a_pool_have_made_is_made_again_when_its_node_dies():
-    is_kept, told = kill.node(60_000, 20, ["pool"])
+    is_kept, told = kill.node(60_000, 20, kill.POOLS)
     assert is_kept, told
 
 

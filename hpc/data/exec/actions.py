@@ -63,6 +63,13 @@ class Emit:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A block that the consumer has found lost is there again."""
+
+    block: Block
+
+
+@dataclass(frozen=True)
 class Finish:
     """The run has ended: with an error or without."""
 
@@ -77,4 +84,4 @@ class Report:
     op: Operator | None = None
 
 
-Action: TypeAlias = Submit | Take | Cancel | Pull | StartActor | StopActor | Emit | Finish | Report
+Action: TypeAlias = Submit | Take | Cancel | Pull | StartActor | StopActor | Emit | Found | Finish | Report

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
+
 import hpc
 from hpc import spi
 from hpc.data.consume.times import Times
@@ -21,6 +23,7 @@ from hpc.data.exec.shell import Shell
 from hpc.data.exec.stats import RunStats, State, stats_of
 from hpc.data.exec.work import Block
 from hpc.data.plan.nodes import BlockHandle, Node
+from hpc.exceptions import ObjectLostError
 
 
 class _Channel:
@@ -29,6 +32,8 @@ class _Channel:
 
     def __init__(self) -> None:
         self.queue: deque[Block] = deque()
+        #: The first of them is lost, and waited for.
+        self.lacks = False
         self.ended = False
         self.error: BaseException | None = None
         self.failed = False
@@ -43,17 +48,20 @@ class _Channel:
 
     def wait(self) -> None:
         """Until there is a block, or the end."""
-        while not self.queue and not self.ended:
+        while self._is_idle():
             self._waits = True
             if self._latch is not None:
-                if not self.queue and not self.ended:
+                if self._is_idle():
                     hpc.wait([self._latch.ref])
                 self._latch = self._latch.again()
                 continue
             with self._wake:
-                if not self.queue and not self.ended:
+                if self._is_idle():
                     self._wake.wait()
         self._waits = False
+
+    def _is_idle(self) -> bool:
+        return not self.ended and (self.lacks or not self.queue)
 
     def give(self, block: Block) -> None:
         """A block has come."""
@@ -63,8 +71,13 @@ class _Channel:
 
     def given(self) -> None:
         """All blocks that there are for now have come."""
-        if self._waits and self.queue:
+        if self._waits and not self._is_idle():
             self._rouse()
+
+    def found(self) -> None:
+        """The first block is there again."""
+        self.lacks = False
+        self._rouse()
 
     def end(self, error: BaseException | None) -> None:
         """The run is over."""
@@ -109,8 +122,34 @@ class Execution:
 
     def __next__(self) -> BlockHandle:
         """The next block. Raises StopIteration after the last, and what a task raised."""
+        block = self._first()
+        if block is None:
+            raise StopIteration
+        self._take()
+        return BlockHandle(block.ref, block.meta, block.node)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The blocks as tables. One that is lost with its node is made again before it is given."""
+        while (block := self._first()) is not None:
+            ref = block.ref
+            try:
+                table = hpc.get(ref)
+            except ObjectLostError as error:
+                if block.origin is None:
+                    self.close()
+                    raise
+                self._channel.lacks = True
+                self._shell.awaits(block, ref, error)
+                continue
+            del block, ref
+            self._take()
+            yield table
+            del table
+
+    def _first(self) -> Block | None:
+        """The next block, which is still to be taken; None behind the last."""
         channel = self._channel
-        if not channel.queue and not channel.ended:
+        if channel.lacks or (not channel.queue and not channel.ended):
             began = time.monotonic()
             try:
                 channel.wait()
@@ -122,11 +161,13 @@ class Execution:
             error, channel.error = channel.error, None
             channel.queue.clear()
             raise error
-        if not channel.queue:
-            raise StopIteration
-        block = channel.queue.popleft()
-        self._shell.took()
-        return BlockHandle(block.ref, block.meta, block.node)
+        return channel.queue[0] if channel.queue else None
+
+    def _take(self) -> None:
+        channel = self._channel
+        if channel.queue:  # else another thread has closed the run meanwhile
+            channel.queue.popleft()
+            self._shell.took()
 
     def close(self) -> None:
         """Want no more: what runs for it is cancelled at once. Closing again changes nothing."""

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpc.data.block.meta import BlockMeta
-from hpc.data.exec.actions import Action, Cancel, Emit, Finish, Report, StartActor
+from hpc.data.exec.actions import Action, Cancel, Emit, Finish, Found, Report, StartActor
 from hpc.data.exec.budget import NodeRoom
 from hpc.data.exec.crowded import Crowded
 from hpc.data.exec.errors import ActorsFailedError, BlockLostError, CutsChangedError, StalledError, with_part
 from hpc.data.exec.operators import Operator
-from hpc.data.exec.operators.maps import LimitOperator, OutputOperator, ReadOperator
+from hpc.data.exec.operators.maps import LimitOperator, ReadOperator
 from hpc.data.exec.recover import Recovery
 from hpc.data.exec.scheduler import Scheduler
 from hpc.data.exec.settings import RunSettings
@@ -36,7 +36,7 @@ class Machine(Scheduler):
     def __init__(self, ops: Sequence[Operator], settings: RunSettings, queued_per_actor: int | None = None) -> None:
         super().__init__(ops, settings, queued_per_actor)
         self._spilled = 0
-        self.recovery = Recovery(self.ops, self.release, self._moved)
+        self.recovery = Recovery(self.ops, self.release, self._moved, self._found)
         self.crowded = Crowded(self.ops, self.pools, self._share_task, self._share_actor)
         for op in self.ops:
             op.host = self
@@ -62,6 +62,7 @@ class Machine(Scheduler):
         heap = min(use.heap_limit, sum(room.heap for room in rooms.values()) - use.exclude_heap)
         self.budget.set_nodes(rooms, cpus, gpus, store, heap)
         self.recovery.is_on = self.recovery.is_on or len(rooms) > 1
+        self.output.keeps = self.recovery.is_on and self.output.is_fragile
 
     def units(self, op: ReadOperator, units: list[Any], ended: bool) -> None:
         """Parts of a source have come."""
@@ -255,9 +256,25 @@ class Machine(Scheduler):
                 actor.op.tally.retries += begun
                 self._begin_anew(work, left, begun)
 
+    def awaited(self, block: Block, ref: Any, error: BaseException) -> None:
+        """The consumer cannot read the next block that it is to take, by this reference. It is made again, and told by
+        a `Found`; or the run fails."""
+        self._went_on()
+        if self.finished:
+            return
+        self.output.awaited = block
+        if block.ref is not ref:
+            self._found(block)  # that has happened meanwhile
+        elif not self.recovery.is_needed_again(block):
+            self._finish(error)
+
+    def _found(self, block: Block) -> None:
+        if block is self.output.awaited:
+            self.output.awaited = None
+            self.actions.append(Found(block))
+
     def taken(self, count: int) -> None:
         """The consumer has taken the next blocks."""
-        assert isinstance(self.output, OutputOperator)
         self._went_on()
         for block in self.output.taken(count):
             self.release(block)
@@ -363,7 +380,7 @@ class Machine(Scheduler):
     def _relieve(self) -> bool:
         """Whether work that waits for CPUs is to be submitted anew, without."""
         crowded = self.crowded
-        if self.output.queued or not crowded.relieve(self.free, self.now, self.progress_at):  # type: ignore[attr-defined]
+        if self.output.queued or not crowded.relieve(self.free, self.now, self.progress_at):
             return False
         if crowded.news:
             self.actions.append(Report(crowded.news))
@@ -485,7 +502,7 @@ class Machine(Scheduler):
 
     def _look_for_stall(self) -> None:
         settings, still = self.settings, self.now - self.progress_at
-        if still < settings.stall_s or self.output.queued:  # type: ignore[attr-defined]
+        if still < settings.stall_s or self.output.queued:
             return
         if still >= settings.give_up_s and not self._user_code_runs():
             self._finish(StalledError(f"nothing has gone on for {still:.0f} s. {self._why_stands()}"))

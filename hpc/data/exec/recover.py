@@ -4,7 +4,8 @@ The runtime makes again what tasks have made of what tasks have made. It cannot 
 for what tasks have made of it if that is lost as well. So an operator with a pool, and all below one, remember how
 each block came to be, as long as somebody needs it. The *origin* of a block keeps the inputs of its part. When work
 finds one of its inputs lost, it is held until the part has run again, whose blocks take the places of those before.
-The inputs of the part may be lost too: then it is held in its turn. What nobody needs any more is not made again.
+The inputs of the part may be lost too: then it is held in its turn. What nobody needs any more is not made again. The
+consumer needs a block until it has read it: a run that may have to make blocks again goes on until then.
 
 A session of one node remembers nothing: what is lost there is lost with the driver.
 """
@@ -20,12 +21,17 @@ from hpc.data.exec.work import Block, Origin, Part, Work
 class Recovery:
     """The origins of a run. Pure: it changes blocks and the queues of operators alone.
 
-    release: lets go of a block that an origin has kept. moved: a block lies on another node now."""
+    release: lets go of a block that an origin has kept. moved: a block lies on another node now. found: a lost block is
+    there again."""
 
     def __init__(
-        self, ops: Sequence[Operator], release: Callable[[Block], None], moved: Callable[[Block, str], None]
+        self,
+        ops: Sequence[Operator],
+        release: Callable[[Block], None],
+        moved: Callable[[Block, str], None],
+        found: Callable[[Block], None],
     ) -> None:
-        self._release, self._moved = release, moved
+        self._release, self._moved, self._when_found = release, moved, found
         self._ops = ops
         #: Whether what is lost may be made again. Only then is anything remembered.
         self.is_on = False
@@ -107,6 +113,7 @@ class Recovery:
     def _found(self, block: Block) -> None:
         block.lost = False
         self.lost -= 1
+        self._when_found(block)
         for op in self._ops:
             held, op.held = op.held, []
             for work in held:

@@ -42,8 +42,9 @@ class Scheduler:
         self.now = 0.0
         #: When anything last went on.
         self.progress_at = 0.0
-        self.output = self.ops[-1]
-        assert isinstance(self.output, OutputOperator)
+        output = self.ops[-1]
+        assert isinstance(output, OutputOperator)
+        self.output: OutputOperator = output
         self.pools: dict[int, ActorSet] = {}
         self._offered: list[deque[Work]] = []
         #: Operators with offers that were not looked at yet.
@@ -66,7 +67,6 @@ class Scheduler:
         """Downstream first: what is nearer the consumer gets room before what feeds it. Whether there may be more to do
         at once."""
         output = self.output
-        assert isinstance(output, OutputOperator)
         self.held_back = False
         count = len(self.ops)
         quiet, wanted = [False] * count, [False] * count

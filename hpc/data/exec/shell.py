@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 import hpc
 from hpc import spi
-from hpc.data.exec.actions import Action, Cancel, Emit, Finish, Pull, Report, StartActor, StopActor, Submit, Take
+from hpc.data.exec.actions import Action, Cancel, Emit, Finish, Found, Pull, Report, StartActor, StopActor, Submit, Take
 from hpc.data.exec.bodies import PoolActor, task_function
 from hpc.data.exec.crowded import DOUBT_S, PATIENCE_S
 from hpc.data.exec.feeder import Feeder
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.progress import Progress
-from hpc.data.exec.rooms import Memory, first_rooms, rooms_of_session, workers_start
+from hpc.data.exec.rooms import Memory, environment_is_made, first_rooms, rooms_of_session, workers_start
 from hpc.data.exec.runs import RUNS
 from hpc.data.exec.streams import TaskStream
 from hpc.data.exec.telling import DataTelling
@@ -51,6 +51,9 @@ class Consumer(Protocol):
     def given(self) -> None:
         """All blocks that there are for now have come."""
 
+    def found(self) -> None:
+        """The block that it could not read is there again."""
+
     def end(self, error: BaseException | None) -> None:
         """The run is over."""
 
@@ -71,12 +74,13 @@ class Shell:
         self.machine = machine
         self._context = context
         self._give, self._given, self._end, self._share = consumer.give, consumer.given, consumer.end, share
+        self._found = consumer.found
         self._progress = progress
         self._arrivals = spi.arrivals()
         self._streams: dict[int, TaskStream] = {}
         self._actors: dict[tuple[int, int], Any] = {}
         self._starting: dict[tuple[int, int], tuple[Actor, Any]] = {}
-        #: What was cancelled: see `_see_errors`.
+        #: What was cancelled, and has not ended: see `_see_errors`.
         self._dropped: list[Any] = []
         self._functions: dict[tuple[int, str, int, str, bool], Any] = {}
         self._feeders: dict[int, Feeder] = {}
@@ -108,6 +112,10 @@ class Shell:
         if self._sleeps and self.machine.held_back:
             self._arrivals.poke()
 
+    def awaits(self, block: Block, ref: Any, error: BaseException) -> None:
+        """The consumer cannot read the next block by this reference."""
+        self.bring(lambda: self.machine.awaited(block, ref, error))
+
     def bring(self, event: Callable[[], None]) -> None:
         """Have the thread make a call."""
         self._brought.append(event)
@@ -134,7 +142,7 @@ class Shell:
                     self._sleep()
             if self._dropped:
                 with contextlib.suppress(Exception):  # the session may end meanwhile
-                    self._see_errors()
+                    self._see_errors(ENDS_S)
         except BaseException as error:
             self._finished = True
             if not hpc.is_initialized():  # a program that is interrupted ends its session while its runs go on
@@ -221,6 +229,8 @@ class Shell:
             self._key = RUNS.announce()
             self._telling.begin()
         RUNS.sweep(now)
+        if self._dropped:
+            self._see_errors(0.0)
         self._look_at_actors(now)
         self.machine.nodes(self._rooms())
 
@@ -251,6 +261,8 @@ class Shell:
             self._start_actor(action.actor)  # type: ignore[union-attr]
         elif kind is StopActor:
             self._stop_actor(action.actor)  # type: ignore[union-attr]
+        elif kind is Found:
+            self._found()
         elif kind is Report:
             self._progress.say(action.text)  # type: ignore[union-attr]
         elif kind is Finish:
@@ -325,13 +337,16 @@ class Shell:
             hpc.cancel(stream.generator)
             self._dropped.append(stream.generator)
 
-    def _see_errors(self) -> None:
-        """Errors of tasks that nobody waits for are not printed as errors that nobody got. The run has ended, with the
-        first one or for another reason."""
+    def _see_errors(self, wait_s: float) -> None:
+        """Errors of tasks that nobody waits for are not printed as errors that nobody got. What has ended by then is
+        forgotten: a run that shares CPUs cancels each of its tasks."""
         left, self._dropped = self._dropped, []
         ends = [generator.completed() for generator in left]
-        hpc.wait(ends, num_returns=len(ends), timeout=ENDS_S, fetch_local=False)
-        for generator in left:
+        over = set(hpc.wait(ends, num_returns=len(ends), timeout=wait_s, fetch_local=False)[0])
+        for generator, end in zip(left, ends, strict=True):
+            if end not in over and not self._finished:
+                self._dropped.append(generator)
+                continue
             while (item := self._arrivals.take(generator)) is not None and item[0] is not None:
                 if item[1]:
                     hpc.wait([item[0]], timeout=0, fetch_local=False)
@@ -388,9 +403,11 @@ class Shell:
         """Which work has a worker, and what the nodes have free, where nothing goes on. What has a CPU already may
         have to wait until its worker has started: that is no reason to do anything."""
         machine = self.machine
-        if not machine.crowded.is_on and now - machine.progress_at < DOUBT_S and workers_start():
-            self._again_at = now + PATIENCE_S
-            return
+        if not machine.crowded.is_on:
+            is_doubtful = now - machine.progress_at >= DOUBT_S
+            if environment_is_made() if is_doubtful else workers_start():
+                self._again_at = now + PATIENCE_S
+                return
         self._look_at_actors(now)
         for stream in self._streams.values():
             work = stream.work

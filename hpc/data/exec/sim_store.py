@@ -47,3 +47,22 @@ def gathered(op: Operator) -> list[Block]:
         return []
     taken = [block for work in op.running.values() for block in work.blocks]
     return [*(block for block, _, _ in op.open), *(block for part in op.parts for block in part.blocks), *taken]
+
+
+def check_rows(world: Any) -> None:
+    """Of a run that has ended: each row has come once, and in its order."""
+    while world.waiting and world.closes_at is None:
+        world.got += world.waiting.pop(0).ref.rows
+    assert world.error is None, repr(world.error)
+    got, expected = world.got, world.expected
+    if world.fails:
+        assert len(set(got)) == len(got), "a row came twice"
+        return
+    if not world.ordered:
+        got, expected = sorted(got, key=repr), sorted(expected, key=repr)
+        assert world.closes_at is not None or got == expected, f"{len(got)} rows of {len(expected)}"
+        return
+    assert got == expected[: len(got)], "rows are not in their order"
+    assert world.closes_at is not None or len(got) == len(expected), f"{len(got)} rows of {len(expected)}"
+    budget = world.machine.budget
+    assert budget.reserved == 0 and budget.heap == 0, "something is reserved at the end"

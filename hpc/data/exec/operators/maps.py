@@ -283,6 +283,14 @@ class OutputOperator(Operator):
         self.queued: deque[Block] = deque()
         #: Bytes of blocks that the consumer has not taken.
         self.bytes = 0
+        #: The block that the consumer has found lost, until it is there again.
+        self.awaited: Block | None = None
+        #: What the consumer has not read may have to be made again.
+        self.keeps = False
+
+    @property
+    def is_over(self) -> bool:
+        return super().is_over and not (self.keeps and self.queued)
 
     def accept(self, port: int, block: Block) -> None:
         self.queued.append(block)

@@ -450,7 +450,7 @@ class FileSource(Source):
         """The rows of one of its tasks."""
         if task.rows is not None or not self.tells_rows or not isinstance(task, FileTask):
             return task.rows
-        found = [self.inner(part, smallest=False) for part in task.parts]
+        found = [self.inner(part) if part.rows is None else [part] for part in task.parts]
         return None if None in found else sum(piece.rows or 0 for some in found for piece in some or ())
 
     def behind(self, task: SourceTask, rows: int) -> tuple[int, SourceTask]:
@@ -471,10 +471,9 @@ class FileSource(Source):
         """Whether rows of files are rows of tasks."""
         return not self.reading.narrow.filters and self.reading.narrow.limit is None
 
-    def inner(self, part: Piece, smallest: bool = True) -> list[Piece] | None:
-        """A piece in its smallest pieces, each with its rows, as metadata tells them; None where it does not. Not
-        ``smallest``: in any."""
-        if part.rows is not None and not (smallest and self.has_parts):
+    def inner(self, part: Piece) -> list[Piece] | None:
+        """A piece in its smallest pieces, each with its rows, as metadata tells them; None where it does not."""
+        if part.rows is not None and not self.has_parts:
             return [part]
         if not self.has_parts:
             per = self.reading.format.rows_per_file

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import promote
+from hpc.data.block.numbers import row_numbers
 from hpc.data.consume.sharing import Equal
 
 
@@ -138,7 +139,9 @@ class RankRows:
             if len(here):
                 wanted = rows[here]
                 neighbours = wanted[-1] - wanted[0] == len(wanted) - 1 and bool((np.diff(wanted) == 1).all())
-                found.append(table.slice(int(wanted[0]), len(wanted)) if neighbours else table.take(pa.array(wanted)))
+                found.append(
+                    table.slice(int(wanted[0]), len(wanted)) if neighbours else table.take(row_numbers(wanted))
+                )
         return promote.concat(found)
 
     def _forget(self, count: int) -> None:

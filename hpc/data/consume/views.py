@@ -14,6 +14,7 @@ import pyarrow as pa
 from hpc.data.block import promote, tensor
 from hpc.data.block.bare import names
 from hpc.data.block.batch import column_to_numpy, to_batch
+from hpc.data.block.numbers import to_numpy
 
 
 class Views:
@@ -59,9 +60,9 @@ def view(array: pa.Array) -> np.ndarray | None:
             return tensor.to_numpy(array)
         return None
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        return array.to_numpy(zero_copy_only=False)
+        return to_numpy(array)
     if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
-        return array.to_numpy(zero_copy_only=False)
+        return to_numpy(array)
     return None
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from hpc.data.aggregate import Count
 from hpc.data.behind import without_first
+from hpc.data.block.build import array_column
 from hpc.data.block.numbers import to_numpy
 from hpc.data.consume.order import Order, RankRows
 from hpc.data.consume.position import Position, fingerprint, position_of
@@ -252,4 +253,7 @@ def test_numbers_are_viewed_as_arrow_does_it(name):
         ours, theirs = to_numpy(array), array.to_numpy(zero_copy_only=False)
         assert ours.dtype == theirs.dtype and ours.tolist() == theirs.tolist()
         assert not len(array) or not (ours.flags.writeable or theirs.flags.writeable)
+        assert array_column(theirs.copy()).equals(pa.array(theirs)) and array_column(theirs[::2]).equals(
+            pa.array(theirs[::2])
+        )
     assert str(to_numpy(pa.array([1, None]))) == "[ 1. nan]" and to_numpy(pa.array([True])).tolist() == [True]

@@ -125,7 +125,8 @@ def worker(rows: int = 1_000_000, least: int = 20, seconds: float = 0.08) -> tup
             with hpc.data.DataContext.current(context):
                 data = hpc.data.range(rows, override_num_blocks=200)
                 data = data.map_batches(Slow(seconds), batch_size=None, max_retries=1000)
-                data = data.map_batches(Slow, fn_constructor_args=(seconds,), batch_size=None, concurrency=(1, 2))
+                pool = {"concurrency": (1, 2), "max_task_retries": 1000}
+                data = data.map_batches(Slow, fn_constructor_args=(seconds,), batch_size=None, **pool)
                 threading.Thread(target=kill, daemon=True).start()
                 data.write_parquet(folder)
             over.set()

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from unit.test_data_exec import machine, meta, read
 
+from hpc.data.exec.actions import StartActor, Submit
 from hpc.data.exec.operators.maps import MapOperator
 from hpc.data.exec.pool import IDLE_S, ActorSet
 from hpc.data.exec.settings import RunSettings
 from hpc.data.exec.work import Part, Work
-from hpc.data.plan.nodes import Pool
+from hpc.data.plan.nodes import Options, Pool
 
 
 class Bench:
@@ -93,3 +95,28 @@ def test_an_actor_has_as_many_calls_at_a_time_as_its_pool_says_and_else_as_the_s
     assert len(given) == most
     pool.done(given[0], 2.0)
     assert pool.choose("") is not None
+
+
+@pytest.mark.parametrize(("own", "most"), [(None, 3), (5, 5), (0, 0), (-1, 40)])
+def test_a_call_is_tried_again_as_often_as_its_user_says(own, most):
+    options = Options(num_cpus=0, remote={} if own is None else {"max_task_retries": own})
+    source, op = read(), MapOperator("Infer", None, options, Pool(1, 1))
+    made = machine(source, op)
+    made.units(source, ["unit"], True)
+    deaths = 0
+    for _ in range(400):
+        if made.finished or deaths == 40:
+            break
+        for one in made.decide(1.0):
+            if isinstance(one, StartActor):
+                made.actor_up(one.actor, "1")
+            elif isinstance(one, Submit):
+                made.begun(one.work, "1")
+                if one.work.op is op:
+                    deaths += 1
+                    made.actor_lost(made.pools[op.index].actors[one.work.actor], RuntimeError("killed"))
+                else:
+                    made.block(one.work, "input", meta(3))
+                    made.part_over(one.work)
+                    made.over(one.work, 0.1, 0, {})
+    assert deaths == (most + 1 if most < 40 else 40)

@@ -8,6 +8,7 @@ Each event costs what it changes. `decide` looks once at each operator, not at i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -363,8 +364,12 @@ class Machine(Scheduler):
     # -------------------------------------------------------------- ends
 
     def _may_try_again(self, work: Work) -> bool:
-        """A process that ends before it begins is not ended by what it was to do: that counts less."""
-        return work.attempt < self.settings.attempts and work.starts < STARTS * self.settings.attempts
+        """A process that ends before it begins is not ended by what it was to do: that counts less. Of calls of actors
+        the user may say how often they are tried again (``max_task_retries``; -1: without end)."""
+        most: float = self.settings.attempts
+        if work.op.index in self.pools and (own := work.op.options.remote.get("max_task_retries")) is not None:
+            most = own if own >= 0 else math.inf
+        return work.attempt < most and work.starts < STARTS * max(1, most)
 
     def _is_retried(self, op: Operator, error: BaseException) -> bool:
         """Whether a call of an actor that has raised this is to be tried again."""

@@ -18,7 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from hpc.core.exceptions import SessionLostError
 
@@ -76,10 +76,18 @@ class Heard:
         if caught is not None:
             caught.__exit__(None, None, None)
 
-    def _hear(self, message: Warning | str, category: type[Warning], *more: Any) -> None:
+    def _hear(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         said: list[str] | None = getattr(self._mine, "said", None)
         if said is None:
-            self._show(message, category, *more)
+            self._show(message, category, filename, lineno, file, line)
         elif issubclass(category, UserWarning):
             said.append(str(message))
 

@@ -15,7 +15,7 @@ import pytest
 from hpc.data.aggregate import Count
 from hpc.data.behind import without_first
 from hpc.data.block.build import array_column
-from hpc.data.block.numbers import to_numpy
+from hpc.data.block.flat import to_numpy
 from hpc.data.consume.order import Order, RankRows
 from hpc.data.consume.position import Position, fingerprint, position_of
 from hpc.data.context import DataContext
@@ -233,7 +233,7 @@ def test_a_rank_takes_its_rows_without_pandas():
     program = """
 import sys
 import numpy as np, pyarrow as pa
-from hpc.data.block.numbers import row_numbers
+from hpc.data.block.flat import row_numbers
 from hpc.data.consume.order import Order, RankRows
 from hpc.data.consume.views import numpy_batches
 rows = RankRows(Order(3, 0, 64), 1, 2, 8)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hpc.data.block import numbers, objects, promote, tensor
+from hpc.data.block import flat, objects, promote, tensor
 from hpc.data.block.bare import bare
 
 #: What Arrow raises for Python values that have no common type.
@@ -112,7 +112,7 @@ def array_column(values: np.ndarray) -> pa.Array:
             return objects.from_cells(list(values))
     if values.dtype.kind == "S":
         return pa.array(values.tolist(), pa.binary())
-    if (plain := numbers.from_numpy(values)) is not None:
+    if (plain := flat.from_numpy(values)) is not None:
         return plain
     try:
         return pa.array(values)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hpc.data.block import numbers
+from hpc.data.block import flat
 from hpc.data.block.errors import DataTypeError
 
 
@@ -101,7 +101,7 @@ def values_to_numpy(values: pa.Array) -> np.ndarray:
         return np.array(values.to_pylist(), dtype=np.str_)
     if pa.types.is_binary(kind):
         return np.array(values.to_pylist(), dtype=np.bytes_)
-    return numbers.to_numpy(values)
+    return flat.to_numpy(values)
 
 
 def from_numpy(array: np.ndarray, mask: np.ndarray | None = None) -> pa.Array:

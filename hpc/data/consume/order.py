@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import promote
-from hpc.data.block.numbers import row_numbers
+from hpc.data.block.flat import row_numbers
 from hpc.data.consume.sharing import Equal
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from hpc.data.block import promote
 from hpc.data.block.bare import names
 from hpc.data.block.batch import column_to_numpy
-from hpc.data.block.numbers import row_numbers
+from hpc.data.block.flat import row_numbers
 from hpc.data.consume.views import Views, pieces
 
 #: A row number has its block above these bits, and its place in the block below.

@@ -14,7 +14,7 @@ import pyarrow as pa
 from hpc.data.block import promote, tensor
 from hpc.data.block.bare import names
 from hpc.data.block.batch import column_to_numpy, to_batch
-from hpc.data.block.numbers import to_numpy
+from hpc.data.block.flat import to_numpy
 
 
 class Views:

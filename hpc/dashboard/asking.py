@@ -55,7 +55,7 @@ def wait_s(question: Question, known: Known | None, now_s: float) -> float:
 
 
 class Heard:
-    """The warnings of each thread by themselves. `warnings` has one list for the whole process: of two threads that use
+    """The warnings of each thread by themselves. `warnings` has one list for the whole process. Of two threads that use
     it at a time each takes the other's, or keeps the list for ever."""
 
     def __init__(self) -> None:

@@ -32,7 +32,7 @@ MAX_BYTES = 1 << 20
 HAND_OVER_S, FEW_S = 2.0, 0.25
 FEW = 500
 
-#: So many new ones are counted while the processor's cache has them: 80 ns each, and 250 to 450 where it has not.
+#: Events are counted by this many, while the processor's cache has them. One costs 80 ns then, and 250 to 450 later.
 FOLD = 512
 
 #: Tasks that ran so long have a mark in the log; the mark costs about 1 us.

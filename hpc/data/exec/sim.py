@@ -192,7 +192,7 @@ class World:
                 self._join(after, op, other)
                 op, rows = after, rows if after.exchange.semi else rows + more  # type: ignore[attr-defined]
                 continue
-            elif kind == "join reads":
+            elif kind == "joined-reads":
                 self.ordered = False
                 reader, rows = self._read(partial(joining_read, op))
                 after = join_of_reads(draw, reader)

@@ -17,7 +17,7 @@ from hpc.data.shuffle.ranges import cut_rows, even_bounds
 
 Rows = tuple[Any, ...]
 #: What worlds with exchanges are made of.
-KINDS = ["map", "pool", "resize", "exchange", "exchange", "join", "join reads"]
+KINDS = ["map", "pool", "resize", "exchange", "exchange", "join", "joined-reads"]
 #: And those without.
 OTHER_KINDS = ["map", "map", "pool", "pool", "limit", "union", "zip", "resize", "shuffle"]
 

@@ -48,8 +48,8 @@ class Joining:
         return self.type == "inner" or self.type.startswith("left_" if side == 0 else "right_")
 
     def tables(self, left: pa.Table, right: pa.Table, by_right: bool = False) -> Iterator[pa.Table]:
-        """The rows of the join of two tables, in the order of the left (of the right for right_*, and an inner one of
-        which that is wanted)."""
+        """The rows of the join of two tables, in the order of the left. right_* have that of the right, and an inner
+        one of which that is wanted."""
         pairs = [
             comparable(one, other, names)
             for one, other, names in zip(

@@ -142,8 +142,8 @@ def _valid(sources: Sequence[pa.Table], number: int, runs: Sequence[Run], togeth
 
 
 class _Together:
-    """A place for the values of a column that are brought together before they are taken: one for all columns, as its
-    pages would be new to the system for each."""
+    """A place for the values of a column that are brought together before they are taken. All columns share it: for
+    each its pages would be new to the system."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._most = max((run.length for run in runs if run.rows is not None and len(run.spans) > 1), default=0)

@@ -3,8 +3,8 @@
 Each row has a random number, by its place in the input, and the rows are sorted by that. So neither the number of
 partitions nor how rows come in blocks makes a difference. Without a seed one is drawn for each run.
 
-Map tasks sort pieces of rows that fit a processor's caches. What a reduce task then puts in order are sorted runs: it
-takes the values of each run one after the other, so that these are near, however many rows a partition has.
+Map tasks sort pieces of rows that fit a processor's caches. What a reduce task then puts in order are sorted runs. It
+takes the values of each run one after the other: these are near, however many rows a partition has.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Partitions that fit the caches of a processor are put in order several times faster than those of the size of a task. So
 a task has many of them. Their rows lie in many short pieces. Columns of several partitions are brought together first,
-in one call, and then taken in their order, in another one: so Python looks at each piece once for a column.
+in one call, and then taken in their order, in another one. So Python looks at each piece once for a column.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Pieces:
 
     @classmethod
     def of(cls, ends: Sequence[np.ndarray]) -> Pieces:
-        """Those of several sources."""
+        """The pieces of several sources."""
         return cls(np.repeat(np.arange(len(ends)), [len(some) for some in ends]), np.concatenate(ends))
 
     @property

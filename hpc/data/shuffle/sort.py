@@ -209,7 +209,7 @@ class RangePartitioner(Reordering):
         return cut_in_pieces(table, self.parts, piece)
 
     def _plain(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray] | None:
-        """Numbers in the order of the one key, for rows and boundaries: to sort a piece of them takes a fifth of the
+        """Numbers in the order of the one key, for rows and boundaries. To sort a piece of them takes a fifth of the
         time of a search for each row. None: the key is none of these, or some are null or no number."""
         assert self.bounds is not None
         if len(self.keys) > 1 or self.bounds.num_columns > 1:

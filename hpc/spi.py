@@ -17,6 +17,8 @@ connect to a session first where there is none, and raise SessionLostError where
 * `arrivals`: what comes of many references and generators, told one by one to one thread.
 * `share_fate`: actors that live and die together; `has_begun`, `has_place`: whether an actor has a process yet.
 * `latch`: a reference that gets its value by hand.
+* `when_ready`: call a function when an answer is there, in the thread that has read it. `answer_of`: what is known of
+  it without loading it. `send_now`: have what waits to be sent go out. `read_now`: have what has come be read.
 * `Recorder`, `look_at`, `GroupRow`: what a rank is at, asked inside of its process and from outside.
 * `find_hang`, `describe_hang`, `rank_numbers`: for whom ranks wait. `FailedRank`, `failures_in_order`: which of them
   failed first.
@@ -28,6 +30,7 @@ connect to a session first where there is none, and raise SessionLostError where
 * `PmiRank`: how the ranks of an MPI program find each other; `interface_of`: the name of a network interface.
 * `tell_metrics`: numbers of this process that are brought together with those of all others. `tell_run`: how a run of
   a library stands, for people who look; `bulletins` has the forms of it.
+* `own_directory`: the directory of this machine's node, which only its user can enter.
 * `NAME_LOOKUPS`: variables with which a question to a name server ends soon.
 """
 
@@ -62,6 +65,10 @@ from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.places import PENDING, UNKNOWN
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.shell import arrivals as arriving
+from hpc.core.owner.shell.answers import answer_of as answer_of
+from hpc.core.owner.shell.answers import read_now as read_now
+from hpc.core.owner.shell.answers import send_now as send_now
+from hpc.core.owner.shell.answers import when_ready as when_ready
 from hpc.core.owner.shell.buffers import Buffer
 from hpc.core.owner.shell.fates import SharedFate
 from hpc.core.owner.shell.latch import Latch
@@ -82,6 +89,7 @@ from hpc.core.wire import INLINE, MAX_VALUES_BYTES, STORED, Answer, KvDelete, Kv
 from hpc.state import bulletins
 from hpc.state.bulletins import Brief, ToldRun
 from hpc.state.memory_use import MemoryUse, memory_use
+from hpc.state.overview import own_directory
 from hpc.state.room import NodeRoom, awaits_environment, idle, may_grow, rooms, why_no_room
 
 if TYPE_CHECKING:
@@ -198,6 +206,15 @@ class Watch:
 
         Raises SessionLostError if the session is gone, ValueError if the watch is closed."""
         return [Change(key.decode(), value, version) for key, value, version in self._keys.next(timeout_s)]
+
+    def when_changed(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once when `take` has something: from a thread of the runtime, or at once. It must not
+        wait."""
+        self._keys.waiter(callback)
+
+    def take(self) -> list[Change]:
+        """What has come since the last time, without waiting. Raises what `next` raises."""
+        return [Change(key.decode(), value, version) for key, value, version in self._keys.take()]
 
     async def next_async(self) -> list[Change]:
         """The same for coroutines, without a limit: see `asyncio.wait_for`. A wait that is cancelled loses nothing."""
@@ -554,6 +571,7 @@ __all__ = [
     "look_at",
     "may_grow",
     "memory_use",
+    "own_directory",
     "pickled_error",
     "pickles_plainly",
     "places",

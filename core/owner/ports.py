@@ -202,6 +202,12 @@ class ThisProcess(Holder, Protocol):
     def close(self) -> None:
         """Leave the session."""
 
+    def flush_waiting(self) -> None:
+        """Send what waits, if anything does."""
+
+    def look(self) -> None:
+        """Read what has come, without waiting."""
+
 
 class Shell(Line, Protocol):
     """What those need who cut connections, end the session, or do something on another thread."""

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from hpc.core.worker.ports import Works
 
 
+#: One turn of a busy loop takes milliseconds: so long nobody else polls for it.
+PATIENCE_S = 0.02
+
+
 class _Group:
     """A concurrency group: its event loop, and the calls that wait for their turn on it. All but the making is for the
     thread of its loop."""
@@ -112,6 +116,7 @@ class AsyncActorHost(ActorHost):
             if name:
                 threading.Thread(target=self._serve, args=[name], name=f"hpc-actor-{name}", daemon=True).start()
         self.loop_thread = threading.get_ident()
+        self.worker.client.polling.patience_s = PATIENCE_S
         self.worker.wake = self._wake
         self._serve("")
 

@@ -30,7 +30,7 @@ SHELLS = {
     ),
     "core/owner": "generator ref",
     "core/owner/shell": (
-        "arena_use arrivals buffers callbacks client collecting cuts defects fates fetching forked join latch "
+        "answers arena_use arrivals buffers callbacks client collecting cuts defects fates fetching forked join latch "
         "messaging polling printed sampler sockets spin stacks telling unhandled values watching"
     ),
     "core/policy": "",

@@ -7,9 +7,15 @@ meanwhile.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable
+
+
+class Prompt(functools.partial):  # type: ignore[type-arg]
+    """A function that the thread calls which has read what it waits for, at once. It is the runtime's or a library's:
+    it is quick, waits for nothing and raises nothing."""
 
 
 class Callbacks(deque[Callable[[], None]]):
@@ -18,6 +24,13 @@ class Callbacks(deque[Callable[[], None]]):
     def __init__(self) -> None:
         super().__init__()
         self._running: set[int] = set()
+
+    def take(self, callback: Callable[[], None]) -> None:
+        """What is to be called: at once where it is prompt, else when the thread has read everything."""
+        if type(callback) is Prompt:
+            callback()
+        else:
+            self.append(callback)
 
     def run(self) -> None:
         """Call those that are there, unless this thread is about that already."""

@@ -193,7 +193,7 @@ class Client:
         while woken:
             waiter = woken.pop()
             if waiter.callback is not None:
-                self.callbacks.append(waiter.callback)
+                self.callbacks.take(waiter.callback)
             elif waiter.lock is not None:
                 self.polling.wake(waiter)
             elif self.polling.owner != threading.get_ident():

@@ -4,7 +4,9 @@ Handing a reply from an I/O thread to the waiting thread costs 46-62 µs; so a l
 A thread that wants something tries it; on success it polls and dispatches until its own record is done. Otherwise it
 leaves its raw lock among the followers, looks again at its record AND at the poller's lock, and sleeps. A thread that
 stops polling releases the poller's lock first and wakes one follower then, so that no wake-up is lost. A background
-thread polls only when nobody else does, after a tick of 2 ms, and parks while someone polls for long.
+thread polls only when nobody else does, after a tick of 2 ms, and parks while someone polls for long. An event loop
+that polls between its coroutines is given longer. What another thread reads has to be handed to it, and both want the
+interpreter's lock.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ class PollLock:
         self._park = threading.Lock()
         self._park.acquire()
         self.closing = False
+        #: How long nobody polls before the background thread does.
+        self.patience_s = TICK_S
         #: Called by a thread that waits, whenever it holds nothing: it may raise what ends the waiting.
         self.check: Callable[[], None] = lambda: None
 
@@ -176,10 +180,10 @@ class PollLock:
                     self._lock.release()
                     self._wake_one()
                     tick()
-                    time.sleep(TICK_S)
+                    time.sleep(self.patience_s)
                     continue
                 self._poll_in_background(tick)
-                time.sleep(TICK_S)
+                time.sleep(self.patience_s)
                 session, same = -1, 0
                 continue
             same = same + 1 if session == self._session else 0
@@ -191,7 +195,7 @@ class PollLock:
                 self._parked = False
                 session, same = -1, 0
                 continue
-            time.sleep(TICK_S)
+            time.sleep(self.patience_s)
             tick()
 
     def _poll_in_background(self, tick: Callable[[], None]) -> None:

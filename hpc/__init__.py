@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         remote_function,
         runtime_context,
         runtime_env,
+        serve,
         spi,
         train,
         tune,
@@ -118,8 +119,8 @@ _HOME = {
 #: Modules that are there as attributes, whether a program has imported them or not.
 _SUBPACKAGES = (
     "actor", "cloudpickle", "cluster_utils", "collective", "cross_language", "data", "exceptions", "internal",
-    "job_config", "job_submission", "mpi", "remote_function", "runtime_context", "runtime_env", "spi", "train",
-    "tune", "util",
+    "job_config", "job_submission", "mpi", "remote_function", "runtime_context", "runtime_env", "serve", "spi",
+    "train", "tune", "util",
 )  # fmt: skip
 
 
@@ -194,6 +195,7 @@ __all__ = [
     "runtime_env",
     "save_state",
     "saved_state",
+    "serve",
     "shutdown",
     "spi",
     "timeline",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,11 @@ def facts(value: Any) -> dict[str, Any]:
     return {"takes": parameters(value), "defaults": defaults(value)}
 
 
-def record() -> dict[str, dict[str, Any]]:
+def record(modules: Iterable[str] = MODULES) -> dict[str, dict[str, Any]]:
     """All names of the modules, and the members of their classes."""
     found: dict[str, dict[str, Any]] = {}
     told: set[Any] = set()
-    for module_name in MODULES:
+    for module_name in modules:
         module = importlib.import_module(module_name)
         for name in sorted({*vars(module), *getattr(module, "__all__", ())}):
             value = getattr(module, name, None)
@@ -53,11 +54,16 @@ def record() -> dict[str, dict[str, Any]]:
     return found
 
 
+def write(path: Path, found: dict[str, dict[str, Any]]) -> None:
+    """Keep the names, one in each line."""
+    lines = [f"{json.dumps(name)}: {json.dumps(given)}" for name, given in sorted(found.items())]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
 def _is_rays_class(value: Any) -> bool:
     is_class = isinstance(value, type) and value.__module__.startswith("ray.")
     return is_class and not issubclass(value, BaseException)
 
 
 if __name__ == "__main__":
-    lines = [f"{json.dumps(name)}: {json.dumps(given)}" for name, given in sorted(record().items())]
-    RECORDED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write(RECORDED, record())

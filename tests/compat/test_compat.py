@@ -12,7 +12,8 @@ from compat import running
 TIMEOUT_S = 60.0
 NEEDS = {
     "torch": "PyTorch", "pyarrow": "pyarrow", "joblib": "joblib", "pandas": "pandas", "PIL": "Pillow", "jax": "JAX",
-    "datasketches": "datasketches", "fsspec": "fsspec",
+    "datasketches": "datasketches", "fsspec": "fsspec", "fastapi": "fastapi",
+    "httptools": "httptools", "wsproto": "wsproto",
 }  # fmt: skip
 
 

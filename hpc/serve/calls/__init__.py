@@ -1,0 +1,1 @@
+"""Calls of replicas: which replica takes a request, and how its answer comes back."""

@@ -1,0 +1,84 @@
+"""Requests of HTTP through a router: a whole answer, or a stream of which the beginning is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import hpc
+from hpc.serve.calls.call import Call, is_death
+from hpc.serve.exceptions import ReplicaDiedError
+from hpc.serve.messages import HttpOpened, HttpReply, HttpRequest, RequestMeta, http_answer, packed_http
+
+if TYPE_CHECKING:
+    from hpc.serve.calls.ports import Routes
+
+#: Methods of HTTP that may run twice (RFC 9110, 9.2.2).
+IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
+#: The body of a request that may be sent again is kept up to this length.
+MAX_KEPT_BYTES = 1 << 20
+
+
+def is_safe(request: HttpRequest) -> bool:
+    """Whether a request of HTTP may run twice: by its method, or since the client says so."""
+    if request.more or request.kind != "http" or len(request.body) > MAX_KEPT_BYTES:
+        return False
+    if request.method in IDEMPOTENT:
+        return True
+    return any(name.lower() == b"idempotency-key" for name, _ in request.headers)
+
+
+async def ask_http(router: Routes, meta: RequestMeta, request: HttpRequest) -> HttpReply | HttpStream:
+    """See `Router.http`."""
+    call = router.begin("http", meta, (packed_http(request),), {}, is_safe(request))
+    router.submit(call)
+    try:
+        await call.settled()
+    except BaseException:
+        router.cancel(call)
+        raise
+    answer = http_answer(call.value())
+    return HttpStream(router, call, answer) if type(answer) is HttpOpened else answer  # type: ignore[return-value]
+
+
+class HttpStream:
+    """An answer of HTTP that goes on: ``status``, ``headers``, ``first``, and ``async for`` gives the rest in pieces.
+    A reader that stops before its end calls `close`."""
+
+    def __init__(self, router: Routes, call: Call, opened: HttpOpened) -> None:
+        self.status = opened.status
+        self.headers = opened.headers
+        self.first = opened.first
+        self._router = router
+        self._call = call
+        assert call.seat is not None
+        self._pieces: Any = router.replicas[call.seat.id].http_rest.remote(opened.stream_id)
+        self._is_open = True
+
+    def __aiter__(self) -> HttpStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            ref = await self._pieces.__anext__()
+            piece: bytes = hpc.get(ref)
+        except StopAsyncIteration:
+            self._end()
+            raise
+        except BaseException as error:
+            self.close()
+            if is_death(error):
+                name = str(self._router.deployment_id)
+                raise ReplicaDiedError(self._call.meta.request_id, name, str(error)) from None
+            raise
+        return piece
+
+    def close(self) -> None:
+        """The client is gone: the code that makes the rest is cancelled."""
+        if self._is_open:
+            hpc.cancel(self._pieces)
+            self._end()
+
+    def _end(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._router.stream_ended(self._call)

@@ -1,0 +1,338 @@
+"""The actor of a replica: it accepts or rejects requests, runs them, and says how it is.
+
+A call that it accepts is one call of the actor and one answer. It takes as many requests at a time as the deployment
+allows, whoever sends them; the next one is told that the replica is full. `probe` and `stats` have a thread of their
+own, so that code that blocks the event loop is no silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import itertools
+import os
+import pickle
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import hpc
+from hpc import cloudpickle, spi
+from hpc.serve import context as contexts
+from hpc.serve.calls.servable import Servable
+from hpc.serve.context import RequestContext, cancel_children, current_request
+from hpc.serve.messages import (
+    HttpOpened,
+    HttpReply,
+    HttpRequest,
+    Rejected,
+    ReplicaFacts,
+    ReplicaID,
+    ReplicaStats,
+    RequestMeta,
+    http_request,
+    meta_of,
+    packed_http,
+)
+from hpc.serve.metrics import ReplicaNumbers
+from hpc.serve.multiplex import loaded_models, unload_all
+
+#: The group of calls that have a thread of their own.
+CONTROL = "control"
+#: A request that found no room comes again within this time.
+WANTED_S = 0.6
+
+
+class Replica:
+    """One replica of a deployment. Its actor has a concurrency group `CONTROL`. The controller calls all but `call`,
+    `stream`, `http` and `http_rest`."""
+
+    def __init__(self, replica_id: ReplicaID, spec: Any, app: Any) -> None:
+        self._id = replica_id
+        self._spec = spec
+        self._app = app
+        self._config = spec.config
+        self._limit: int = spec.config.max_ongoing_requests
+        self._ongoing = 0
+        #: When a request of no low priority found no room.
+        self._wanted_at = 0.0
+        self._is_draining = False
+        self._idle = asyncio.Event()
+        self._beginning: asyncio.Task[ReplicaFacts] | None = None
+        self._servable: Servable | None = None
+        self._asgi: Any = None
+        self._user_config: Any = None
+        self._numbers = itertools.count(1)
+        self._streams: dict[str, Any] = {}
+        self._is_deleted = False
+        self._metrics = ReplicaNumbers(replica_id)
+
+    # -------------------------------------------------------------- its life
+
+    async def begin(self, user_config: Any = None, rank: int = 0, world_size: int = 1) -> ReplicaFacts:
+        """Make the user's object and give it its config. Called again, by another controller, it says the same again.
+
+        Raises what the constructor raises."""
+        if self._beginning is None:
+            self._beginning = asyncio.ensure_future(self._begin(user_config, rank, world_size))
+        return await asyncio.shield(self._beginning)
+
+    async def _begin(self, user_config: Any, rank: int, world_size: int) -> ReplicaFacts:
+        spec = self._spec
+        args, kwargs = pickle.loads(spec.init_args)
+        servable = Servable(cloudpickle.loads(spec.callable), args, kwargs, self._limit)
+
+        def known(instance: Any) -> None:
+            contexts.here.replica = contexts.ReplicaContext(
+                self._id, instance, self._config, contexts.ReplicaRank(rank), world_size, spec.code_version
+            )
+
+        await servable.construct(known)
+        await servable.reconfigure(user_config, rank)
+        self._user_config = user_config
+        if spec.is_asgi:
+            app = self._app_of(servable, getattr(servable.instance, "_asgi_app", None))
+            await app.start()
+            self._asgi = app
+        self._servable = servable
+        identity = spi.whoami()
+        return ReplicaFacts(
+            os.getpid(), str(identity.node), str(identity.worker), spec.is_asgi, servable.hooks(),
+            getattr(servable.instance, "_hpc_docs_path", None) or "",
+        )  # fmt: skip
+
+    async def reconfigure(self, config: Any, rank: int = 0, world_size: int = 1) -> None:
+        """Take another config in place. The user's `reconfigure` runs where its own part of it is another one."""
+        servable = self._ready()
+        self._config = config
+        self._limit = config.max_ongoing_requests
+        servable.resize(self._limit)
+        replica = contexts.here.replica
+        changed_rank = replica is not None and replica.rank.rank != rank
+        if replica is not None:
+            replica._deployment_config, replica.world_size = config, world_size
+            replica.rank = contexts.ReplicaRank(rank)
+        if config.user_config != self._user_config or changed_rank:
+            self._user_config = config.user_config
+            await servable.reconfigure(config.user_config, rank)
+
+    async def check_health(self) -> None:
+        """Raises what the user's `check_health` raises. Without one a replica is well when it can answer this."""
+        servable = self._ready()
+        if servable.has("check_health"):
+            await servable.hook("check_health")
+
+    @hpc.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
+    async def probe(self) -> int:
+        """How many requests run: it can always be asked."""
+        return self._ongoing
+
+    async def stats(self) -> ReplicaStats:
+        """What runs, what the user's hooks say, and which models are loaded."""
+        servable = self._ready()
+        scaling = await servable.hook("record_autoscaling_stats") if servable.has("record_autoscaling_stats") else {}
+        routing = await servable.hook("record_routing_stats") if servable.has("record_routing_stats") else {}
+        return ReplicaStats(self._ongoing, scaling or {}, routing or {}, loaded_models())
+
+    async def until_end(self) -> None:
+        """Never returns: the call breaks when the replica ends."""
+        await asyncio.get_running_loop().create_future()
+
+    async def drain(self, wait_loop_s: float = 0.0, timeout_s: float | None = None) -> bool:
+        """Take no request any more. Waits for ``wait_loop_s``, until no caller sends here; then until nothing runs.
+        False where something still does after ``timeout_s`` in all."""
+        self._is_draining = True
+        try:
+            await asyncio.wait_for(self._drained(wait_loop_s), timeout_s)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    async def _drained(self, wait_loop_s: float) -> None:
+        if self._ongoing:
+            await asyncio.sleep(wait_loop_s)
+        while self._ongoing:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def stop(self) -> None:
+        """Run the user's ``__del__``, once, and unload what is loaded. What it raises is raised here."""
+        if self._is_deleted:
+            return
+        self._is_deleted = self._is_draining = True
+        if self._asgi is not None:
+            await self._asgi.stop()
+        await unload_all()
+        if self._servable is not None:
+            await self._servable.delete()
+
+    def _ready(self) -> Servable:
+        if self._servable is None:
+            raise RuntimeError(f"{self._id} has not begun")
+        return self._servable
+
+    # -------------------------------------------------------------- requests
+
+    async def call(self, meta: bytes, /, *args: Any, **kwargs: Any) -> Any:
+        """Run a method; its value, or Rejected."""
+        told = meta_of(meta)
+        if self._ongoing >= self._limit or self._is_draining or (told.priority < 0 and self._is_for_others()):
+            return self._reject(told)
+        request = self._enter(told)
+        servable = self._ready()
+        try:
+            method = servable.method(request.method)
+            if method.kind == "async":
+                value = await method.call(*args, **kwargs)
+                if inspect.isasyncgen(value):
+                    raise TypeError(_GENERATOR.format(method.name))
+            else:
+                value = await servable.call(request.method, args, kwargs)
+        except asyncio.CancelledError:
+            self._cancelled()
+            raise
+        except BaseException:
+            self._metrics.errors += 1
+            raise
+        finally:
+            self._leave()
+        return value
+
+    async def stream(self, meta: bytes, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """Run a method that is a generator. Its first item is None where the request is accepted, else Rejected."""
+        told = meta_of(meta)
+        if self._ongoing >= self._limit or self._is_draining or (told.priority < 0 and self._is_for_others()):
+            yield self._reject(told)
+            return
+        request = self._enter(told)
+        items = self._ready().items(request.method, args, kwargs)
+        try:
+            yield None
+            async for item in items:
+                yield item
+        except (asyncio.CancelledError, GeneratorExit):
+            self._cancelled()
+            raise
+        except BaseException:
+            self._metrics.errors += 1
+            raise
+        finally:
+            self._leave()
+            await items.aclose()  # type: ignore[attr-defined]
+
+    async def broadcast(self, meta: bytes, /, *args: Any, **kwargs: Any) -> Any:
+        """Run a method whatever else runs."""
+        self._limit += 1
+        try:
+            return await self.call(meta, *args, **kwargs)
+        finally:
+            self._limit -= 1
+
+    def _is_for_others(self) -> bool:
+        """Whether a request of low priority has to leave room. A slot stays free for the next one of another priority,
+        and a request that was turned away comes first."""
+        return self._ongoing + 1 >= self._limit > 1 or time.monotonic() - self._wanted_at < WANTED_S
+
+    def _reject(self, meta: RequestMeta) -> Rejected:
+        self._metrics.rejected += 1
+        if meta.priority >= 0:
+            self._wanted_at = time.monotonic()
+        return Rejected(self._ongoing, self._is_draining)
+
+    def _enter(self, meta: RequestMeta) -> RequestMeta:
+        """A request is accepted: the code that runs from here on serves it."""
+        self._ongoing += 1
+        attempt = f"{meta.request_id}/{next(self._numbers)}"
+        current_request.set(
+            RequestContext(
+                meta.route,
+                meta.request_id,
+                meta.app_name,
+                meta.multiplexed_model_id,
+                meta.session_id,
+                meta.is_http,
+                trace=meta.trace,
+                attempt_id=attempt,
+                priority=meta.priority,
+            )
+        )
+        return meta
+
+    def _leave(self) -> None:
+        self._ongoing -= 1
+        self._metrics.done += 1
+        if not self._ongoing and self._is_draining:
+            self._idle.set()
+
+    def _cancelled(self) -> None:
+        """What the request has begun elsewhere ends with it."""
+        self._metrics.cancelled += 1
+        cancel_children(current_request.get().attempt_id)
+
+    # -------------------------------------------------------------- HTTP
+
+    async def http(self, meta: bytes, data: bytes) -> Any:
+        """Answer a request of HTTP: a whole answer, or the beginning of one whose rest `http_rest` has, or Rejected."""
+        told = meta_of(meta)
+        if self._ongoing >= self._limit or self._is_draining or (told.priority < 0 and self._is_for_others()):
+            return self._reject(told)
+        request_id = self._enter(told).request_id
+        streams = False
+        try:
+            if self._asgi is None:
+                servable = self._ready()
+                self._asgi = self._app_of(servable, servable.instance)
+            request = http_request(data)
+            answer = await self._asgi.handle(request, partial(self._pull, request, request_id))
+            if type(answer) is HttpReply:
+                return packed_http(answer)
+            ident = f"{request_id}/{next(self._numbers)}"
+            self._streams[ident] = answer, contextvars.copy_context()
+            streams = True
+            return packed_http(HttpOpened(ident, answer.status, answer.headers, answer.first))
+        except asyncio.CancelledError:
+            self._cancelled()
+            raise
+        except BaseException:
+            self._metrics.errors += 1
+            raise
+        finally:
+            if not streams:
+                self._leave()
+
+    async def http_rest(self, ident: str) -> AsyncIterator[bytes]:
+        """The rest of a streamed answer. Where nobody reads it to its end, what makes it is cancelled."""
+        found = self._streams.pop(ident, None)
+        if found is None:
+            raise RuntimeError(f"there is no stream {ident}: it has ended, or it is read already")
+        answer, context = found
+        current_request.set(context[current_request])
+        try:
+            async for piece in answer:
+                yield piece
+        except (asyncio.CancelledError, GeneratorExit):
+            self._cancelled()
+            raise
+        finally:
+            self._leave()
+            await answer.close()
+
+    def _app_of(self, servable: Servable, target: Any) -> Any:
+        """What answers HTTP; a plain deployment has it with its first request of HTTP."""
+        from hpc.serve.http.asgi import App
+
+        return App(target, is_asgi=self._spec.is_asgi, in_thread=servable.in_thread)
+
+    async def _pull(self, request: HttpRequest, request_id: str) -> Any:
+        """What the client sends further, as an event of ASGI: the proxy has it."""
+        if not request.proxy:
+            return {"type": f"{request.kind}.disconnect"}
+        proxy = pickle.loads(request.proxy)
+        return await proxy.receive.remote(request_id)
+
+
+_GENERATOR = (
+    "Method '{}' returned a generator. You must use `handle.options(stream=True)` to call generators on a deployment."
+)

@@ -1,0 +1,1 @@
+"""The control plane of a service: pure machines that decide, and the actor that carries it out."""

@@ -1,0 +1,124 @@
+"""What the machine of the control plane tells its shell to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpc.serve.config import DeploymentConfig
+from hpc.serve.messages import DeploymentID, ReplicaID
+from hpc.serve.specs import AppFacts, DeploymentSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Make the actor of a replica, and have it begin. full_nodes: have as many of its replicas as they may."""
+
+    replica: ReplicaID
+    spec: DeploymentSpec
+    app: AppFacts
+    rank: int
+    world_size: int
+    full_nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Find the actor of a replica, and ask it whether it has begun."""
+
+    replica: ReplicaID
+    spec: DeploymentSpec
+    rank: int
+    world_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigure:
+    """Give a replica its configuration anew."""
+
+    replica: ReplicaID
+    config: DeploymentConfig
+    rank: int
+    world_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Ask a replica whether it is well, and what its own stats are."""
+
+    replica: ReplicaID
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Have a replica take nothing any more, and wait until nothing runs there."""
+
+    replica: ReplicaID
+    wait_loop_s: float
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the actor of a replica. gently: its destructor runs before."""
+
+    replica: ReplicaID
+    gently: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """The table of a deployment has changed."""
+
+    deployment: DeploymentID
+
+
+@dataclass(frozen=True, slots=True)
+class PushRoutes:
+    """The routes have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartProxy:
+    """Make the proxy of a node."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckProxy:
+    """Ask a proxy whether it is well."""
+
+    node: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DrainProxy:
+    """Have a proxy close its doors, and wait until its last request has its answer."""
+
+    node: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class KillProxy:
+    """End a proxy."""
+
+    node: str
+
+
+Command = (
+    Start
+    | Adopt
+    | Reconfigure
+    | Check
+    | Drain
+    | Kill
+    | Push
+    | PushRoutes
+    | StartProxy
+    | CheckProxy
+    | DrainProxy
+    | KillProxy
+)

@@ -1,0 +1,67 @@
+"""Which model runs what a configuration says: an engine with its tokenizer, or a server of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from hpc.serve.llm.config import LLMConfig
+from hpc.serve.llm.hf import HfConfig, HfEngine, load_tokenizer
+from hpc.serve.llm.hf_embed import HfEmbedEngine
+from hpc.serve.llm.process import ChildConfig, ChildModel
+from hpc.serve.llm.scheduler import SchedulerConfig
+from hpc.serve.llm.served import Model, TokenModel
+from hpc.serve.llm.text import ByteTokenizer
+from hpc.serve.llm.toy import BEGIN, END, ToyEngine
+from hpc.serve.llm.vllm import VllmEngine
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def model_of(config: LLMConfig) -> Model:
+    """The model of a configuration, not started yet. Raises ValueError for arguments that its engine does not have."""
+    return MAKERS[config.engine](config)
+
+
+def _toy(config: LLMConfig) -> Model:
+    arguments = dict(config.engine_kwargs)
+    step_s = float(arguments.pop("step_s", 0.0))
+    engine = ToyEngine(config.model_id, scheduler=_arguments(SchedulerConfig, arguments), step_s=step_s)
+    return TokenModel(engine, lambda: ByteTokenizer(BEGIN, END))
+
+
+def _hf(config: LLMConfig) -> Model:
+    loading = config.loading
+    tokenizer = loading.tokenizer_source or loading.source
+    arguments = _arguments(HfConfig, config.engine_kwargs)
+    if arguments.task == "embed":
+        embedder = HfEmbedEngine(config.model_id, loading.source, arguments)
+        return TokenModel(embedder, lambda: load_tokenizer(tokenizer))
+    engine = HfEngine(config.model_id, loading.source, arguments)
+    return TokenModel(engine, lambda: load_tokenizer(tokenizer, engine.ends))
+
+
+def _vllm(config: LLMConfig) -> Model:
+    loading = config.loading
+    tokenizer = loading.tokenizer_source or loading.source
+    arguments = {"tokenizer": tokenizer, **config.engine_kwargs}
+    return TokenModel(VllmEngine(config.model_id, loading.source, arguments), lambda: load_tokenizer(tokenizer))
+
+
+def _process(config: LLMConfig) -> Model:
+    return ChildModel(config.model_id, config.loading.source, _arguments(ChildConfig, config.engine_kwargs))
+
+
+MAKERS: Mapping[str, Callable[[LLMConfig], Model]] = {"toy": _toy, "hf": _hf, "vllm": _vllm, "process": _process}
+
+
+def _arguments(form: type[S], given: Mapping[str, Any]) -> S:
+    known = form.__struct_fields__
+    if unknown := sorted(set(given) - set(known)):
+        raise ValueError(f"engine_kwargs: {unknown[0]!r} is none of {', '.join(known)}")
+    try:
+        return msgspec.convert(dict(given), form)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"engine_kwargs: {error}") from error

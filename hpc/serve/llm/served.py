@@ -1,0 +1,376 @@
+"""A model that is served: requests in OpenAI's form in, answers out, over an engine of tokens.
+
+A model answers by `Reply`: a status, and a body or a stream of it. All that can be refused is refused before the first
+byte. A stream that is closed before its end cancels what the engine does for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+from hpc.serve.llm import schema
+from hpc.serve.llm.choice import Choice, Piece
+from hpc.serve.llm.engine import Engine, EngineError, EngineInfo, EngineStats, NotOffered, TokenRequest, TooLong
+from hpc.serve.llm.openai import DONE, EVENTS, JSON, ChatForm, Form, TextForm, Usage, embeddings, event, joined
+from hpc.serve.llm.schema import ApiError
+from hpc.serve.llm.template import TemplateError
+from hpc.serve.llm.text import Tokenizer
+
+#: How many tokens an answer of /v1/completions has, as OpenAI has it. One of a conversation may fill the context.
+COMPLETION_TOKENS = 16
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer: whole in `body`, or in parts by `stream`."""
+
+    status: int
+    content_type: str
+    body: bytes = b""
+    stream: Opened | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def refused(error: ApiError) -> Reply:
+    """The answer that tells an error."""
+    seconds = error.retry_after_s
+    headers = () if seconds is None else ((b"retry-after", str(math.ceil(seconds)).encode()),)
+    return Reply(error.http_status, JSON, error.body(), headers=headers)
+
+
+def broken(error: ApiError) -> bytes:
+    """The end of a stream that an error breaks off."""
+    return event(msgspec.json.decode(error.body())) + DONE
+
+
+class Model(ABC):
+    """What a replica serves, whatever makes its answers."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Load the model."""
+
+    @abstractmethod
+    async def answer(self, path: str, body: bytes) -> Reply:
+        """The answer to a POST. Errors are answers too."""
+
+    @abstractmethod
+    def stats(self) -> EngineStats:
+        """How the engine stands."""
+
+    @abstractmethod
+    async def check_health(self) -> None:
+        """Raise EngineError if the model cannot be served any more."""
+
+    @abstractmethod
+    async def drain(self) -> None:
+        """Wait until nothing runs."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Give everything back."""
+
+
+class Prompt(msgspec.Struct):
+    """What one request wants of the engine: prompts, and how they go on."""
+
+    request: schema.Request
+    prompts: list[list[int]]
+    echoed: list[str]
+    most: int | None
+    logprobs: int | None
+    form: Form
+    field: str
+
+
+class TokenModel(Model):
+    """A model over an engine that takes and gives tokens."""
+
+    def __init__(self, engine: Engine, tokenizer: Callable[[], Tokenizer]) -> None:
+        self._engine = engine
+        self._make_tokenizer = tokenizer
+        self._routes: dict[str, Callable[[bytes], Any]] = {
+            "/v1/chat/completions": self._chat,
+            "/v1/completions": self._complete,
+            "/v1/embeddings": self._embed,
+            "/tokenize": self._tokenize,
+            "/detokenize": self._detokenize,
+        }
+
+    async def start(self) -> None:
+        self._info: EngineInfo = await self._engine.start()
+        self._tokenizer = self._make_tokenizer()
+
+    async def answer(self, path: str, body: bytes) -> Reply:
+        try:
+            if (route := self._routes.get(path)) is None:
+                raise ApiError(404, f"there is no {path}: {', '.join(self._routes)}", code="not_found")
+            reply: Reply = await route(body)
+            return reply
+        except ApiError as error:
+            return refused(error)
+        except (NotOffered, TemplateError) as error:
+            return refused(ApiError(400, str(error), param=getattr(error, "param", "messages")))
+        except TooLong as error:
+            return refused(ApiError(400, str(error), code="context_length_exceeded"))
+        except EngineError as error:
+            return refused(ApiError(503, str(error), code="engine_unavailable"))
+
+    def stats(self) -> EngineStats:
+        return self._engine.stats()
+
+    async def check_health(self) -> None:
+        await self._engine.check_health()
+
+    async def drain(self) -> None:
+        await self._engine.drain()
+
+    async def stop(self) -> None:
+        await self._engine.stop()
+
+    # -------------------------------------------------------------- text
+
+    async def _chat(self, body: bytes) -> Reply:
+        request = schema.parse(schema.ChatRequest, body)
+        text = self._tokenizer.chat(request.conversation(), request.template_values())
+        with_logprobs = bool(request.logprobs)
+        form = ChatForm(f"chatcmpl-{uuid.uuid4().hex}", request.model, int(time.time()), with_logprobs)
+        # The template has written the special tokens already.
+        prompts = [self._tokenizer.encode(text, add_special=False)]
+        most = request.max_completion_tokens or request.max_tokens
+        logprobs = (request.top_logprobs or 0) if with_logprobs else None
+        return await self._text(Prompt(request, prompts, [], most, logprobs, form, "messages"))
+
+    async def _complete(self, body: bytes) -> Reply:
+        request = schema.parse(schema.CompletionRequest, body)
+        given = schema.texts_or_tokens("prompt", request.prompt)
+        prompts = [self._encoded("prompt", one, request.add_special_tokens) for one in given]
+        form = TextForm(f"cmpl-{uuid.uuid4().hex}", request.model, int(time.time()), request.logprobs is not None)
+        echoed = [one if isinstance(one, str) else self._tokenizer.decode(one) for one in given] if request.echo else []
+        most = request.max_tokens or COMPLETION_TOKENS
+        return await self._text(Prompt(request, prompts, echoed, most, request.logprobs, form, "prompt"))
+
+    async def _text(self, prompt: Prompt) -> Reply:
+        requests = self._token_requests(prompt)
+        choices = [Choice(self._tokenizer, prompt.request.stops(), prompt.logprobs) for _ in requests]
+        pieces = merged([self._pieces(one, choice) for one, choice in zip(requests, choices)])
+        usage = Usage(prompt=sum(map(len, prompt.prompts)))
+        count = prompt.request.n or 1
+        if prompt.request.stream:
+            stream = self._events(prompt, pieces, choices, usage)
+            return Reply(200, EVENTS, stream=await opened(stream))
+        found: list[list[Piece]] = [[] for _ in requests]
+        async with aclosing(pieces):
+            async for index, piece in pieces:
+                found[index].append(piece)
+        for index in range(len(found)):
+            if prompt.echoed:
+                found[index].insert(0, Piece(prompt.echoed[index // count], [], None))
+        _count(usage, choices, count)
+        return Reply(200, JSON, prompt.form.answer([joined(one) for one in found], usage))
+
+    async def _events(
+        self,
+        prompt: Prompt,
+        pieces: AsyncGenerator[tuple[int, Piece], None],
+        choices: Sequence[Choice],
+        usage: Usage,
+    ) -> AsyncGenerator[bytes, None]:
+        """The events of a stream. Its first item comes with the first token, so that what is refused has a status."""
+        options = prompt.request.stream_options
+        with_usage = options is not None and options.include_usage
+        form = prompt.form
+        begun: set[int] = set()
+        async with aclosing(pieces):
+            try:
+                async for index, piece in pieces:
+                    frames = []
+                    if index not in begun:
+                        begun.add(index)
+                        frames.append(form.beginning(index))
+                        if prompt.echoed:
+                            echoed = prompt.echoed[index // (prompt.request.n or 1)]
+                            frames += form.part(index, Piece(echoed, [], None))
+                    frames += form.part(index, piece)
+                    if data := b"".join(form.frame(one, with_usage) for one in frames if one is not None):
+                        yield data
+            except EngineError as error:
+                # Before the first event it is an answer of its own; behind that only the stream can tell it.
+                if not begun:
+                    raise
+                yield broken(ApiError(500, str(error)))
+                return
+        _count(usage, choices, prompt.request.n or 1)
+        yield (form.usage_frame(usage) if with_usage else b"") + DONE
+
+    async def _pieces(self, request: TokenRequest, choice: Choice) -> AsyncGenerator[Piece, None]:
+        """What one sequence adds to its answer, step by step."""
+        async with aclosing(self._engine.generate(request)) as deltas:
+            async for delta in deltas:
+                if delta.finish in ("error", "cancel"):
+                    raise EngineError(delta.error or "the request was cancelled")
+                piece = choice.take(delta)
+                if piece.text or piece.logprobs or piece.finish:
+                    yield piece
+                if piece.finish:
+                    return
+
+    def _token_requests(self, prompt: Prompt) -> list[TokenRequest]:
+        """A sequence for each answer that is wished for."""
+        request, info = prompt.request, self._info
+        if prompt.logprobs is not None and prompt.logprobs > info.max_logprobs:
+            told = "none" if info.max_logprobs < 0 else f"at most {info.max_logprobs}"
+            raise ApiError(400, f"logprobs: this engine tells {told}", param="logprobs", code="invalid_value")
+        stop_tokens = frozenset() if request.ignore_eos else self._tokenizer.ends
+        made = []
+        for tokens in prompt.prompts:
+            room = info.context_length - len(tokens)
+            most = room if prompt.most is None else prompt.most
+            if room < 1 or most > room:
+                raise ApiError(
+                    400,
+                    f"{prompt.field}: {len(tokens)} tokens, and {max(most, 1)} for the answer, are more than the "
+                    f"{info.context_length} of the model's context",
+                    param=prompt.field,
+                    code="context_length_exceeded",
+                )
+            for number in range(request.n or 1):
+                made.append(
+                    TokenRequest(
+                        id=uuid.uuid4().hex,
+                        tokens=tokens,
+                        max_tokens=most,
+                        temperature=1.0 if request.temperature is None else request.temperature,
+                        top_p=1.0 if request.top_p is None else request.top_p,
+                        top_k=max(request.top_k or 0, 0),
+                        seed=None if request.seed is None else request.seed + number,
+                        stop_tokens=stop_tokens | frozenset(request.stop_token_ids or ()),
+                        logprobs=prompt.logprobs,
+                        priority=request.priority,
+                    )
+                )
+        return made
+
+    def _encoded(self, field: str, given: str | list[int], add_special: bool = True) -> list[int]:
+        tokens = self._tokenizer.encode(given, add_special) if isinstance(given, str) else given
+        if not tokens:
+            raise ApiError(400, f"{field}: it has no tokens", param=field, code="invalid_value")
+        self._check_tokens(field, tokens)
+        return tokens
+
+    def _check_tokens(self, field: str, tokens: Sequence[int]) -> None:
+        if not all(0 <= token < self._info.vocab_size for token in tokens):
+            raise ApiError(
+                400,
+                f"{field}: tokens are numbers from 0 to {self._info.vocab_size - 1}",
+                param=field,
+                code="invalid_value",
+            )
+
+    # -------------------------------------------------------------- the rest
+
+    async def _embed(self, body: bytes) -> Reply:
+        request = schema.parse(schema.EmbeddingRequest, body)
+        given = [self._encoded("input", one) for one in schema.texts_or_tokens("input", request.input)]
+        for tokens in given:
+            if len(tokens) > self._info.context_length:
+                message = f"input: {len(tokens)} tokens are more than the {self._info.context_length} of the context"
+                raise ApiError(400, message, param="input", code="context_length_exceeded")
+        vectors = [await self._engine.embed(tokens) for tokens in given]
+        if request.dimensions not in (None, len(vectors[0])):
+            message = f"dimensions: this model's vectors have {len(vectors[0])}"
+            raise ApiError(400, message, param="dimensions", code="invalid_value")
+        as_base64 = request.encoding_format == "base64"
+        return Reply(200, JSON, embeddings(vectors, request.model, sum(map(len, given)), as_base64))
+
+    async def _tokenize(self, body: bytes) -> Reply:
+        request = schema.parse(schema.TokenizeRequest, body)
+        if request.prompt is None:
+            tokens = self._tokenizer.encode(self._tokenizer.chat(request.conversation(), {}), add_special=False)
+        else:
+            tokens = self._tokenizer.encode(request.prompt, request.add_special_tokens)
+        answer = {"count": len(tokens), "max_model_len": self._info.context_length, "tokens": tokens}
+        if request.return_token_strs:
+            answer["token_strs"] = [self._tokenizer.name(token)[0] for token in tokens]
+        return Reply(200, JSON, msgspec.json.encode(answer))
+
+    async def _detokenize(self, body: bytes) -> Reply:
+        request = schema.parse(schema.DetokenizeRequest, body)
+        self._check_tokens("tokens", request.tokens)
+        return Reply(200, JSON, msgspec.json.encode({"prompt": self._tokenizer.decode(request.tokens)}))
+
+
+def _count(usage: Usage, choices: Sequence[Choice], per_prompt: int) -> None:
+    """Write down what the answers took. A prompt counts once, however many answers it has."""
+    usage.completion = sum(choice.tokens for choice in choices)
+    usage.cached = sum(choice.cached for choice in choices[::per_prompt])
+
+
+class Opened:
+    """A stream with its first item in hand. It has begun: closing it reaches what makes it, read or not."""
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None]) -> None:
+        self._first: bytes | None = first
+        self._rest = rest
+
+    def __aiter__(self) -> Opened:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return await anext(self._rest)
+
+    async def aclose(self) -> None:
+        """Read no more: what makes the stream ends."""
+        await self._rest.aclose()
+
+
+async def opened(stream: AsyncGenerator[bytes, None]) -> Opened:
+    """A stream whose first item is there: an error before it is raised here."""
+    return Opened(await anext(stream, b""), stream)
+
+
+async def merged(streams: Sequence[AsyncGenerator[Piece, None]]) -> AsyncGenerator[tuple[int, Piece], None]:
+    """What several generators give, each with its number, in the order in which it comes. The first error ends all."""
+    if len(streams) == 1:
+        async with aclosing(streams[0]) as only:
+            async for one in only:
+                yield 0, one
+        return
+    queue: asyncio.Queue[tuple[int, Piece | None, BaseException | None]] = asyncio.Queue()
+
+    async def read(index: int, stream: AsyncGenerator[Piece, None]) -> None:
+        try:
+            async with aclosing(stream):
+                async for one in stream:
+                    queue.put_nowait((index, one, None))
+        except Exception as error:
+            queue.put_nowait((index, None, error))
+        else:
+            queue.put_nowait((index, None, None))
+
+    tasks = [asyncio.create_task(read(index, stream)) for index, stream in enumerate(streams)]
+    open_ = len(tasks)
+    try:
+        while open_:
+            index, piece, error = await queue.get()
+            if error is not None:
+                raise error
+            if piece is None:
+                open_ -= 1
+            else:
+                yield index, piece
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

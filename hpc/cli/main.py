@@ -11,7 +11,7 @@ from hpc.cli.names import COMMANDS
 from hpc.settings.errors import CliError
 
 #: Commands that look for --help themselves from this word on: what follows may be another command's.
-LAST_OWN_WORD = {"launch": 1, "job": 2, "debug": 2}
+LAST_OWN_WORD = {"launch": 1, "job": 2, "debug": 2, "serve": 2}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

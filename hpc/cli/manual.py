@@ -67,6 +67,11 @@ COMMANDS = (
     ("hpc template [SCHEDULER [NAME]]", "the job scripts that are shipped, to be copied and changed"),
     ("hpc site list | show [NAME] | detect | new NAME", "profiles of machines: what each one wants"),
     ("hpc tune export EXPERIMENT [--to DIR]", "write the files of a search's trials, which it has not written itself"),
+    ("hpc serve run FILE | MODULE:APP [NAME=VALUE ...]", "a service over HTTP, until Ctrl-C"),
+    ("hpc serve deploy | status | config | shutdown", "one in a session that goes on"),
+    ("hpc serve build MODULE:APP -o FILE | tunnel", "its configuration file; the line of ssh that leads to it"),
+    ("hpc serve gateway [REGISTRY] [--next=COMMAND]", "a stable address before services that come and go with jobs"),
+    ("hpc serve batch IN OUT [--name=APP]", "answer a file of requests beside a service; goes on after a kill"),
     ("hpc explain CODE", "what an error code means"),
 )
 
@@ -122,13 +127,15 @@ def show_default(value: float | bool | str | None) -> str:
 
 def _others() -> Iterator[tuple[str, str, tuple[Option, ...]]]:
     """Title, usage and options of the commands that have some of their own."""
-    from hpc.cli import job
+    from hpc.cli import job, serve
     from hpc.cli.names import COMMANDS as NAMES
 
     for name in NAMES:
         yield f"hpc {name}", *usage_and_table(name)
     for name, (_, table) in job.COMMANDS.items():
         yield f"hpc job {name}", job.usage_of(name), table
+    for name, (_, options) in serve.COMMANDS.items():
+        yield f"hpc serve {name}", serve.usage_of(name), options
 
 
 def markdown() -> str:

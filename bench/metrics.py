@@ -153,6 +153,8 @@ PARTS = (
     "tune",
     "data",
     "seeing",
+    "serve",
+    "llm",
 )
 
 

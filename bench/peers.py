@@ -21,7 +21,7 @@ FOLDER = ROOT / ".bench"
 INSTALL_S = 900.0
 RAY_DATA, OTHERS_DATA = "ray-data", "others-data"
 PACKAGES = {
-    RAY: ["ray[tune]", "numpy"],
+    RAY: ["ray[tune,serve]", "numpy"],
     DASK: ["distributed", "numpy"],
     PARSL: ["parsl", "numpy"],
     RAY_DATA: ["ray[data]", "numpy", "polars", "pillow", "torch"],

@@ -22,6 +22,7 @@ from bench.children import PROBES, Children, MeasureError, hpc_launch
 from bench.collective import collective
 from bench.data import data
 from bench.groups import groups
+from bench.llm import llm
 from bench.metrics import (
     DERIVED,
     FROM_EXEC,
@@ -51,6 +52,7 @@ from bench.mpi import mpi
 from bench.parts import PARTS, Skipped
 from bench.peers import Peer, PeerError, find
 from bench.seeing import seeing
+from bench.serve import serve
 from bench.stage import stage
 from bench.startup import startup
 from bench.table import number
@@ -76,6 +78,8 @@ ALL_PARTS = {
     "tune": tune,
     "data": data,
     "seeing": seeing,
+    "serve": serve,
+    "llm": llm,
 }
 
 

@@ -1,0 +1,61 @@
+"""Which application a path goes to, and what keeps a client at one of a split."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpc.serve.http.routes import Routes, plain_path, sticky_key
+from hpc.serve.messages import RouteRow, RouteTable
+
+
+def routes(*prefixes: str) -> Routes:
+    return Routes(RouteTable(1, [RouteRow(prefix, f"app{prefix}", "D") for prefix in prefixes]))
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix"),
+    [
+        ("/", None),
+        ("/a", "/a"),
+        ("/a/", "/a"),
+        ("/ab", None),
+        ("/a/b", "/a/b"),
+        ("/a/bc", "/a"),
+        ("/a/b/c/d", "/a/b"),
+        ("", None),
+        ("*", None),
+        ("/a//b", "/a"),
+        ("/A", None),
+    ],
+)
+def test_the_longest_prefix_at_the_end_of_a_part(path: str, prefix: str | None) -> None:
+    row = routes("/a", "/a/b").match(path)
+    assert (row.prefix if row else None) == prefix
+
+
+def test_the_root_takes_all_other_paths() -> None:
+    found = routes("/", "/a")
+    assert [found.match(path).prefix for path in ("/", "/x", "/ab", "/a/c", "//")] == ["/", "/", "/", "/a", "/"]  # type: ignore[union-attr]
+    assert found.match("*") is None
+    assert found.listing() == {"/": "app/", "/a": "app/a"}
+    assert not routes()
+
+
+def test_paths_are_compared_as_text() -> None:
+    assert plain_path(b"/a%20b/%C3%BC") == "/a b/ü"
+    assert plain_path(b"/a") == "/a"
+
+
+def test_what_keeps_a_client_at_one_application() -> None:
+    headers = [(b"x-user", b"eva"), (b"cookie", b"a=b; uid=7 ; uidx=8"), (b"cookie", b"z=1")]
+    row = {
+        sticky: RouteRow("/", "a", "D", sticky=sticky)
+        for sticky in ("", "header:X-User", "cookie:uid", "cookie:z", "cookie:q", "session")
+    }
+    assert sticky_key(row[""], headers, "s") is None
+    assert sticky_key(row["header:X-User"], headers, "") == b"eva"
+    assert sticky_key(row["cookie:uid"], headers, "") == b"7"
+    assert sticky_key(row["cookie:z"], headers, "") == b"1"
+    assert sticky_key(row["cookie:q"], headers, "") is None
+    assert sticky_key(row["session"], headers, "s1") == b"s1"
+    assert sticky_key(row["session"], headers, "") is None

@@ -28,6 +28,7 @@ sources: list[Source] = []
 
 _BOUNDS_US = [round(bound * 1e6) for bound in TASK_BOUNDS_S]
 RANGES = len(_BOUNDS_US) + 1
+_NO_LONGER = [0] * (RANGES - 1)
 
 
 class Tally:
@@ -45,14 +46,21 @@ class Tally:
         """Count these events of tasks, of which each is one once (as `hpc.core.events.rows` has them)."""
         if not events:
             return
-        import numpy as np  # a worker's zygote has it, and others run no tasks
-
+        count = len(events)
         names = [event[2] for event in events]
         kinds = [event[5] for event in events]
-        times = np.fromiter([event[4] for event in events], np.int64, len(events))
+        us = [event[4] for event in events]
+        is_alike = names.count(names[0]) == count
+        if is_alike and max(us) <= _BOUNDS_US[0]:  # much of one kind that takes no time: the cost of this counts there
+            failed = count - kinds.count(INLINE)
+            self._add(names[0], failed and failed - kinds.count(STORED), [count, *_NO_LONGER], sum(us))
+            return
+        import numpy as np  # a worker's zygote has it, and others run no tasks
+
+        times = np.array(us, np.int64)
         bins = np.searchsorted(_BOUNDS_US, times)
-        if names.count(names[0]) == len(names):
-            failed = len(kinds) - sum(map(kinds.count, GOOD))
+        if is_alike:
+            failed = count - sum(map(kinds.count, GOOD))
             self._add(names[0], failed, np.bincount(bins, minlength=RANGES).tolist(), int(times.sum()))
             return
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}

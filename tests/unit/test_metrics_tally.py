@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpc.core.metrics import tally as module
 from hpc.core.metrics.merge import MAX_SETS, OTHER
@@ -39,6 +41,29 @@ def test_events_are_counted_by_name_outcome_and_time():
     slow = found[TASK_SECONDS, "name", "b"]
     assert [end for end, count in zip(slow.bounds, slow.bins) if count] == [10.0]
     assert tally.news(2.0) is None, "nothing has changed"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.sampled_from([0, 1, 10, 11, 500, 10**10]), st.integers(0, 3)), max_size=12
+    ),
+    st.booleans(),
+)
+def test_counting_many_at_a_time_is_counting_one_by_one(events, is_short):
+    if is_short:
+        events = [("a", min(run_us, 10), kind) for _, run_us, kind in events]
+    whole, single = Tally(), Tally()
+    whole.fold([event(*one) for one in events])
+    for one in events:
+        single.fold([event(*one)])
+    assert whole.ended == single.ended and sum(whole.ended.values()) == len(events)
+    assert set(whole.times) == set(single.times)
+    for name, (bins, total) in whole.times.items():
+        assert bins == single.times[name][0] and total == pytest.approx(single.times[name][1])
+        us = [run_us for one, run_us, _ in events if one == name]
+        assert bins[0] == sum(one <= 10 for one in us) and total == pytest.approx(sum(us) / 1e6)
+    failed = sum(kind > 1 for _, _, kind in events)
+    assert sum(count for (_, outcome), count in whole.ended.items() if outcome == "failed") == failed
 
 
 def test_a_time_at_a_bound_is_below_it():

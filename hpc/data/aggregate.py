@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hpc.data.block.nanoseconds import python_value
 from hpc.data.shuffle import states as st
 from hpc.data.shuffle.groups import ByRows, Groups, States, compute
 from hpc.data.shuffle.kernel import Kernel
@@ -151,10 +152,10 @@ class _BuiltIn(AggregateFnV2):
         return self._one(compute(groups, [self._merge(columns)])[1][0])
 
     def finalize(self, accumulator: Any) -> Any:
-        return self._finish([pa.array([state]) for state in self._many(accumulator)])[0].as_py()
+        return python_value(self._finish([pa.array([state]) for state in self._many(accumulator)])[0])
 
     def _one(self, states: list[pa.Array]) -> Any:
-        values = [state[0].as_py() for state in states]
+        values = [python_value(state[0]) for state in states]
         return values[0] if self._width == 1 else values
 
     def _many(self, accumulator: Any) -> list[Any]:

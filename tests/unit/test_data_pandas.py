@@ -108,6 +108,52 @@ def test_pyarrow_knows_pandas_when_something_has_imported_it(first):
     assert said(KNOWN.format(first=first)) == "known"
 
 
+NANOSECONDS = """
+import sys
+import pyarrow as pa
+import hpc.data
+from hpc.data.aggregate import Max
+from hpc.data.block.batch import rows, to_batch
+from hpc.data.block.codes import codes
+from hpc.data.methods.splitting import fractions
+from hpc.data.shuffle.states import counted_texts
+times = pa.array([1001, None], pa.int64()).cast(pa.{kind})
+table = pa.table([pa.chunked_array([{column}])], ["t"])
+assert "pandas" not in sys.modules
+print({made})
+"""
+
+
+def test_values_of_nanoseconds_are_those_of_pandas_also_where_nothing_has_imported_it():
+    pytest.importorskip("pandas")
+    rows = "[row['t'] for row in rows(table)]"
+    table = "to_batch(table, 'pyarrow')['t'].to_pylist()"
+    others = ("Max('t').aggregate_block(table)", "fractions(table['t'])", "list(counted_texts(table['t'], False))")
+    for kind, given in (("timestamp('ns')", (rows, table, *others)), ("duration('ns')", (rows, table))):
+        for made in given:
+            program = NANOSECONDS.format(kind=kind, made=made, column="times")
+            known = program.replace('assert "pandas" not in sys.modules', "import pandas")
+            assert said(program) == said(known), (kind, made)
+
+
+def test_values_of_nanoseconds_within_others_are_those_of_pandas():
+    pytest.importorskip("pandas")
+    for column in (
+        "pa.StructArray.from_arrays([times], ['a'])",
+        "pa.ListArray.from_arrays(pa.array([0, 2], pa.int32()), times)",
+        "times.dictionary_encode()",
+    ):
+        program = NANOSECONDS.format(kind="timestamp('ns', 'UTC')", made="list(rows(table))", column=column)
+        assert "Timestamp('1970-01-01 00:00:00.000001001+0000', tz='UTC')" in said(program)
+
+
+def test_times_of_other_units_need_no_pandas():
+    made = "'pandas' in sys.modules, list(rows(table)), 'pandas' in sys.modules"
+    assert said(NANOSECONDS.format(kind="timestamp('us')", made=made, column="times")) == (
+        "False [{'t': datetime.datetime(1970, 1, 1, 0, 0, 0, 1001)}, {'t': None}] False"
+    )
+
+
 def test_pandas_that_was_there_before_is_left_to_pyarrow():
     pytest.importorskip("pandas")
     program = "import pandas, sys, hpc.data; print([type(one).__name__ for one in sys.meta_path].count('Later'))"

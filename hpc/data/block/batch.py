@@ -12,6 +12,7 @@ import pyarrow as pa
 from hpc.data.block import objects, promote, tensor
 from hpc.data.block.bare import NAME, is_bare
 from hpc.data.block.flat import to_numpy
+from hpc.data.block.nanoseconds import bring_pandas, python_values
 
 FORMATS = ("default", "numpy", "pandas", "pyarrow", "polars", None)
 
@@ -28,6 +29,7 @@ def to_batch(table: pa.Table, batch_format: str | None = "default", zero_copy: b
         names = table.column_names
         return {name: column_to_numpy(table.column(place), zero_copy) for place, name in enumerate(names)}
     if batch_format in ("pyarrow", None):
+        bring_pandas(*table.schema.types)
         return table
     if batch_format == "pandas":
         return to_pandas(table, zero_copy)
@@ -116,11 +118,11 @@ def cells_of(column: pa.ChunkedArray) -> list[Any]:
             return [cell for chunk in column.chunks for cell in tensor.to_cells(chunk)]
         if objects.is_object(kind):
             return [cell for chunk in column.chunks for cell in objects.to_cells(chunk)]
-        return column.cast(kind.storage_type).to_pylist()
+        return python_values(column.cast(kind.storage_type))
     if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_float64(kind)):
         found: list[Any] = to_numpy(column).tolist()
         return found
-    return column.to_pylist()
+    return python_values(column)
 
 
 def rows(table: pa.Table) -> Iterator[dict[str, Any]]:

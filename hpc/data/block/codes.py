@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpc.data.block.flat import to_numpy
+from hpc.data.block.nanoseconds import python_values
 
 
 def codes(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, int]:
@@ -42,7 +43,7 @@ def codes_of_rows(columns: Sequence[pa.Array | pa.ChunkedArray]) -> tuple[np.nda
 def _codes_of_objects(array: pa.Array) -> tuple[np.ndarray, int]:
     """As `codes`, of lists and structs, which Arrow does not encode."""
     seen: dict[Any, int] = {}
-    ids = np.fromiter((seen.setdefault(hashable(v), len(seen)) for v in array.to_pylist()), np.int64, len(array))
+    ids = np.fromiter((seen.setdefault(hashable(v), len(seen)) for v in python_values(array)), np.int64, len(array))
     return ids, len(seen)
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from hpc.data.block import objects, tensor
 from hpc.data.block.bare import is_bare
 from hpc.data.block.errors import DataTypeError
+from hpc.data.block.nanoseconds import python_values
 
 #: The decimal digits of the largest integers.
 DIGITS = 20
@@ -189,7 +190,7 @@ def _convert(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_null(array.type):
         return nulls(len(array), kind)
     if objects.is_object(kind):
-        return objects.from_cells(array.to_pylist())
+        return objects.from_cells(python_values(array))
     if tensor.is_tensor(kind):
         return tensor.convert(array, kind)
     if pa.types.is_struct(kind):

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hpc.data.block.nanoseconds import python_value
+
 
 class Operation(Enum):
     """The operators of expressions."""
@@ -73,7 +75,7 @@ def mod(left: Any, right: Any) -> Any:
 def is_in(left: Any, right: Any) -> Any:
     """Whether a cell is one of the values."""
     if isinstance(right, pa.Scalar):
-        right = right.as_py()
+        right = python_value(right)
     if not isinstance(right, COLUMNS):
         try:
             right = pa.array(right, left.type)

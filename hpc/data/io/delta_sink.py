@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from hpc.data.block.nanoseconds import python_value
 from hpc.data.io import paths
 from hpc.data.io.datasink import WriteResult
 from hpc.data.io.filesink import partitioned
@@ -188,7 +189,7 @@ class DeltaDatasink(TableDatasink):
             raise ValueError(f"there are no columns {missing} to partition by; there are {table.column_names}")
         rows = table.append_column("__row", pa.array(range(table.num_rows), pa.int64()))
         for _, part in partitioned(rows, names):
-            first = {name: table[name][part["__row"][0].as_py()].as_py() for name in names}
+            first = {name: python_value(table[name][part["__row"][0].as_py()]) for name in names}
             values = {name: None if value is None else text_of(value) for name, value in first.items()}
             yield values, hive_folder(names, tuple(values.values())), part.drop_columns(["__row"])
 

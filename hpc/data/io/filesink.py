@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import batch, codes, promote
+from hpc.data.block.nanoseconds import python_values
 from hpc.data.io import paths, retrying
 from hpc.data.io.filenames import FilenameProvider, split_extension
 from hpc.data.io.ledger import Ledger
@@ -312,7 +313,7 @@ def partitioned(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[str, 
         raise ValueError("a write needs a column that is none of partition_cols")
     ids, count = codes.codes_of_rows([table[name] for name in names])
     first = pa.array(codes.first_rows(ids, count))
-    folders = [hive_folder(names, values) for values in zip(*(table[name].take(first).to_pylist() for name in names))]
+    folders = [hive_folder(names, values) for values in zip(*(python_values(table[name].take(first)) for name in names))]
     if count > 1:
         rest = rest.take(pa.array(codes.stable_order(ids, count)))
     start = 0

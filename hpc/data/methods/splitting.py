@@ -14,6 +14,7 @@ import hpc
 from hpc.data import running
 from hpc.data.block import compact
 from hpc.data.block.meta import BlockMeta
+from hpc.data.block.nanoseconds import python_values
 from hpc.data.consume.sharing import Equal, check_equal
 from hpc.data.expr.special import Draws
 from hpc.data.iterator import DataIterator
@@ -259,6 +260,6 @@ def fractions(column: pa.ChunkedArray) -> np.ndarray:
     encoded = column.combine_chunks().dictionary_encode()
     numbers = [
         int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=7).digest(), "big") / 2**56
-        for value in encoded.dictionary.to_pylist()
+        for value in python_values(encoded.dictionary)
     ]
     return np.append(np.array(numbers, dtype=float), 0.0)[encoded.indices.fill_null(-1).to_numpy()]

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from hpc.data.aggregate import Unique, ValueCounter
 from hpc.data.block import tensor
 from hpc.data.block.codes import whole
+from hpc.data.block.nanoseconds import python_values
 from hpc.data.preprocessor import Preprocessor, aggregated, column_of, outputs, with_column
 
 
@@ -31,7 +32,7 @@ def number_of(column: pa.ChunkedArray, numbers: Mapping[Any, int]) -> pa.Array:
     """The number of each value, int64; null for a value that has none."""
     array = whole(column)
     if is_list(array.type):
-        found = [numbers.get(None if value is None else tuple(value)) for value in array.to_pylist()]
+        found = [numbers.get(None if value is None else tuple(value)) for value in python_values(array)]
         return pa.array(found, pa.int64())
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from hpc.data.block.codes import codes, first_rows, whole
 from hpc.data.block.flat import to_numpy
+from hpc.data.block.nanoseconds import python_value, python_values
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.groups import ByRows, Groups, States, offsets_of
 from hpc.data.shuffle.kernel import Kernel
@@ -251,7 +252,7 @@ def custom_partial(fn: Fn, groups: Groups) -> pa.Array:
     """The pickled state of each group."""
     if groups.keys:
         table = gather.take(groups.table, groups.order)
-        keys = list(zip(*(column.to_pylist() for column in groups.key_columns())))
+        keys = list(zip(*map(python_values, groups.key_columns())))
     else:
         table, keys = groups.table, [()]
     starts = offsets_of(groups.sizes)
@@ -292,7 +293,7 @@ def _dumped(state: Any) -> bytes:
 def _plain(value: Any) -> Any:
     """A Python value for what Arrow and numpy give as one."""
     if isinstance(value, (pa.Scalar, pa.Array, pa.ChunkedArray)):
-        return value.as_py() if isinstance(value, pa.Scalar) else value.to_pylist()
+        return python_value(value) if isinstance(value, pa.Scalar) else python_values(value)
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -321,7 +322,7 @@ def counted_texts(values: Column, items: bool) -> Iterator[tuple[str, int]]:
         array = array.flatten()
     array = array.drop_null()
     ids, size = codes(array)
-    firsts = array.take(pa.array(first_rows(ids, size))).to_pylist()
+    firsts = python_values(array.take(pa.array(first_rows(ids, size))))
     for value, often in zip(firsts, np.bincount(ids, minlength=size).tolist()):
         yield pickle.dumps(value).hex(), often
 

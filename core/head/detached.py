@@ -111,7 +111,7 @@ class DetachedActors:
         own[StateQuery] = lambda src, msg: self._send(src, answer_rows(msg.req, report(self.owner, msg.what, msg.most)))
         own[NewActor] = self._on_new_actor
         own[KillActor] = self._on_kill_actor
-        own[Unroutable] = lambda src, msg: self.process_gone(msg.dst) if msg.dst.proc else None
+        own[Unroutable] = self._on_unroutable
         own[WatchActor] = self._on_watch_actor
         self.handlers = {kind: self._settled(handler) for kind, handler in own.items()}
 
@@ -440,6 +440,10 @@ class DetachedActors:
     def enter(self, session: str) -> None:
         """The name of the session."""
         self.owner.enter(session)
+
+    def _on_unroutable(self, src: Address, msg: Unroutable) -> None:
+        if msg.dst.proc and not src.proc:
+            self.process_gone(msg.dst)
 
     def process_gone(self, addr: Address) -> None:
         """A process is gone."""

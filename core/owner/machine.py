@@ -351,8 +351,8 @@ class OwnerMachine:
         self.channels.node_gone(node, why)
 
     def _on_unroutable(self, src: Address, msg: Unroutable) -> None:
-        """A frame of ours could not be delivered: whatever its owner was, it is gone."""
-        if msg.dst.proc:
+        """A frame of ours could not be delivered: whatever its owner was, it is gone. Raylets say so."""
+        if msg.dst.proc and not src.proc:
             self.process_gone(msg.dst)
 
     def _on_head_restarted(self, src: Address, msg: HeadRestarted) -> None:

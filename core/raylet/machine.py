@@ -333,7 +333,7 @@ class RayletMachine:
             self.leasing.to_kill.append((proc, proc.exit_why))
 
     def _on_unroutable(self, src: Address, msg: Unroutable) -> None:
-        if msg.dst.proc:
+        if msg.dst.proc and (not src.proc or src == msg.dst):  # the shell of this raylet says it in its name
             self._process_gone(ProcessGone(msg.dst, "it is not there any more"))
 
     # -------------------------------------------------------------- other nodes

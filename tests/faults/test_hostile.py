@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hpc
+from hpc import spi
 from hpc.core import wire
 from hpc.core.head.machine import HeadMachine
-from hpc.core.ids import Address
+from hpc.core.ids import Address, raylet_of
 from hpc.core.net import stream as stream_module
 from hpc.core.net.curve import KeyPair
 from hpc.core.node.control import Control, control_pair
@@ -82,6 +83,26 @@ def test_unix_sockets_outlive_hostile_bytes_and_keep_their_size(nodes):
     assert hpc.get([echo.remote(n) for n in range(20)], timeout=60) == list(range(20))
     assert rss_bytes(raylet) < before + 16 * MIB
     assert (pid_of(there, "raylet"), pid_of(there, "head")) == (raylet, head)
+
+
+@hpc.remote
+class Kept:
+    def pid(self):
+        return os.getpid()
+
+
+def test_a_process_speaks_for_itself_alone(nodes):
+    kept = Kept.remote()
+    pid, driver = hpc.get(kept.pid.remote()), spi.whoami().process
+    gone = wire.ProcessGone(driver, "so I say")
+    for path in Path(nodes[0]).glob("w*.sock"):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(60)
+            sock.connect(str(path))
+            number = int(path.stem[1:])
+            sock.sendall(encode_frame(Address(driver.node, number), raylet_of(driver.node), [gone]))
+            assert sock.recv(1) == b"", "who says that he is a raylet is cut off"
+    assert hpc.get(kept.pid.remote(), timeout=60) == pid
 
 
 def test_connections_that_say_nothing_have_a_limit(nodes):

@@ -25,6 +25,7 @@ from hpc.core.wire import (
     ProcessGone,
     StateAnswer,
     StateQuery,
+    Unroutable,
 )
 
 ME, STRANGER = Address(1, 1), Address(2, 7)
@@ -81,6 +82,20 @@ def test_the_head_hears_of_the_end_of_a_process_from_its_own_raylet(head, src, i
     gone = ProcessGone(Address(2, 3), "ended")
     head.handle(src, [gone], 1.0)
     assert (gone in [msg for _, msg in head.outbox]) == is_believed
+
+
+def test_a_raylet_alone_says_that_a_process_is_not_there_any_more(raylet, head):
+    owner, other = OwnerMachine(ME), Address(3, 4)
+    for src in (STRANGER, Address(1, 9)):
+        owner.handle(src, [Unroutable(other)])
+        raylet.handle(src, [Unroutable(other)])
+        head.handle(src, [Unroutable(other)], 1.0)
+    assert not owner.state.gone and not raylet.borrowing.dead_owners and not head.detached.owner.state.gone
+    owner.handle(raylet_of(3), [Unroutable(other)])
+    raylet.handle(raylet_of(3), [Unroutable(other)])
+    head.handle(raylet_of(2), [Unroutable(other)], 1.0)
+    for gone in (owner.state.gone, raylet.borrowing.dead_owners, head.detached.owner.state.gone):
+        assert other in gone
 
 
 @pytest.mark.parametrize("limit", [-1, (1 << 64) - 1, 0, 5])

@@ -22,7 +22,7 @@ from hpc.data.io.errors import ReadError
 from hpc.data.io.filesink import FileSink
 from hpc.data.io.records import AvroFormat, OrcFormat
 from hpc.data.io.sql import SqlSink, SqlSource
-from hpc.data.io.tar import TarError, members
+from hpc.data.io.tar import TarError, members, starts
 from hpc.data.io.tfrecords import TFRecordFormat, TFRecordWriter, features_of
 from hpc.data.io.webdataset import UNPICKLE, WebDatasetFormat
 from hpc.data.transform.base import TaskContext
@@ -65,6 +65,45 @@ def test_short_and_corrupt_archives_are_said(tmp_path):
     ):
         with pytest.raises(TarError, match=words):
             list(members(io.BytesIO(broken)))
+
+
+def member(name, data=b"", kind=tarfile.REGTYPE, size=None):
+    """A header with its content. size: what it tells of that, if it is not so."""
+    told = tarfile.TarInfo(name)
+    told.type = kind
+    header = bytearray(told.tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = (b"%011o" % len(data) if size is None else size).ljust(12, b"\0")
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 256 + sum(header[156:]))
+    return bytes(header) + data.ljust(-(-len(data) // 512) * 512, b"\0")
+
+
+def test_links_and_folders_have_no_content_whatever_size_they_tell():
+    data = member("d/", kind=tarfile.DIRTYPE, size=b"10000") + member("a.txt", b"abc")
+    data += member("l.txt", kind=tarfile.LNKTYPE, size=b"3") + member("b.txt", b"x" * 600) + bytes(1024)
+    assert list(members(io.BytesIO(data))) == [("a.txt", b"abc"), ("b.txt", b"x" * 600)]
+    found = list(starts(lambda place, count: data[place : place + count]))
+    assert [name for _, name, _ in found] == ["a.txt", "b.txt"]
+    for begin, name, end in found:
+        ((there, _),) = members(io.BytesIO(data[begin:]), begin, end)
+        assert there == name
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        member("nodot", size=b"-2000"),
+        member("x", kind=tarfile.XHDTYPE, size=b"77777777777"),
+        member("x", b"0 path=x\n", tarfile.XHDTYPE),
+        member("x", kind=tarfile.XHDTYPE, size=b"\xff" * 12),
+    ],
+    ids=["less than nothing", "large", "empty record", "larger than any file"],
+)
+def test_headers_that_lead_nowhere_or_back_are_said(broken):
+    data = member("a") * 4 + broken
+    with pytest.raises(TarError, match="cannot have"):
+        list(members(io.BytesIO(data)))
+    with pytest.raises(TarError, match="cannot have"):
+        list(starts(lambda place, count: data[place : place + count]))
 
 
 def png(value, side=2):

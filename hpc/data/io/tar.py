@@ -10,6 +10,8 @@ BLOCK = 512
 #: Archives are read in parts of so many bytes.
 BUFFER = 1 << 20
 REGULAR = (b"0", b"\0", b"7")
+#: Headers of their own kind, which tell of the next member or of all, have no more bytes than this.
+TELLING, MOST_TOLD = (b"x", b"L", b"g", b"K"), 1 << 26
 
 
 class TarError(ValueError):
@@ -59,9 +61,12 @@ def _walk(
         kind = header[156:157]
         length = number(header[124:136]) if size is None or kind not in REGULAR else size
         at += BLOCK
-        padded = -(-length // BLOCK) * BLOCK
+        if length < 0 or (kind in TELLING and length > MOST_TOLD):
+            raise TarError(f"the member at byte {at} cannot have {length} bytes")
+        # Folders, links and the like have no content, whatever size they tell.
+        padded = -(-length // BLOCK) * BLOCK if kind in TELLING or kind in REGULAR else 0
         data = b""
-        if kind in (b"x", b"L", b"g", b"K") or (contents and kind in REGULAR):
+        if kind in TELLING or (contents and kind in REGULAR):
             data = read(length)
             skip(padded - length)
             if len(data) < length:
@@ -80,7 +85,7 @@ def _walk(
         elif kind in REGULAR:
             yield begin, name if name is not None else plain_name(header), data
             name, size, begin = None, None, at
-        elif kind not in (b"g", b"K"):  # Folders, links and the like have no content.
+        elif kind not in TELLING:
             name, size, begin = None, None, at
 
 
@@ -117,6 +122,8 @@ def pax(data: bytes) -> Iterator[tuple[str, str]]:
         if space < 0:
             return
         length = int(data[at:space])
+        if length <= space - at:
+            raise TarError(f"a record of a header cannot have {length} bytes")
         key, _, value = data[space + 1 : at + length - 1].partition(b"=")
         yield key.decode(), value.decode("utf-8", "surrogateescape")
         at += length

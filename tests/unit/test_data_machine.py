@@ -70,8 +70,21 @@ def test_a_consumer_that_finds_a_block_lost_hears_when_it_is_there():
     assert [one.error for one in made.decide(3.0) if isinstance(one, Finish)] == [None]
 
 
-def served(made: Machine, actions: list[Any], node: str) -> list[Any]:
-    """What is decided until nothing is to be done, where all work and actors are on one node."""
+def test_a_call_that_may_run_once_waits_for_inputs_that_are_lost():
+    source, first = read(), MapOperator("Make", None, Options(num_cpus=0), Pool(1, 1))  # type: ignore[arg-type]
+    options = Options(num_cpus=0, remote={"max_task_retries": 0})
+    made = machine(source, first, MapOperator("Use", None, options, Pool(1, 1)))  # type: ignore[arg-type]
+    made.nodes({node: NodeRoom(2.0, 0, 64 << 20, 1 << 40) for node in ("1", "2")})
+    served(made, [], "2")
+    made.units(source, ["unit"], True)
+    told = served(made, [], "2", lost="Use")
+    assert [one.work.op.name for one in told if isinstance(one, Submit)] == ["Read", "Make", "Use", "Make", "Use"]
+    assert [one.block.ref for one in told if isinstance(one, Emit)] == ["Use on 2"]
+
+
+def served(made: Machine, actions: list[Any], node: str, lost: str = "") -> list[Any]:
+    """What is decided until nothing is to be done, where all work and actors are on one node. lost: of which operator
+    the first work finds its inputs lost."""
     told = []
     actions = [*actions, *made.decide(1.0)]
     while actions:
@@ -79,6 +92,9 @@ def served(made: Machine, actions: list[Any], node: str) -> list[Any]:
         for one in actions:
             if isinstance(one, StartActor):
                 made.actor_up(one.actor, node)
+            elif isinstance(one, Submit) and one.work.op.name == lost:
+                made.lost(one.work, one.work.blocks, RuntimeError("lost"))
+                lost = ""
             elif isinstance(one, Submit):
                 made.begun(one.work, node)
                 made.block(one.work, f"{one.work.op.name} on {node}", meta(3))

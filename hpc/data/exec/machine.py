@@ -196,7 +196,7 @@ class Machine(Scheduler):
             return
         left = work.parts[work.at :]
         self._end(work, left)
-        if not self._may_try_again(work):
+        if not self._may_start_again(work):
             self._finish(error)
             return
         if not all(self.recovery.is_needed_again(block) for block in blocks):
@@ -370,6 +370,10 @@ class Machine(Scheduler):
         if work.op.index in self.pools and (own := work.op.options.remote.get("max_task_retries")) is not None:
             most = own if own >= 0 else math.inf
         return work.attempt < most and work.starts < STARTS * max(1, most)
+
+    def _may_start_again(self, work: Work) -> bool:
+        """Whether work that has not begun, as its inputs are lost, may wait for these: that is no attempt of it."""
+        return work.starts < STARTS * max(1, self.settings.attempts)
 
     def _is_retried(self, op: Operator, error: BaseException) -> bool:
         """Whether a call of an actor that has raised this is to be tried again."""

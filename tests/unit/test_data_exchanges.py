@@ -81,6 +81,14 @@ def test_boundaries_cut_the_blocks_as_ray_does():
     assert [t.column("a").to_pylist() for t in sort([("a", True)], (2, 4))] == [[5], [3, 2], [1, None, None]]
 
 
+def test_tasks_cut_blocks_at_boundaries_alone_however_large_these_are():
+    plan = Sort((SortKey("a"),), (10, 5000)).plan([[]], [[]], 3)
+    (piece,) = MapBody(plan, (0, 3))([pa.table({"a": np.arange(3000)})], None, (0, 0, 0), None)
+    body, value = ReduceBody(plan, True, 1000), stored(piece.value)
+    found = [stored(one) for part in range(3) for one in body([value], None, (part, part + 1, 0, [1]), None)]
+    assert [table.num_rows for table in found] == [10, 2990, 0]
+
+
 def test_a_sort_names_a_column_that_is_not_there_or_has_no_order():
     with pytest.raises(ValueError, match="no column 'zz'"):
         list(sort([("zz",)]))

@@ -159,12 +159,12 @@ class ReduceBody:
     ) -> Iterator[Any]:
         """Rows that are put in order go straight into blocks, unless more is done with them, or blocks are batches."""
         straight = self.rows is None and not self.chain
-        size = self.target_bytes if straight else None if self.exact else CHAINED_BYTES
+        size = None if self.exact else self.target_bytes if straight else CHAINED_BYTES
         sources, ends = [table for table, _ in pieces], [ends for _, ends in pieces]
         made = reordered(merger, sources, ends, first, size, here=not straight)
         if straight:
             # One block is enough to tell the columns.
-            yield from (one for one in made if rows_of(one) or not first)
+            yield from (one for one in made if self.exact or rows_of(one) or not first)
         else:
             yield from self.cut(made, task, columns=not first)
 

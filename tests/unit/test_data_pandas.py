@@ -114,7 +114,8 @@ import pyarrow as pa
 import hpc.data
 from hpc.data.aggregate import Max
 from hpc.data.block.batch import rows, to_batch
-from hpc.data.block.codes import codes
+from hpc.data.expr.functions import UDFExpr
+from hpc.data.expressions import col
 from hpc.data.methods.splitting import fractions
 from hpc.data.shuffle.states import counted_texts
 times = pa.array([1001, None], pa.int64()).cast(pa.{kind})
@@ -128,7 +129,8 @@ def test_values_of_nanoseconds_are_those_of_pandas_also_where_nothing_has_import
     pytest.importorskip("pandas")
     rows = "[row['t'] for row in rows(table)]"
     table = "to_batch(table, 'pyarrow')['t'].to_pylist()"
-    others = ("Max('t').aggregate_block(table)", "fractions(table['t'])", "list(counted_texts(table['t'], False))")
+    others = ("Max('t').aggregate_block(table)", "fractions(table['t'])", "list(counted_texts(table['t'], False))",
+              "UDFExpr(lambda t: print(t.to_pylist()) or t, (col('t'),), {}, None).evaluate(table).type")  # fmt: skip
     for kind, given in (("timestamp('ns')", (rows, table, *others)), ("duration('ns')", (rows, table))):
         for made in given:
             program = NANOSECONDS.format(kind=kind, made=made, column="times")

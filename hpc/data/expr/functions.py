@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import build
+from hpc.data.block.nanoseconds import bring_pandas
 from hpc.data.datatype import DataType
 from hpc.data.expr.base import Node, Run
 from hpc.data.expr.kernels import COLUMNS
@@ -87,6 +88,8 @@ class UDFExpr(Expr):
 
     def _given(self, arg: Expr, table: pa.Table, run: Run) -> Any:
         found = arg.evaluated(table, run)
+        if isinstance(found, COLUMNS):
+            bring_pandas(found.type)
         return pa.chunked_array([found]) if isinstance(found, pa.Array) else found
 
     def _column(self, result: Any, table: pa.Table) -> Any:

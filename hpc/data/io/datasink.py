@@ -12,6 +12,7 @@ import pyarrow as pa
 from hpc.cloudpickle import dumps
 from hpc.data.block import promote
 from hpc.data.block.accessor import BlockAccessor
+from hpc.data.block.nanoseconds import bring_pandas
 from hpc.data.io.filesink import FileSink, save_mode
 from hpc.data.io.sink import RESULT, Sink
 from hpc.data.io.writers import Writer, Written
@@ -130,6 +131,7 @@ class WriteBlocks:
             for table in tables:
                 rows += table.num_rows
                 nbytes += table.nbytes
+                bring_pandas(*table.schema.types)
                 yield table
 
         blocks = counted()

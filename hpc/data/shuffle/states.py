@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from hpc.data.block.codes import codes, first_rows, whole
 from hpc.data.block.flat import to_numpy
-from hpc.data.block.nanoseconds import python_value, python_values
+from hpc.data.block.nanoseconds import bring_pandas, python_value, python_values
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.groups import ByRows, Groups, States, offsets_of
 from hpc.data.shuffle.kernel import Kernel
@@ -255,6 +255,7 @@ def custom_partial(fn: Fn, groups: Groups) -> pa.Array:
         keys = list(zip(*map(python_values, groups.key_columns())))
     else:
         table, keys = groups.table, [()]
+    bring_pandas(*table.schema.types)
     starts = offsets_of(groups.sizes)
     found = []
     for number, key in enumerate(keys):

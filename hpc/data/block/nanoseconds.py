@@ -7,7 +7,6 @@ datetime has no room for. It is told of pandas late (`hpc.data.pandas_later`), s
 from __future__ import annotations
 
 import contextlib
-import sys
 from functools import cache
 from typing import Any
 
@@ -16,7 +15,7 @@ import pyarrow as pa
 
 def bring_pandas(*kinds: pa.DataType) -> None:
     """Import pandas, if it is there and a type has nanoseconds. Values of these types become Python values after it."""
-    if "pandas" not in sys.modules and any(map(_has_nanoseconds, kinds)):
+    if any(map(_has_nanoseconds, kinds)):
         _imported()
 
 
@@ -40,5 +39,6 @@ def _has_nanoseconds(kind: pa.DataType) -> bool:
 
 @cache
 def _imported() -> None:
+    """Where another thread imports it just now, this waits until that is done."""
     with contextlib.suppress(ImportError):
         import pandas  # noqa: F401

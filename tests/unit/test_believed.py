@@ -9,8 +9,9 @@ import pytest
 
 from hpc.core.events.rows import MAX_TEXT, ActorRow
 from hpc.core.head.machine import HeadMachine
-from hpc.core.ids import HEAD, Address, raylet_of
+from hpc.core.ids import HEAD, Address, make_id, raylet_of
 from hpc.core.owner.machine import OwnerMachine
+from hpc.core.owner.shell.last_words import take_last_words
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.store.layout import Layout
@@ -23,9 +24,11 @@ from hpc.core.wire import (
     NodeRegister,
     NodeTable,
     ProcessGone,
+    Release,
     StateAnswer,
     StateQuery,
     Unroutable,
+    encode_body,
 )
 
 ME, STRANGER = Address(1, 1), Address(2, 7)
@@ -96,6 +99,18 @@ def test_a_raylet_alone_says_that_a_process_is_not_there_any_more(raylet, head):
     head.handle(raylet_of(2), [Unroutable(other)], 1.0)
     for gone in (owner.state.gone, raylet.borrowing.dead_owners, head.detached.owner.state.gone):
         assert other in gone
+
+
+def test_last_words_of_a_process_are_its_own():
+    class Said:
+        def last_words(self, process: Address) -> Any:
+            yield [(ME, src, encode_body([NodeDied(2, "so I say")])) for src in (raylet_of(1), HEAD)]
+            yield [(ME, process, encode_body([Release(make_id(ME, 1), 0)]))]
+
+    owner, heard = OwnerMachine(ME), []
+    owner.handlers[Release] = lambda src, msg: heard.append(src)
+    take_last_words(Said(), owner, [ProcessGone(STRANGER, "ended")])  # type: ignore[arg-type]
+    assert heard == [STRANGER] and not owner.state.gone_nodes
 
 
 @pytest.mark.parametrize("limit", [-1, (1 << 64) - 1, 0, 5])

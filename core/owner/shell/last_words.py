@@ -19,6 +19,8 @@ def take_last_words(sockets: Sockets, machine: OwnerMachine, news: Sequence[Mess
     """Have the machine take what those have said whose deaths are among the news (the client's lock is held)."""
     for msg in news:
         if isinstance(msg, (LeaseLost, ProcessGone)):
-            for frames in sockets.last_words(msg.worker if isinstance(msg, LeaseLost) else msg.addr):
+            process = msg.worker if isinstance(msg, LeaseLost) else msg.addr
+            for frames in sockets.last_words(process):
                 for _, src, body in frames:
-                    machine.handle(src, decode_body(body))
+                    if src == process:  # it speaks for itself alone
+                        machine.handle(src, decode_body(body))

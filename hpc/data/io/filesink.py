@@ -313,7 +313,8 @@ def partitioned(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[str, 
         raise ValueError("a write needs a column that is none of partition_cols")
     ids, count = codes.codes_of_rows([table[name] for name in names])
     first = pa.array(codes.first_rows(ids, count))
-    folders = [hive_folder(names, values) for values in zip(*(python_values(table[name].take(first)) for name in names))]
+    values = zip(*(python_values(table[name].take(first)) for name in names))
+    folders = [hive_folder(names, some) for some in values]
     if count > 1:
         rest = rest.take(pa.array(codes.stable_order(ids, count)))
     start = 0

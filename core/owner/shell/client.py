@@ -156,14 +156,10 @@ class Client:
         except DecodeError as error:
             cuts.cut(self, stream, f"it sent what is no message: {error}")
             return
-        machine, by_raylet = self.machine, stream is self.sockets.raylet
-        if not by_raylet:
-            peer: Any = stream.peer or decoded[0][0]
-            if not peer.proc or [src for src, _ in decoded if src != peer]:
-                cuts.cut(self, stream, "it spoke for another process")
-                return
+        machine = self.machine
         try:
             with self.lock:
+                by_raylet = stream is self.sockets.raylet
                 if not by_raylet and stream.peer is None:
                     self.sockets.named(stream, decoded[0][0])
                 for src, messages in decoded:

@@ -10,7 +10,7 @@ import os
 import select
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hpc.core.ids import Address
 from hpc.core.net.accept import Acceptor
@@ -148,7 +148,9 @@ class Sockets:
         except StreamError as error:
             self._reader.cut(stream, str(error))
             return
-        if frames:
+        if frames and stream is not self.raylet and not _is_own(stream, frames):
+            self._reader.cut(stream, "it spoke for another process")
+        elif frames:
             self._reader.take_frames(stream, frames)
         elif stream.eof:
             self._reader.closed(stream)
@@ -234,3 +236,9 @@ class Sockets:
             os.close(self._kick_fd)
         except OSError:
             pass
+
+
+def _is_own(stream: Stream, frames: Frames) -> bool:
+    """Whether the process at the other end speaks for itself alone. What raylets say comes from the raylet."""
+    peer: Any = stream.peer or frames[0][1]
+    return bool(peer[1]) and not [src for _, src, _ in frames if src != peer]

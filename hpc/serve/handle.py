@@ -8,6 +8,7 @@ router of its own process.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -244,13 +245,15 @@ class _Resolving:
                 raise RuntimeError(_NO_GENERATORS)
         self._call = call
         self._left = len(waits)
+        self._counting = threading.Lock()
         self._waits = waits
         for one in waits:
             one._call.when_over(self._one)
 
     def _one(self) -> None:
+        """One of them is over, as the thread says that has read it: it waits for nobody."""
         call = self._call
-        with call.router.lock:
+        with self._counting:
             self._left -= 1
             if self._left:
                 return
@@ -258,10 +261,17 @@ class _Resolving:
             if one._call.error is not None:
                 call.finish(one._call.error)
                 return
-        call.args = tuple(_resolved(arg) for arg in call.args)
-        call.kwargs = {name: _resolved(arg) for name, arg in call.kwargs.items()}
-        call.router.submit(call, by_parent=False)
-        spi.send_now()
+        call.router.soon(self._submit)
+
+    def _submit(self) -> None:
+        call = self._call
+        try:
+            call.args = tuple(_resolved(arg) for arg in call.args)
+            call.kwargs = {name: _resolved(arg) for name, arg in call.kwargs.items()}
+            call.router.submit(call, by_parent=False)
+            spi.send_now()
+        except Exception as error:
+            call.finish(error)
 
 
 def _resolved(arg: Any) -> Any:

@@ -204,6 +204,10 @@ class LocalRouter:
         call.items.put(_End(error))
         call.forget()
 
+    def soon(self, work: Callable[..., None], *args: Any) -> None:
+        """As of `Router`: nobody waits for anybody here."""
+        work(*args)
+
     def cancel(self, call: LocalCall) -> None:
         """As of `Router`."""
         call.is_cancelled = True

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from hpc.serve.calls.router import Assigned, RouterMachine, Seat
+from hpc.serve.calls.turn import Turn
 from hpc.serve.messages import DeploymentID, DeploymentTable, RequestMeta
 
 
@@ -15,7 +15,7 @@ class Routes(Protocol):
 
     deployment_id: DeploymentID
     id: str
-    lock: threading.RLock
+    lock: Turn
     machine: RouterMachine
     table: DeploymentTable | None
     is_closed: bool
@@ -35,6 +35,9 @@ class Routes(Protocol):
 
     def submit(self, call: Any, *, by_parent: bool = True) -> None:
         """Send a request, or have it wait."""
+
+    def soon(self, work: Callable[..., None], *args: Any) -> None:
+        """Have something done with the lock held, without waiting for that."""
 
     def answered(self, call: Any, what: Any) -> None:
         """A replica has answered a request."""

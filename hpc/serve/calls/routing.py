@@ -2,8 +2,8 @@
 
 It belongs to no thread and no event loop. A request is sent by the thread that makes it, as a plain call of the
 replica's actor. The thread that reads the answer from the socket tells the machine, and sends what had waited. The
-table of replicas comes from the head's keys: the controller may be gone. All threads share one lock, which nobody holds
-for long.
+table of replicas comes from the head's keys: the controller may be gone. All threads share one lock. What was read is
+taken under it, by the thread that has read it or by the one that holds the lock (see `turn`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pickle
 import random
 import threading
 import time
-from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from hpc.serve.calls.custom import CustomRouter, custom_router
 from hpc.serve.calls.router import Assigned, Home, QueueFull, Request, RouterMachine, Seat
 from hpc.serve.calls.silence import Silence
 from hpc.serve.calls.telling import Telling
+from hpc.serve.calls.turn import Turn
 from hpc.serve.context import add_child, current_request, new_request_id
 from hpc.serve.exceptions import (
     BackPressureError,
@@ -82,7 +83,7 @@ class Router:
         identity = spi.whoami()
         self.deployment_id = deployment_id
         self.id = f"{source or identity.kind}-{identity.process}-{new_request_id()[-6:]}"
-        self.lock = threading.RLock()
+        self.lock = Turn()
         self.machine = RouterMachine(random.Random(), Home(str(identity.node), "", prefers_node, False))
         self.table: DeploymentTable | None = None
         self.replicas: dict[str, ReplicaCalls] = {}
@@ -94,9 +95,6 @@ class Router:
         self._custom_source = b""
         self._tick_at = 0.0
         self.is_closed = False
-        #: Answers that were read while this thread was sending: they are taken once it has sent.
-        self._arrived: deque[tuple[Call, Any]] = deque()
-        self._holder = 0
         self._populated = threading.Event()
         self._watch = spi.watch(NAMESPACE, deployment_key(deployment_id.app_name, deployment_id.name))
         self._watch.when_changed(self._changed)
@@ -109,7 +107,7 @@ class Router:
             changes = self._watch.take()
             for change in changes:
                 table = None if change.value is None else decoded(DeploymentTable, change.value)
-                self.update(table)
+                self.lock.soon(self.update, table)
             if not self.is_closed:
                 self._watch.when_changed(self._changed)
         except (hpc.exceptions.HpcError, ValueError):
@@ -142,7 +140,7 @@ class Router:
                     self._populated.set()
         for request in stranded:
             request.finish(error)  # type: ignore[attr-defined]
-        self._flush()
+        spi.send_now()
 
     def _know(self, table: DeploymentTable) -> None:
         """Take the handles of new replicas and drop those of old ones that have nothing of us."""
@@ -202,10 +200,8 @@ class Router:
                 error = self._offer(call, table, by_parent)
         if error is not None:
             call.finish(error)
-        if not call.serial & LOOK_MASK and self._holder != threading.get_ident():
+        if not call.serial & LOOK_MASK and not self.lock.is_mine:
             spi.read_now()
-        if self._arrived:
-            self._settle()
 
     def _offer(self, call: Call, table: DeploymentTable | None, by_parent: bool) -> BaseException | None:
         now = time.monotonic()
@@ -242,7 +238,6 @@ class Router:
         sent = self.sent.get(seat.id)
         if sent is None:
             sent = self.sent[seat.id] = {}
-        holder, self._holder = self._holder, threading.get_ident()
         method = getattr(replica, call.kind)
         try:
             if by_parent:
@@ -253,11 +248,11 @@ class Router:
             call.ref = what
             if call.kind == "stream":
                 call.generator = what
-        except Exception as error:
+        except BaseException as error:
             self.send_all(self.machine.done(call, time.monotonic()))
+            if not isinstance(error, Exception):
+                raise
             return error
-        finally:
-            self._holder = holder
         call.sent_at = now = time.monotonic()
         call.is_begun = True
         sent[call] = None
@@ -265,7 +260,7 @@ class Router:
             call.stir()
         if not self._tick_at:
             self._wake_at(now)
-        spi.when_ready(what, self._arrive, call, what)
+        spi.when_ready(what, self.lock.soon, self._arrived, call, what)
         return None
 
     def send_all(self, assigned: Assigned) -> None:
@@ -277,52 +272,47 @@ class Router:
 
     # -------------------------------------------------------------- answers
 
-    def _arrive(self, call: Call, what: Any) -> None:
-        """An answer was read, by the thread that calls this: in the middle of a step of ours, or outside."""
-        self._arrived.append((call, what))
-        if self._holder != threading.get_ident():
-            self._settle()
+    def soon(self, work: Callable[..., None], *args: Any) -> None:
+        """Have something done with the lock held, without waiting for that: for the thread that reads."""
+        self.lock.soon(work, *args)
 
-    def _flush(self) -> None:
-        """Send what waits to be sent, and take what was read meanwhile."""
-        spi.send_now()
-        if self._arrived and self._holder != threading.get_ident():
-            self._settle()
-
-    def _settle(self) -> None:
-        """Take the answers that were read, and send what waits to be sent."""
-        arrived = self._arrived
-        while arrived:
-            try:
-                call, what = arrived.popleft()
-            except IndexError:
-                return
-            try:
-                self.answered(call, what)
-            except Exception as error:
-                logger.exception("an answer of %s could not be taken", self.deployment_id)
-                call.finish(error)
+    def _arrived(self, call: Call, what: Any) -> None:
+        """An answer was read (the lock is held)."""
+        try:
+            self.answered(call, what)
+        except Exception as error:
+            logger.exception("an answer of %s could not be taken", self.deployment_id)
+            self._completed(call, error)
+            call.finish(error)
 
     def answered(self, call: Call, what: Any) -> None:
-        """A call of an actor has an answer: whoever finds out first says so. Calling it again changes nothing."""
-        if call.ref is not what or call.state != "sent":
-            return
-        if call.kind == "stream":
-            self._stream_began(call, what)
-            return
-        answer = spi.answer_of(what)
-        if answer is None:
-            return
-        if answer is False:
-            self._failed(call, what)
-        elif type(answer) is bytes and len(answer) < REJECTED_BYTES and REJECTED in answer:
-            value = pickle.loads(answer)
-            if type(value) is Rejected:
-                self._rejected(call, value)
+        """A call of an actor has an answer: whoever finds out first says so. Calling it again changes nothing, also
+        where another thread takes the same answer, and the request has been sent elsewhere since."""
+        with self.lock:
+            if call.ref is not what or call.state != "sent":
+                return
+            if call.kind == "stream":
+                self._stream_began(call, what)
+                return
+            answer = spi.answer_of(what)
+            if answer is None:
+                return
+            if answer is False:
+                self._failed(call, what)
+            elif type(answer) is bytes and len(answer) < REJECTED_BYTES and REJECTED in answer:
+                self._perhaps_rejected(call, what)
+            elif call.kind == "http":
+                self._http_answered(call, what)
             else:
                 self._completed(call)
-        elif call.kind == "http":
-            self._http_answered(call, what)
+
+    def _perhaps_rejected(self, call: Call, what: Any) -> None:
+        try:
+            value = hpc.get(what)
+        except Exception:  # a value that is not to be had here: its reader is told why
+            value = None
+        if type(value) is Rejected:
+            self._rejected(call, value)
         else:
             self._completed(call)
 
@@ -334,7 +324,7 @@ class Router:
             assigned = self._leave(call)
         call.finish(error)
         if assigned:
-            self._flush()
+            spi.send_now()
 
     def _leave(self, call: Call) -> Assigned:
         """The replica has it no more: send what had waited (the lock is held)."""
@@ -372,7 +362,7 @@ class Router:
                 self._wake_at(now)
         if call.is_cancelled:
             call.finish(call.cancelled_error())
-        self._flush()
+        spi.send_now()
 
     def _failed(self, call: Call, what: Any) -> None:
         """The call has an error: of the user's code, or since the replica is gone."""
@@ -413,7 +403,7 @@ class Router:
         if not retried:
             error = ReplicaDiedError(call.meta.request_id, str(self.deployment_id), why)
             call.finish(call.cancelled_error() if call.is_cancelled else error)
-        self._flush()
+        spi.send_now()
 
     def _not_begun(self, call: Call) -> bool:
         """Whether the replica has said nothing since the request was sent, and a stream not that it was accepted."""
@@ -449,7 +439,7 @@ class Router:
         with self.lock:
             if call.seat is not None:
                 self._silence.heard(call.seat, time.monotonic())
-        spi.when_ready(generator.completed(), self.stream_ended, call)
+        spi.when_ready(generator.completed(), self.lock.soon, self.stream_ended, call)
         call.finish()
 
     def stream_ended(self, call: Call) -> None:
@@ -458,7 +448,7 @@ class Router:
             if call.state == "sent":
                 self._leave(call)
         call.forget()
-        self._flush()
+        spi.send_now()
 
     # -------------------------------------------------------------- cancelling
 
@@ -476,7 +466,7 @@ class Router:
             call.finish(call.cancelled_error())
         elif what is not None:
             hpc.cancel(what)
-            self._flush()
+            spi.send_now()
 
     # -------------------------------------------------------------- time
 
@@ -512,7 +502,7 @@ class Router:
             if call.ref is not None:
                 hpc.cancel(call.ref)
             self.died(call, "it says nothing", is_dead=False)
-        self._flush()
+        spi.send_now()
 
     def close(self) -> None:
         """Send nothing any more. What waits fails."""

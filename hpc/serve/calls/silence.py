@@ -36,7 +36,7 @@ class _Probe:
 
 
 class Silence:
-    """Looks after the replicas of one router. The router's lock is held in all methods but `_answered`."""
+    """Looks after the replicas of one router. The router's lock is held in all methods."""
 
     every_s = 0.25
 
@@ -73,18 +73,16 @@ class Silence:
     def _ask(self, seat: Seat, now: float) -> None:
         ref = self._router.replicas[seat.id].probe.remote()
         self._probes[seat.id] = _Probe(now, ref)
-        spi.when_ready(ref, self._answered, seat, ref)
+        spi.when_ready(ref, self._router.soon, self._answered, seat, ref)
 
     def _answered(self, seat: Seat, ref: Any) -> None:
-        """From the thread that has read it: the replica speaks, or it is dead, and then its calls say so."""
-        router = self._router
-        with router.lock:
-            probe = self._probes.get(seat.id)
-            if probe is None or probe.ref is not ref:
-                return
-            del self._probes[seat.id]
-            if spi.answer_of(ref) is not False:
-                self.heard(seat, time.monotonic())
+        """It was read: the replica speaks, or it is dead, and then its calls say so."""
+        probe = self._probes.get(seat.id)
+        if probe is None or probe.ref is not ref:
+            return
+        del self._probes[seat.id]
+        if spi.answer_of(ref) is not False:
+            self.heard(seat, time.monotonic())
         spi.send_now()
 
     def _is_silent(self, seat: Seat, calls: dict[Call, None], probe: _Probe, now: float) -> list[Call]:

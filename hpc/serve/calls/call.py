@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["call", "stream", "http"]
 _numbers = itertools.count(1)
+#: Held while a waiter is added or all are taken, and over nothing else. A finalizer may come in between.
+_waiting = threading.RLock()
 #: A thread that waits for a replica looks so often whether the request has left it, since it was silent.
 LOOK_S = 0.25
 TIMED_OUT = "Timed out resolving to ObjectRef."
@@ -109,13 +111,14 @@ class Call(Request):
         if latch is not None:
             latch.open()
         if self.is_over:
-            waiters, self.waiters = self.waiters, None
+            with _waiting:
+                waiters, self.waiters = self.waiters, None
             for waiter in waiters or ():
                 waiter()
 
     def when_over(self, waiter: Callable[[], None]) -> None:
         """Call ``waiter`` once it is over; from any thread, or at once."""
-        with self.router.lock:
+        with _waiting:
             if not self.is_over:
                 if self.waiters is None:
                     self.waiters = []
@@ -183,6 +186,8 @@ class Call(Request):
             latch = self.latch
             if latch is None:
                 latch = self.latch = spi.latch()
+        if self.is_over:
+            return  # it was over before the latch was there, so nobody opens it
         try:
             hpc.get(latch.ref, timeout=_left(until))
         except GetTimeoutError:

@@ -40,6 +40,11 @@ async def ask_http(router: Routes, meta: RequestMeta, request: HttpRequest) -> H
     return HttpStream(router, call, answer) if type(answer) is HttpOpened else answer  # type: ignore[return-value]
 
 
+def drop(router: Routes, call: Call) -> None:
+    """Nobody reads an answer that has begun: its request was cancelled meanwhile (the router's lock is held)."""
+    HttpStream(router, call, http_answer(call.value())).close()  # type: ignore[arg-type]
+
+
 class HttpStream:
     """An answer of HTTP that goes on: ``status``, ``headers``, ``first``, and ``async for`` gives the rest in pieces.
     A reader that stops before its end calls `close`."""
@@ -50,8 +55,12 @@ class HttpStream:
         self.first = opened.first
         self._router = router
         self._call = call
-        assert call.seat is not None
-        self._pieces: Any = router.replicas[call.seat.id].http_rest.remote(opened.stream_id)
+        self._ident = opened.stream_id
+        seat = call.seat
+        if seat is None:  # its replica was given up meanwhile
+            raise ReplicaDiedError(call.meta.request_id, str(router.deployment_id), "it says nothing")
+        self._replica = router.replicas[seat.id]
+        self._pieces: Any = self._replica.http_rest.remote(self._ident)
         self._is_open = True
 
     def __aiter__(self) -> HttpStream:
@@ -65,17 +74,20 @@ class HttpStream:
             self._end()
             raise
         except BaseException as error:
-            self.close()
             if is_death(error):
+                self._end()
                 name = str(self._router.deployment_id)
                 raise ReplicaDiedError(self._call.meta.request_id, name, str(error)) from None
+            self.close()
             raise
         return piece
 
     def close(self) -> None:
-        """The client is gone: the code that makes the rest is cancelled."""
+        """The client is gone: the code that makes the rest is cancelled. The call that reads it may be cancelled before
+        it has begun, so the replica is told too."""
         if self._is_open:
             hpc.cancel(self._pieces)
+            self._replica.http_drop.remote(self._ident)
             self._end()
 
     def _end(self) -> None:

@@ -8,7 +8,6 @@ own, so that code that blocks the event loop is no silence.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import itertools
 import os
@@ -16,7 +15,7 @@ import pickle
 import time
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import hpc
 from hpc import cloudpickle, spi
@@ -43,11 +42,24 @@ from hpc.serve.multiplex import loaded_models, unload_all
 CONTROL = "control"
 #: A request that found no room comes again within this time.
 WANTED_S = 0.6
+#: The beginning of an answer that goes on has at most this many bytes: callers load it where they read.
+OPENED_BYTES = 64 * 1024
+#: An answer whose rest nobody has asked for after this time has lost its reader.
+CLAIM_S = 30.0
+
+
+class _Opened(NamedTuple):
+    """An answer that has begun, and whose rest nobody reads yet. ``kept``: its first bytes, where they are many."""
+
+    answer: Any
+    kept: bytes
+    request: RequestContext
+    timer: asyncio.TimerHandle
 
 
 class Replica:
     """One replica of a deployment. Its actor has a concurrency group `CONTROL`. The controller calls all but `call`,
-    `stream`, `http` and `http_rest`."""
+    `stream`, `http`, `http_rest` and `http_drop`."""
 
     def __init__(self, replica_id: ReplicaID, spec: Any, app: Any) -> None:
         self._id = replica_id
@@ -65,7 +77,8 @@ class Replica:
         self._asgi: Any = None
         self._user_config: Any = None
         self._numbers = itertools.count(1)
-        self._streams: dict[str, Any] = {}
+        self._streams: dict[str, _Opened] = {}
+        self._drops: set[asyncio.Task[None]] = set()
         self._is_deleted = False
         self._metrics = ReplicaNumbers(replica_id)
 
@@ -289,9 +302,11 @@ class Replica:
             if type(answer) is HttpReply:
                 return packed_http(answer)
             ident = f"{request_id}/{next(self._numbers)}"
-            self._streams[ident] = answer, contextvars.copy_context()
+            first, kept = (answer.first, b"") if len(answer.first) <= OPENED_BYTES else (b"", answer.first)
+            timer = asyncio.get_running_loop().call_later(CLAIM_S, self._unclaimed, ident)
+            self._streams[ident] = _Opened(answer, kept, current_request.get(), timer)
             streams = True
-            return packed_http(HttpOpened(ident, answer.status, answer.headers, answer.first))
+            return packed_http(HttpOpened(ident, answer.status, answer.headers, first))
         except asyncio.CancelledError:
             self._cancelled()
             raise
@@ -304,12 +319,14 @@ class Replica:
 
     async def http_rest(self, ident: str) -> AsyncIterator[bytes]:
         """The rest of a streamed answer. Where nobody reads it to its end, what makes it is cancelled."""
-        found = self._streams.pop(ident, None)
+        found = self._taken(ident)
         if found is None:
             raise RuntimeError(f"there is no stream {ident}: it has ended, or it is read already")
-        answer, context = found
-        current_request.set(context[current_request])
+        answer = found.answer
+        current_request.set(found.request)
         try:
+            if found.kept:
+                yield found.kept
             async for piece in answer:
                 yield piece
         except (asyncio.CancelledError, GeneratorExit):
@@ -318,6 +335,27 @@ class Replica:
         finally:
             self._leave()
             await answer.close()
+
+    async def http_drop(self, ident: str) -> None:
+        """Nobody reads the rest of a streamed answer. Where `http_rest` has it, that was cancelled."""
+        found = self._taken(ident)
+        if found is not None:
+            self._metrics.cancelled += 1
+            cancel_children(found.request.attempt_id)
+            self._leave()
+            await found.answer.close()
+
+    def _taken(self, ident: str) -> _Opened | None:
+        found = self._streams.pop(ident, None)
+        if found is not None:
+            found.timer.cancel()
+        return found
+
+    def _unclaimed(self, ident: str) -> None:
+        """Its caller has ended before it has asked for the rest."""
+        task = asyncio.get_running_loop().create_task(self.http_drop(ident))
+        self._drops.add(task)
+        task.add_done_callback(self._drops.discard)
 
     def _app_of(self, servable: Servable, target: Any) -> Any:
         """What answers HTTP; a plain deployment has it with its first request of HTTP."""

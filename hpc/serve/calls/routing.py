@@ -22,7 +22,7 @@ import hpc
 from hpc import spi
 from hpc.exceptions import TaskCancelledError
 from hpc.serve.calls import clock
-from hpc.serve.calls.asking import HttpStream, ask_http
+from hpc.serve.calls.asking import HttpStream, ask_http, drop
 from hpc.serve.calls.call import Call, Kind, is_death
 from hpc.serve.calls.custom import CustomRouter, custom_router
 from hpc.serve.calls.router import Assigned, Home, QueueFull, Request, RouterMachine, Seat
@@ -65,12 +65,13 @@ STREAM_WINDOW = 128
 class ReplicaCalls:
     """The methods of a replica's actor, looked up once."""
 
-    __slots__ = ("actor", "call", "http", "http_rest", "probe", "stream")
+    __slots__ = ("actor", "call", "http", "http_drop", "http_rest", "probe", "stream")
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
         self.call = actor.call
         self.http = actor.http
+        self.http_drop = actor.http_drop
         self.probe = actor.probe
         self.stream = actor.stream.options(_generator_backpressure_num_objects=STREAM_WINDOW)
         self.http_rest = actor.http_rest.options(_generator_backpressure_num_objects=STREAM_WINDOW)
@@ -301,7 +302,7 @@ class Router:
                 self._failed(call, what)
             elif type(answer) is bytes and len(answer) < REJECTED_BYTES and REJECTED in answer:
                 self._perhaps_rejected(call, what)
-            elif call.kind == "http":
+            elif call.kind == "http" and answer is not True:  # what is large is a whole answer, and not loaded here
                 self._http_answered(call, what)
             else:
                 self._completed(call)
@@ -455,9 +456,13 @@ class Router:
     def cancel(self, call: Call) -> None:
         """Nobody wants the answer any more: what waits is never sent, what runs is cancelled in the replica."""
         with self.lock:
-            if call.is_cancelled or (call.is_over and call.kind != "stream") or call.state == "over":
+            is_opened = call.kind == "http" and call.is_accepted and call.state == "sent"
+            if call.is_cancelled or (call.is_over and call.kind != "stream" and not is_opened) or call.state == "over":
                 return
             call.is_cancelled = True
+            if is_opened:
+                drop(self, call)
+                return
             queued = call.state in ("queued", "new")
             if call.state == "queued":
                 self.machine.withdraw(call)
@@ -539,6 +544,8 @@ class Router:
                 self._silence.heard(call.seat, time.monotonic())
         call.is_accepted = True
         call.finish()
+        if call.is_cancelled:  # while its answer was on the way
+            drop(self, call)
 
 
 # ---------------------------------------------------------------- the routers of this process

@@ -12,12 +12,13 @@ import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import hpc
 from hpc import spi
 from hpc.exceptions import GetTimeoutError, RayTaskError
-from hpc.serve.calls import routing
+from hpc.serve.calls import clock, routing
 from hpc.serve.calls.call import MISSING, Call
 from hpc.serve.context import NO_REQUEST, current_request, new_request_id
 from hpc.serve.exceptions import DeploymentUnavailableError, RayServeException
@@ -31,6 +32,8 @@ _NO_GENERATORS = (
     "Streaming deployment handle results cannot be passed to downstream handle calls. Iterate over the response, and "
     "pass what it gives"
 )
+#: A stream that nobody reads on is cancelled after this time.
+BROKEN_OFF_S = 1.0
 _SERIALIZATIONS = ("cloudpickle", "pickle", "msgpack", "orjson")
 
 
@@ -358,7 +361,11 @@ class DeploymentResponse(_Response[R]):
 
 
 class DeploymentResponseGenerator(_Response[R]):
-    """The response of a stream: iterate over it with ``async for`` in coroutines, ``for`` elsewhere."""
+    """The response of a stream: iterate over it with ``async for`` in coroutines, ``for`` elsewhere. One that is read in
+    part and dropped then is cancelled: what makes the items would wait for its reader, and keep its place."""
+
+    #: Somebody reads, and is not at the end.
+    _is_read = False
 
     def __await__(self) -> Any:
         raise TypeError(
@@ -381,7 +388,12 @@ class DeploymentResponseGenerator(_Response[R]):
         if not call.is_over:
             await call.settled()
         self._check()
-        value: R = await call.next_item()
+        self._is_read = True
+        try:
+            value: R = await call.next_item()
+        except StopAsyncIteration:
+            self._is_read = False
+            raise
         return value
 
     def __iter__(self) -> Iterator[R]:
@@ -397,8 +409,23 @@ class DeploymentResponseGenerator(_Response[R]):
         if not call.is_over:
             call.wait(None)
         self._check()
-        value: R = call.next_item_sync()
+        self._is_read = True
+        try:
+            value: R = call.next_item_sync()
+        except StopIteration:
+            self._is_read = False
+            raise
         return value
+
+    def __del__(self) -> None:
+        call = self._call
+        if self._is_read and call.state == "sent" and not call.is_cancelled:
+            # In a moment, on another thread: a finalizer may come in the middle of anything. Whoever reads may have
+            # been cancelled too, and with it this one: it is not to be cancelled twice before it has ended.
+            try:
+                clock.at(time.monotonic() + BROKEN_OFF_S, partial(call.router.cancel, call))
+            except RuntimeError:
+                pass  # the interpreter ends, and begins no thread
 
     def _check(self) -> None:
         call = self._call
@@ -409,6 +436,7 @@ class DeploymentResponseGenerator(_Response[R]):
         """The items as an ObjectRefGenerator. Waits until a replica has accepted the request."""
         await self._call.settled()
         self._check()
+        self._is_read = False
         return self._call.generator
 
     def _to_object_ref_gen_sync(
@@ -419,6 +447,7 @@ class DeploymentResponseGenerator(_Response[R]):
             raise RuntimeError(_IN_LOOP)
         self._call.wait(_timeout_s)
         self._check()
+        self._is_read = False
         return self._call.generator
 
     def __repr__(self) -> str:

@@ -213,6 +213,28 @@ def test_a_stream_that_is_cancelled_ends_in_the_replica() -> None:
     assert handle.remote(1).result(timeout_s=20) == 1  # the replica has room again
 
 
+def test_a_stream_that_is_read_in_part_gives_its_place_back() -> None:
+    board = Board.remote()
+    handle = ByHand(Echo, board, name="in_part", max_ongoing_requests=1).handle
+    for number in handle.options(stream=True).endless.remote():
+        if number == 3:
+            break
+    heard(board, "stream cancelled")
+    assert handle.remote(1).result(timeout_s=20) == 1
+
+    async def run() -> None:
+        async for number in handle.options(stream=True).endless.remote():
+            if number == 3:
+                break
+        assert await asyncio.wait_for(_value(handle.remote(2)), 20) == 2
+
+    asyncio.run(run())
+
+
+async def _value(response: Any) -> Any:
+    return await response
+
+
 class Chain:
     def __init__(self, handle: DeploymentHandle) -> None:
         self.handle = handle

@@ -392,7 +392,8 @@ class Router:
                 self.machine.lost(seat.id)
                 self._telling.tell_dead(seat)
             is_safe = call.is_safe or (self.table is not None and self.table.retry == "always")
-            retried = not call.is_cancelled and (self._not_begun(call) or (is_safe and self.machine.may_retry(call)))
+            may = not call.is_cancelled and not call.is_accepted
+            retried = may and (self._not_begun(call) or (is_safe and self.machine.may_retry(call)))
             if retried:
                 call.ref = call.generator = None
                 self.send_all(self.machine.again(call, now))
@@ -497,16 +498,15 @@ class Router:
             if self._custom is not None:
                 self._custom.stir()
             self._telling.tell(now)
-            silent = self._silence.look(now)
+            for call in self._silence.look(now):
+                what = call.ref
+                self.died(call, "it says nothing", is_dead=False)
+                hpc.cancel(what)
             self._wake_at(now)
         for request in late:
             request.finish(  # type: ignore[attr-defined]
                 RequestTimeoutError(f"the request waited for a replica of {self.deployment_id} until its time was over")
             )
-        for call in silent:
-            if call.ref is not None:
-                hpc.cancel(call.ref)
-            self.died(call, "it says nothing", is_dead=False)
         spi.send_now()
 
     def close(self) -> None:

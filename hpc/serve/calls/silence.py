@@ -2,8 +2,9 @@
 
 Nobody is asked while answers come. When the oldest request of a replica has waited for a second, and nothing was heard
 of it in that second, a probe is sent. A thread of the replica answers that does nothing else. Without an answer after
-another second no request goes there. What was sent after the last word of it goes elsewhere, and what may run twice.
-The rest waits on: it may be running.
+another second no request goes there. What was sent after the last word of it goes elsewhere, and what may run twice,
+as far as the budget of retries goes. The rest waits on: it may be running. So does an answer that has begun: its reader
+has a part of it.
 """
 
 from __future__ import annotations
@@ -94,6 +95,8 @@ class Silence:
         always = router.table is not None and router.table.retry == "always"
         for call in calls:
             call.is_begun = call.is_accepted or call.sent_at <= seat.heard_at
-            if not call.is_begun or call.is_safe or always or given_up:
+            if call.is_begun and not call.is_accepted and (call.is_safe or always) and router.machine.may_retry(call):
+                call.is_begun = False  # that it may run twice is paid for
+            if not call.is_begun or given_up:
                 leaving.append(call)
         return leaving

@@ -499,6 +499,26 @@ def test_a_router_of_the_user_chooses() -> None:
         deployment.handle.options(session_id="other").remote(1).result(timeout_s=20)
 
 
+class Unmade(RequestRouter):
+    def initialize_state(self, **kwargs: Any) -> None:
+        raise KeyError("it cannot be made")
+
+
+class Fails(RequestRouter):
+    def update_replicas(self, replicas: list[Any]) -> None:
+        raise KeyError("it takes none")
+
+    async def choose_replicas(self, candidate_replicas: list[Any], pending_request: Any = None) -> list[list[Any]]:
+        return [candidate_replicas]
+
+
+@pytest.mark.parametrize("cls", [Unmade, Fails])
+def test_a_router_of_the_user_that_fails_ends_nobody(cls: Any) -> None:
+    config = RequestRouterConfig(request_router_class=cls)
+    deployment = ByHand(Echo, name=cls.__name__, replicas=2, router=cloudpickle.dumps(config))
+    assert [deployment.handle.remote(number).result(timeout_s=20) for number in range(5)] == list(range(5))
+
+
 def test_the_router_of_two_choices_can_be_derived_from() -> None:
     config = RequestRouterConfig(request_router_class=Derived)
     deployment = ByHand(Echo, name="derived", replicas=2, max_ongoing_requests=5, router=cloudpickle.dumps(config))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 
+logger = logging.getLogger("hpc.serve")
 #: A thread without anything to wake stays so long: processes that are busy now and then need not make it anew.
 LINGER_S = 2.0
 
@@ -46,7 +48,10 @@ class Clock:
                     self._changed.wait(when - now)
                     continue
                 heapq.heappop(self._heap)
-            call()
+            try:
+                call()
+            except Exception:  # all routers of the process have this one thread
+                logger.exception("what was to be done at a time has failed")
 
 
 class _Process:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import os
 import threading
 import time
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from hpc.serve.calls.call import Call
     from hpc.serve.calls.ports import Routes
     from hpc.serve.calls.router import Seat
+
+logger = logging.getLogger("hpc.serve")
 
 
 class _Loop:
@@ -93,9 +96,12 @@ class CustomRouter:
         self._replicas = {
             ident: self._faces.RunningReplica(self._router.deployment_id, seat) for ident, seat in seats.items()
         }
-        self._user.update_replicas(list(self._replicas.values()))
-        for ident in gone:
-            self._user.on_replica_actor_died(ReplicaID(ident, self._router.deployment_id))
+        try:
+            self._user.update_replicas(list(self._replicas.values()))
+            for ident in gone:
+                self._user.on_replica_actor_died(ReplicaID(ident, self._router.deployment_id))
+        except Exception:
+            logger.exception("the request router of %s takes no replicas", self._router.deployment_id)
         self.stir()
 
     def route(self, call: Call) -> None:
@@ -127,8 +133,12 @@ class CustomRouter:
                 backoff_s = min(config.max_backoff_s, backoff_s * config.backoff_multiplier)
         except Exception as error:
             with self._router.lock:
+                waits = call.state == "queued"
                 self._router.machine.withdraw(call)
-            call.finish(error)
+            if waits:
+                call.finish(error)
+            else:  # it was sent, by the turn of another one perhaps
+                logger.exception("the request router of %s has failed", self._router.deployment_id)
 
     async def _wait(self, backoff_s: float) -> None:
         if self._room is None:

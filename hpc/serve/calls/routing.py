@@ -103,17 +103,18 @@ class Router:
     # -------------------------------------------------------------- the table
 
     def _changed(self) -> None:
-        """The key of the deployment has news."""
+        """The key of the deployment has news, as the thread says that reads."""
         try:
-            changes = self._watch.take()
-            for change in changes:
-                table = None if change.value is None else decoded(DeploymentTable, change.value)
-                self.lock.soon(self.update, table)
+            for change in self._watch.take():
+                self.lock.soon(self._take, change.value)
             if not self.is_closed:
                 self._watch.when_changed(self._changed)
         except (hpc.exceptions.HpcError, ValueError):
             if not self.is_closed:
-                self.close()
+                self.lock.soon(self.close)
+
+    def _take(self, value: bytes | None) -> None:
+        self.update(None if value is None else decoded(DeploymentTable, value))
 
     def update(self, table: DeploymentTable | None) -> None:
         """The replicas and limits from now on; None: the deployment is gone."""
@@ -154,7 +155,11 @@ class Router:
             self.sent.pop(ident, None)
         if table.router != self._custom_source:
             self._custom_source = table.router
-            self._custom = custom_router(self, table.router) if table.router else None
+            try:
+                self._custom = custom_router(self, table.router) if table.router else None
+            except Exception:  # of the user's class
+                logger.exception("the request router of %s cannot be made: two choices take its place", table.name)
+                self._custom = None
             self.machine.is_manual = self._custom is not None
 
     def _unavailable(self) -> DeploymentUnavailableError:

@@ -11,17 +11,29 @@ import pytest
 
 from hpc.serve.calls import replica as replicas
 from hpc.serve.calls.replica import Replica
+from hpc.serve.calls.servable import Servable
 from hpc.serve.config import DeploymentConfig
 from hpc.serve.messages import (
     DeploymentID,
     HttpOpened,
     HttpRequest,
+    Rejected,
     ReplicaID,
     RequestMeta,
     http_answer,
     packed_http,
     packed_meta,
 )
+
+class Waits:
+    def __init__(self) -> None:
+        self.began, self.may_end = 0, asyncio.Event()
+
+    async def __call__(self) -> int:
+        self.began += 1
+        await self.may_end.wait()
+        return self.began
+
 
 META = packed_meta(RequestMeta("id"))
 REQUEST = packed_http(HttpRequest("GET", "/"))
@@ -112,5 +124,42 @@ def test_a_stream_whose_caller_has_ended_is_closed_after_a_while(monkeypatch: An
         assert replica._ongoing == 1
         await asyncio.sleep(0.2)
         assert (replica._ongoing, answer.closed, replica._streams) == (0, 1, {})
+
+    asyncio.run(run())
+
+
+async def waiting(limit: int) -> Replica:
+    """A replica whose requests wait."""
+    replica = replica_of(limit=limit)
+    replica._servable = Servable(Waits, (), {}, limit)
+    await replica._servable.construct()
+    return replica
+
+
+def test_a_config_that_comes_while_a_broadcast_runs_is_what_holds_then() -> None:
+    async def run() -> None:
+        replica = await waiting(1)
+        request = asyncio.ensure_future(replica.call(META))
+        broadcasts = [asyncio.ensure_future(replica.broadcast(META)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert isinstance(await replica.call(META), Rejected)
+        await replica.reconfigure(DeploymentConfig(max_ongoing_requests=2))
+        second = asyncio.ensure_future(replica.call(META))
+        await asyncio.sleep(0)
+        assert isinstance(await replica.call(META), Rejected)
+        replica._ready().instance.may_end.set()
+        assert await asyncio.gather(request, second, *broadcasts) == [5] * 5
+        assert (replica._ongoing, replica._limit) == (0, 2)
+
+    asyncio.run(run())
+
+
+def test_a_broadcast_runs_where_no_request_is_taken() -> None:
+    async def run() -> None:
+        replica = await waiting(1)
+        replica._ready().instance.may_end.set()
+        assert await replica.drain() is True
+        assert isinstance(await replica.call(META), Rejected)
+        assert await replica.broadcast(META) == 1
 
     asyncio.run(run())

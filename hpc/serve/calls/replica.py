@@ -68,6 +68,8 @@ class Replica:
         self._config = spec.config
         self._limit: int = spec.config.max_ongoing_requests
         self._ongoing = 0
+        #: How many broadcasts run: the limit is higher by them.
+        self._beside = 0
         #: When a request of no low priority found no room.
         self._wanted_at = 0.0
         self._is_draining = False
@@ -120,8 +122,8 @@ class Replica:
         """Take another config in place. The user's `reconfigure` runs where its own part of it is another one."""
         servable = self._ready()
         self._config = config
-        self._limit = config.max_ongoing_requests
-        servable.resize(self._limit)
+        self._limit = config.max_ongoing_requests + self._beside
+        servable.resize(config.max_ongoing_requests)
         replica = contexts.here.replica
         changed_rank = replica is not None and replica.rank.rank != rank
         if replica is not None:
@@ -236,11 +238,22 @@ class Replica:
             await items.aclose()  # type: ignore[attr-defined]
 
     async def broadcast(self, meta: bytes, /, *args: Any, **kwargs: Any) -> Any:
-        """Run a method whatever else runs."""
+        """Run a method whatever else runs: it takes the place of no request, and none takes its place."""
+        servable = self._ready()
+        request = self._enter(meta_of(meta))
+        self._beside += 1
         self._limit += 1
         try:
-            return await self.call(meta, *args, **kwargs)
+            return await servable.call(request.method, args, kwargs)
+        except asyncio.CancelledError:
+            self._cancelled()
+            raise
+        except BaseException:
+            self._metrics.errors += 1
+            raise
         finally:
+            self._leave()
+            self._beside -= 1
             self._limit -= 1
 
     def _is_for_others(self) -> bool:

@@ -7,6 +7,7 @@ full, or when its first call has waited long enough, and not more of them run th
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import time
@@ -16,7 +17,7 @@ from functools import wraps
 from typing import Any
 
 from hpc.serve import metrics
-from hpc.serve.context import NO_REQUEST, RequestContext, current_batch, current_request, replica_context
+from hpc.serve.context import NO_REQUEST, RequestContext, current_batch, current_request, here, replica_context
 from hpc.serve.exceptions import RayServeException
 
 logger = logging.getLogger("hpc.serve")
@@ -123,7 +124,12 @@ class BatchQueue:
         size = 0
         for item in self._items:
             taken.append(item)
-            size = self.size_of(taken)
+            try:
+                size = self.size_of(taken)
+            except Exception:
+                if len(taken) == 1:
+                    raise
+                return len(taken) - 1, True  # the last one is to blame: the others go without it
             if size > self.max_size:
                 if len(taken) == 1:
                     raise TooLarge
@@ -161,6 +167,9 @@ class Batcher:
         self._function = function
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        #: Of no request: what a batch begins is not cancelled with the one call that has filled it.
+        self._context = contextvars.Context()
+        self._context.run(here.local.set, here.local.get())
         self.queue = BatchQueue(
             settings.max_size, settings.wait_s, settings.max_running, settings.size_of if settings.size_fn else None
         )
@@ -172,8 +181,8 @@ class Batcher:
 
     def warn(self) -> None:
         """Say so where a batch cannot become full."""
-        here = replica_context()
-        allowed = getattr(getattr(here, "_deployment_config", None), "max_ongoing_requests", None)
+        replica = replica_context()
+        allowed = getattr(getattr(replica, "_deployment_config", None), "max_ongoing_requests", None)
         wanted = self.queue.max_size * self.queue.max_running
         if allowed is not None and allowed < wanted:
             logger.warning(
@@ -203,7 +212,7 @@ class Batcher:
                 continue
             if not batch:
                 break
-            task = self._loop.create_task(self._run(batch))
+            task = self._context.copy().run(self._loop.create_task, self._run(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         at = queue.next_at()
@@ -270,6 +279,11 @@ class Batcher:
             for stream in streams:
                 if stream is not None:
                     _fail(stream, StopAsyncIteration())
+        except asyncio.CancelledError:
+            for stream in streams:
+                if stream is not None:
+                    stream.cancel()
+            raise
         except Exception as error:
             for stream in streams:
                 if stream is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -170,6 +171,53 @@ def test_an_error_of_the_size_function_stops_nobody_else() -> None:
 
     error, good = asyncio.run(run())
     assert isinstance(error, ValueError) and good == "good"
+
+
+def test_an_error_of_the_size_function_is_that_of_the_call_that_brings_it() -> None:
+    def size(values: list[Any]) -> int:
+        return len(values) if "bad" not in values else int("x")
+
+    @batch(max_batch_size=3, batch_wait_timeout_s=0.01, batch_size_fn=size)
+    async def same(values: list[str]) -> list[str]:
+        return values
+
+    async def run() -> list[Any]:
+        return await asyncio.gather(same("first"), same("bad"), same("last"), return_exceptions=True)
+
+    first, error, last = asyncio.run(run())
+    assert (first, last) == ("first", "last") and isinstance(error, ValueError)
+
+
+def test_a_batch_belongs_to_none_of_its_calls() -> None:
+    whose = contextvars.ContextVar("whose", default="nobody")
+
+    @batch(max_batch_size=2)
+    async def seen(values: list[str]) -> list[str]:
+        return [whose.get()] * len(values)  # what the runtime knows of a call is such a variable too
+
+    async def ask(word: str) -> Any:
+        whose.set(word)
+        return await seen(word)
+
+    async def run() -> list[str]:
+        return await asyncio.gather(*[asyncio.ensure_future(ask(word)) for word in ("one", "other")])
+
+    assert asyncio.run(run()) == ["nobody", "nobody"]
+
+
+def test_a_batch_of_streams_that_is_cancelled_ends_them_all() -> None:
+    @batch(max_batch_size=2)
+    async def items(values: list[int]) -> AsyncIterator[list[int]]:
+        yield values
+        raise asyncio.CancelledError  # as where it awaits what was cancelled
+
+    async def read(value: int) -> list[int]:
+        return [number async for number in items(value)]
+
+    async def run() -> list[Any]:
+        return await asyncio.wait_for(asyncio.gather(read(1), read(2), return_exceptions=True), 5)
+
+    assert [type(error) for error in asyncio.run(run())] == [asyncio.CancelledError] * 2
 
 
 def test_streams_end_one_by_one() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hpc.serve.calls.router import AT_HOME, LOOK_AHEAD, Home, QueueFull, Request, RouterMachine
+from hpc.serve.calls.router import AT_HOME, FEW_DEADLINES, LOOK_AHEAD, Home, QueueFull, Request, RouterMachine
 from hpc.serve.messages import DeploymentTable, ReplicaRow
 
 
@@ -48,6 +48,26 @@ def test_among_many_replicas_the_longest_queue_stays_short() -> None:
     for _ in range(1000):
         router.offer(Request(), 0.0)
     assert max(seat.running for seat in router.seats.values()) <= 14  # one choice alone: 20 and more
+
+
+def test_deadlines_of_requests_that_wait_no_more_are_forgotten() -> None:
+    router = machine("a", ongoing=1)
+    running = Request()
+    assert router.offer(running, 0.0)
+    for number in range(2000):
+        assert router.offer(Request(deadline=1e6 + number), 1.0) is None
+        ((running, _),) = router.done(running, 1.0)
+    assert len(router._deadlines) <= 2 * FEW_DEADLINES
+    for number in range(500):  # and of many that wait at a time, once they have gone
+        router.offer(Request(deadline=5.0 + number), 2.0)
+    while sent := router.done(running, 3.0):
+        ((running, _),) = sent
+    router.tick(4.0)
+    assert len(router._deadlines) <= FEW_DEADLINES
+    late = Request(deadline=9.0)
+    router.offer(Request(), 5.0)
+    router.offer(late, 5.0)
+    assert router.tick(9.0) == ([], [late])
 
 
 def test_least_takes_the_emptiest() -> None:

@@ -30,6 +30,8 @@ MAX_RETRIES = 2
 #: One retry for so many requests; and how many at once when there were few.
 RETRY_EACH = 5
 RETRY_RESERVE = 10
+#: As many deadlines are kept of requests that do not wait any more, beside as many as do wait.
+FEW_DEADLINES = 64
 
 
 class QueueFull(Exception):
@@ -293,7 +295,9 @@ class RouterMachine:
             if request.state == "queued":
                 self.withdraw(request)
                 late.append(request)
-        return self.drain(now), late
+        assigned = self.drain(now)
+        self._forget_deadlines()
+        return assigned, late
 
     def next_at(self, now: float) -> float | None:
         """When `tick` has something to do, if nothing else happens before."""
@@ -356,6 +360,14 @@ class RouterMachine:
         if request.deadline is not None:
             self._count += 1
             heapq.heappush(self._deadlines, (request.deadline, self._count, request))
+            self._forget_deadlines()
+
+    def _forget_deadlines(self) -> None:
+        """Those that do not wait any more: their answers would be kept until then."""
+        if len(self._deadlines) > 2 * self.queued + FEW_DEADLINES:
+            waiting = {id(row[2]): row for row in self._deadlines if row[2].state == "queued"}
+            self._deadlines = list(waiting.values())
+            heapq.heapify(self._deadlines)
 
     def _assign(self, request: Request, seat: Seat) -> Seat:
         request.state = "sent"

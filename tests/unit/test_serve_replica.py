@@ -163,3 +163,15 @@ def test_a_broadcast_runs_where_no_request_is_taken() -> None:
         assert await replica.broadcast(META) == 1
 
     asyncio.run(run())
+
+
+def test_an_idle_replica_that_drains_turns_late_requests_away_for_a_while() -> None:
+    async def run() -> None:
+        replica = await waiting(1)
+        drained = asyncio.ensure_future(replica.drain(2.0, 20.0))
+        await asyncio.sleep(0.05)
+        assert not drained.done()  # callers may not know it yet, and the process would end under their requests
+        assert isinstance(await replica.call(META), Rejected)
+        assert await asyncio.wait_for(drained, 1.5) is True
+
+    asyncio.run(run())

@@ -46,6 +46,9 @@ WANTED_S = 0.6
 OPENED_BYTES = 64 * 1024
 #: An answer whose rest nobody has asked for after this time has lost its reader.
 CLAIM_S = 30.0
+#: A replica without requests waits for this long until callers know that it takes none: what is sent to it meanwhile
+#: goes elsewhere, and would be lost with its process.
+TOLD_S = 0.3
 
 
 class _Opened(NamedTuple):
@@ -156,7 +159,8 @@ class Replica:
         await asyncio.get_running_loop().create_future()
 
     async def drain(self, wait_loop_s: float = 0.0, timeout_s: float | None = None) -> bool:
-        """Take no request any more. Waits for ``wait_loop_s``, until no caller sends here; then until nothing runs.
+        """Take no request any more. Waits for ``wait_loop_s``, until no caller sends here; then until nothing runs. An
+        idle one waits for `TOLD_S` at most.
         False where something still does after ``timeout_s`` in all."""
         self._is_draining = True
         try:
@@ -166,8 +170,7 @@ class Replica:
         return True
 
     async def _drained(self, wait_loop_s: float) -> None:
-        if self._ongoing:
-            await asyncio.sleep(wait_loop_s)
+        await asyncio.sleep(wait_loop_s if self._ongoing else min(wait_loop_s, TOLD_S))
         while self._ongoing:
             self._idle.clear()
             await self._idle.wait()

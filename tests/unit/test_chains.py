@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from hpc.core.ids import Address, raylet_of
 from hpc.core.owner.endless import never_come
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.shell.callbacks import Callbacks
+from hpc.core.owner.shell.client import Client
 from hpc.core.owner.tables import ErrorWatch, Shape, Waiter
 from hpc.core.passing import names_and_failure
 from hpc.core.resources import UNIT
@@ -157,3 +160,15 @@ def test_callbacks_that_wait_do_not_run_inside_one_another():
     callbacks.append(outer)
     callbacks.run()
     assert order == ["outer", "inner"]
+
+
+def test_a_waiter_that_another_thread_has_taken_meanwhile_is_no_error():
+    class Raced(list):
+        def __bool__(self):
+            return True  # and then another thread takes the last one
+
+    woken, called = Raced([Waiter(0, lambda: called.append(1))]), []
+    client = SimpleNamespace(machine=SimpleNamespace(woken=woken), callbacks=Callbacks(), polling=None)
+    Client.wake_done(client)
+    client.callbacks.run()
+    assert called == [1]

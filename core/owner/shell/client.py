@@ -89,11 +89,10 @@ class Client:
         self.kind = kind
         self.lock = threading.Lock()
         self.collections = Collections(self)
-        self.lost = ""
+        self.lost, self._next_tick = "", 0.0
         self.hooks: Hooks = NoHooks()
         self.shapes: dict[Any, Shape] = {}
         self.callbacks = Callbacks()
-        self._next_tick = 0.0
         raylet = Stream(connect(os.path.join(node_dir, "raylet.sock")))
         registered, fds = register(raylet.sock, kind, job, proc)
         self.registered = registered
@@ -109,8 +108,7 @@ class Client:
         self.machine.on_gone = self.conversation.gone
         self.arena_use = ArenaUse(self, self.conversation, self.arena)
         self.values = Values(self, self.arena_use)
-        self.unhandled = Unhandled(self.machine)
-        self.telling = Telling(self.machine)
+        self.unhandled, self.telling = Unhandled(self.machine), Telling(self.machine)
         self.printed = Printed(self, self.conversation)
         self.polling = PollLock(self.poll, self.sockets.kick, self.tick_s)
         self._thread: threading.Thread | None = None
@@ -191,7 +189,10 @@ class Client:
         """Outside the machine's lock: wake those whose records are done."""
         woken = self.machine.woken
         while woken:
-            waiter = woken.pop()
+            try:
+                waiter = woken.pop()
+            except IndexError:
+                return  # another thread has taken the last one
             if waiter.callback is not None:
                 self.callbacks.take(waiter.callback)
             elif waiter.lock is not None:

@@ -213,8 +213,9 @@ class LocalRouter:
         call.is_cancelled = True
         if call.future is not None:
             call.future.cancel()
-        else:
-            call.finish(call.cancelled_error())
+            if call.kind == "stream":
+                call.items.put(_End(call.cancelled_error()))
+        call.finish(call.cancelled_error())  # its coroutine may not have begun, and says nothing then
 
     def close(self) -> None:
         """As of `Router`: there is nothing to close."""

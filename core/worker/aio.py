@@ -69,6 +69,8 @@ class AsyncActorHost(ActorHost):
         self._warned = False
         self._saves: set[asyncio.Task[None]] = set()
         self._restoring: Awaitable[Any] | None = None
+        #: Who reads the items of generators that wait for their readers.
+        self._readers: dict[bytes, Address] = {}
 
     def construct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Make the object in the running loop: its constructor may begin tasks of its own there."""
@@ -118,6 +120,14 @@ class AsyncActorHost(ActorHost):
         self.loop_thread = threading.get_ident()
         self.worker.client.polling.patience_s = PATIENCE_S
         self.worker.wake = self._wake
+        machine = self.worker.client.machine
+        told = machine.on_gone
+
+        def gone(process: Address) -> None:
+            told(process)
+            self._caller_gone(process)
+
+        machine.on_gone = gone
         self._serve("")
 
     def _serve(self, name: str) -> None:
@@ -232,6 +242,14 @@ class AsyncActorHost(ActorHost):
         for group in self._groups.values():
             group.loop.call_soon_threadsafe(self._cancel, task, group)
 
+    def _caller_gone(self, process: Address) -> None:
+        """A process has ended (the lock is held). Generators that it read would wait for it for ever: they are
+        cancelled, with what they have begun."""
+        for task, reader in list(self._readers.items()):
+            if reader == process:
+                self.worker.client.machine.cancel_children(task)
+                self.cancel(task)
+
     def _cancel(self, task: bytes, group: _Group) -> None:
         running = self._tasks.get(task)
         if running is not None:
@@ -266,6 +284,10 @@ class AsyncActorHost(ActorHost):
             if inspect.isawaitable(value):
                 value = await value
             if msg.num_returns < 0:
+                if msg.window:
+                    self._readers[msg.task] = src
+                    if src in worker.client.machine.state.gone:
+                        raise asyncio.CancelledError
                 value = await run_async_generator(ItemSender(worker, src, msg, context), value)
             elif type(value) is GeneratorType and msg.num_returns:
                 value = static_returns(ItemSender(worker, src, msg, context), value)
@@ -285,6 +307,7 @@ class AsyncActorHost(ActorHost):
                 results = [cancelled_while_it_ran(context.name, asyncio.CancelledError(), worker.where)]
         finally:
             worker.running.pop(msg.task, None)
+            self._readers.pop(msg.task, None)
             self._ended(msg.task, group)
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[-1].kind if results else 0

@@ -122,6 +122,25 @@ def test_a_stream_breaks_with_a_named_error() -> None:
         list(stream)
 
 
+@hpc.remote(num_cpus=0)
+class Reader:
+    """Reads a stream that does not end."""
+
+    def __init__(self, handle: Any) -> None:
+        self.stream = handle.options(stream=True).items.remote(100_000)
+
+    def pid(self) -> int:
+        assert next(self.stream) == 0
+        return os.getpid()
+
+
+def test_a_reader_that_is_killed_gives_its_place_back() -> None:
+    deployment = ByHand(Work, name="reader", max_ongoing_requests=1)
+    reader = Reader.remote(deployment.handle)
+    os.kill(hpc.get(reader.pid.remote()), signal.SIGKILL)
+    assert deployment.handle.remote(1).result(timeout_s=30)[0] == 1
+
+
 def test_without_replicas_requests_wait_for_the_next_one() -> None:
     deployment = ByHand(Work, name="next", replicas=1, retry="always")
     (victim,) = deployment.actors

@@ -122,6 +122,17 @@ def test_a_stream_breaks_with_a_named_error() -> None:
         list(stream)
 
 
+def test_one_that_was_idle_when_it_was_killed_loses_nothing() -> None:
+    deployment = ByHand(Work, name="idle", replicas=3)
+    assert deployment.handle.remote(0).result(timeout_s=20)[0] == 0
+    victim = next(iter(deployment.actors))
+    deployment.signal(victim, signal.SIGKILL)
+    with pytest.raises(RayActorError):
+        hpc.get(deployment.actors[victim].stats.remote(), timeout=20)
+    # This process knows it, and the table does not yet. What is sent there has not run.
+    assert [deployment.handle.remote(number).result(timeout_s=20)[0] for number in range(20)] == list(range(20))
+
+
 @hpc.remote(num_cpus=0)
 class Reader:
     """Reads a stream that does not end."""

@@ -260,7 +260,8 @@ class Router:
                 raise
             return error
         call.sent_at = now = time.monotonic()
-        call.is_begun = True
+        # Where there is an error at once, the replica is known to be dead: the request was sent nowhere.
+        call.is_begun = call.kind == "stream" or spi.answer_of(what) is not False
         sent[call] = None
         if call.latch is not None:
             call.stir()

@@ -70,6 +70,17 @@ def test_deadlines_of_requests_that_wait_no_more_are_forgotten() -> None:
     assert router.tick(9.0) == ([], [late])
 
 
+def test_a_request_that_has_waited_for_its_model_is_looked_at_when_there_is_room() -> None:
+    router = machine("a", ongoing=1)
+    running, waits = Request(), Request(model="m")
+    router.offer(running, 0.0)
+    router.offer(waits, 0.0)
+    assert router.next_at(0.5) == 1.0
+    assert router.tick(1.0) == ([], [])
+    assert router.next_at(1.0) is None  # else the clock would ask again at once, and again
+    assert [request for request, _ in router.done(running, 7.0)] == [waits]
+
+
 def test_least_takes_the_emptiest() -> None:
     router = machine(*"abcde", policy="least", ongoing=10)
     for _ in range(25):

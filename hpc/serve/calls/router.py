@@ -300,13 +300,16 @@ class RouterMachine:
         return assigned, late
 
     def next_at(self, now: float) -> float | None:
-        """When `tick` has something to do, if nothing else happens before."""
-        times = [self._deadlines[0][0]] if self._deadlines else []
+        """When `tick` has something to do, if nothing else happens before. A request whose time to load its model
+        elsewhere has come waits for room alone."""
+        times: list[float] = []
         if self.queued:
-            times += [seat.full_until for seat in self.seats.values() if seat.full_until > now]
+            times += [seat.full_until for seat in self.seats.values()]
             for queue in self._queues.values():
                 times += [one.since + self._model_wait_s for one in _first(queue) if one.model]
-            times = [at for at in times if at > now] or times
+            times = [at for at in times if at > now]
+        if self._deadlines:
+            times.append(self._deadlines[0][0])
         return max(now, min(times)) if times else None
 
     def waiting(self) -> Iterable[Request]:

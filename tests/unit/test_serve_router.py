@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hpc.serve.calls.router import AT_HOME, FEW_DEADLINES, LOOK_AHEAD, Home, QueueFull, Request, RouterMachine
+from hpc.serve.calls.router import (
+    AT_HOME,
+    FEW_DEADLINES,
+    LOOK_AHEAD,
+    MOST_MODELS,
+    Home,
+    QueueFull,
+    Request,
+    RouterMachine,
+)
 from hpc.serve.messages import DeploymentTable, ReplicaRow
 
 
@@ -79,6 +88,16 @@ def test_a_request_that_has_waited_for_its_model_is_looked_at_when_there_is_room
     assert router.tick(1.0) == ([], [])
     assert router.next_at(1.0) is None  # else the clock would ask again at once, and again
     assert [request for request, _ in router.done(running, 7.0)] == [waits]
+
+
+def test_models_that_clients_make_up_are_not_kept() -> None:
+    router = machine(ReplicaRow("a", b"", model_ids=["real"]), ongoing=10)
+    for number in range(3 * MOST_MODELS):
+        request = Request(model=f"m{number}")
+        assert router.offer(request, 0.0)
+        router.done(request, 0.0)
+    models = router.seats["a"].models
+    assert len(models) <= MOST_MODELS and {"real", f"m{number}"} <= models
 
 
 def test_least_takes_the_emptiest() -> None:

@@ -23,6 +23,8 @@ from hpc.serve.messages import DeploymentTable, ReplicaRow
 Policy = Literal["two_choices", "least"]
 #: How long a request waits for a replica that has its model before another one loads it.
 MODEL_WAIT_S = 1.0
+#: So many models that a replica may have are kept in mind: any client names some, whether they are there or not.
+MOST_MODELS = 1000
 #: How many requests of a queue are looked at for one that fits what is free.
 LOOK_AHEAD = 64
 #: How often a request that a replica may have begun is sent again, where that is safe.
@@ -377,6 +379,8 @@ class RouterMachine:
         request.seat = seat
         seat.running += 1
         if request.model:
+            if len(seat.models) >= MOST_MODELS:
+                seat.models = set(seat.row.model_ids)
             seat.models.add(request.model)
         return seat
 

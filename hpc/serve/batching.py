@@ -7,7 +7,6 @@ full, or when its first call has waited long enough, and not more of them run th
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import logging
 import time
@@ -17,7 +16,14 @@ from functools import wraps
 from typing import Any
 
 from hpc.serve import metrics
-from hpc.serve.context import NO_REQUEST, RequestContext, current_batch, current_request, here, replica_context
+from hpc.serve.context import (
+    NO_REQUEST,
+    RequestContext,
+    current_batch,
+    current_request,
+    replica_context,
+    shared_context,
+)
 from hpc.serve.exceptions import RayServeException
 
 logger = logging.getLogger("hpc.serve")
@@ -168,8 +174,7 @@ class Batcher:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         #: Of no request: what a batch begins is not cancelled with the one call that has filled it.
-        self._context = contextvars.Context()
-        self._context.run(here.local.set, here.local.get())
+        self._context = shared_context(NO_REQUEST)
         self.queue = BatchQueue(
             settings.max_size, settings.wait_s, settings.max_running, settings.size_of if settings.size_fn else None
         )

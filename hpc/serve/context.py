@@ -103,6 +103,14 @@ class _Here:
 here = _Here()
 
 
+def shared_context(request: RequestContext) -> contextvars.Context:
+    """A context for work that many requests wait for. It knows of a request, and is not cancelled with any."""
+    made = contextvars.Context()
+    made.run(here.local.set, here.local.get())
+    made.run(current_request.set, msgspec.structs.replace(request, attempt_id=""))
+    return made
+
+
 def replica_context() -> ReplicaContext | None:
     """The replica whose code runs; None elsewhere."""
     return here.local.get() or here.replica

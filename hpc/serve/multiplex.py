@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any
 
 from hpc.serve.context import get_multiplexed_model_id as get_multiplexed_model_id
-from hpc.serve.context import replica_context
+from hpc.serve.context import current_request, replica_context, shared_context
 
 
 class Models:
@@ -39,7 +39,9 @@ class Models:
             return self.loaded[model_id]
         underway = self.loading.get(model_id)
         if underway is None:
-            underway = self.loading[model_id] = asyncio.ensure_future(self._bring(model_id))
+            load = self._bring(model_id)
+            context = shared_context(current_request.get())  # the one that came first may be cancelled
+            underway = self.loading[model_id] = context.run(asyncio.ensure_future, load)
             underway.add_done_callback(lambda done: self._brought(model_id, done))
         return await asyncio.shield(underway)
 

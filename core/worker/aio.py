@@ -69,7 +69,7 @@ class AsyncActorHost(ActorHost):
         self._warned = False
         self._saves: set[asyncio.Task[None]] = set()
         self._restoring: Awaitable[Any] | None = None
-        #: Who reads the items of generators that wait for their readers.
+        #: The readers of generators that wait for them.
         self._readers: dict[bytes, Address] = {}
 
     def construct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

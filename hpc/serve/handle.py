@@ -361,8 +361,8 @@ class DeploymentResponse(_Response[R]):
 
 
 class DeploymentResponseGenerator(_Response[R]):
-    """The response of a stream: iterate over it with ``async for`` in coroutines, ``for`` elsewhere. One that is read in
-    part and dropped then is cancelled: what makes the items would wait for its reader, and keep its place."""
+    """The response of a stream: iterate over it with ``async for`` in coroutines, ``for`` elsewhere. One that is read
+    in part and dropped then is cancelled: what makes the items would wait for its reader, and keep its place."""
 
     #: Somebody reads, and is not at the end.
     _is_read = False

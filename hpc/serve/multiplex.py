@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from hpc.serve.context import get_multiplexed_model_id as get_multiplexed_model_id
 from hpc.serve.context import current_request, replica_context, shared_context
+from hpc.serve.context import get_multiplexed_model_id as get_multiplexed_model_id
 
 
 class Models:

@@ -219,7 +219,6 @@ def test_a_stream_that_is_read_in_part_gives_its_place_back() -> None:
     for number in handle.options(stream=True).endless.remote():
         if number == 3:
             break
-    heard(board, "stream cancelled")
     assert handle.remote(1).result(timeout_s=20) == 1
 
     async def run() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_a_waiter_is_called_once_whatever_comes_first() -> None:
         one, called = request(), list[int]()
         ends = threading.Thread(target=one.finish, daemon=True)
         ends.start()
-        one.when_over(lambda: called.append(1))
+        one.when_over(partial(called.append, 1))
         ends.join(5)
         assert called == [1], number
 

@@ -25,6 +25,7 @@ from hpc.serve.messages import (
     packed_meta,
 )
 
+
 class Waits:
     def __init__(self) -> None:
         self.began, self.may_end = 0, asyncio.Event()

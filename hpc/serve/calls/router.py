@@ -23,7 +23,7 @@ from hpc.serve.messages import DeploymentTable, ReplicaRow
 Policy = Literal["two_choices", "least"]
 #: How long a request waits for a replica that has its model before another one loads it.
 MODEL_WAIT_S = 1.0
-#: So many models that a replica may have are kept in mind: any client names some, whether they are there or not.
+#: Of each replica at most this many models are kept in mind: any client names some, whether they are there or not.
 MOST_MODELS = 1000
 #: How many requests of a queue are looked at for one that fits what is free.
 LOOK_AHEAD = 64
@@ -368,7 +368,7 @@ class RouterMachine:
             self._forget_deadlines()
 
     def _forget_deadlines(self) -> None:
-        """Those that do not wait any more: their answers would be kept until then."""
+        """Drop those of requests that do not wait any more: their answers would be kept until then."""
         if len(self._deadlines) > 2 * self.queued + FEW_DEADLINES:
             waiting = {id(row[2]): row for row in self._deadlines if row[2].state == "queued"}
             self._deadlines = list(waiting.values())

@@ -1,8 +1,8 @@
 """The lock of a router, for which the thread that reads answers never waits.
 
-Whoever holds it may be calling an actor, and such a call may wait for something that is to be read: room in the object
-store, for large arguments. A thread that sends for one router also reads the answers of others. So what was read is
-left to whoever holds the lock, and done as soon as that thread gives it back.
+Whoever holds it may be calling an actor, and such a call may wait for what is to be read. Large arguments wait for room
+in the object store. A thread that sends for one router also reads the answers of others. So what was read is left to
+whoever holds the lock, and done as soon as that thread gives it back.
 """
 
 from __future__ import annotations

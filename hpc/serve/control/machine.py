@@ -15,7 +15,7 @@ from hpc.serve.control.autoscale import Policy
 from hpc.serve.control.commands import Adopt, Check, Command, Drain, Kill, Push, PushRoutes, Reconfigure, Start
 from hpc.serve.control.fleet import MISSES, Deployment, Replica
 from hpc.serve.control.proxies import Proxies
-from hpc.serve.control.rollout import plan
+from hpc.serve.control.rollout import SERVING, plan
 from hpc.serve.control.tables import told_of
 from hpc.serve.messages import DeploymentID, HandleMetrics, ReplicaFacts, ReplicaID, ReplicaStats
 from hpc.serve.schema import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
@@ -293,8 +293,8 @@ class Machine:
             f"check fails. It is not tried again until it is deployed anew. The last error:\n{why}",
         )
 
-    def replica_dead(self, ident: ReplicaID, why: str, now: float) -> None:
-        """The actor of a replica has ended."""
+    def replica_dead(self, ident: ReplicaID, why: str, now: float, is_missing: bool = False) -> None:
+        """The actor of a replica has ended. ``is_missing``: nobody knows whether it was ever made."""
         self.now = now
         found = self._find(ident)
         if found is None:
@@ -304,7 +304,8 @@ class Machine:
         del one.replicas[ident.unique_id]
         self._stop_by.pop(ident, None)
         if was is ReplicaState.STARTING:
-            self._count_failure(one, replica, why)
+            if not is_missing:
+                self._count_failure(one, replica, why)
         elif replica.lives:
             one.note_end(replica, now)
             if not one.deleting and one.status not in (Status.DEPLOY_FAILED, Status.UPDATING):
@@ -507,7 +508,7 @@ class Machine:
         was, replica.state = replica.state, ReplicaState.STOPPING
         self._dirty[one.id] = None
         config = one.specs.get(replica.version, one.spec).config
-        if gently and was in (ReplicaState.RUNNING, ReplicaState.UPDATING, ReplicaState.PENDING_MIGRATION):
+        if gently and was in SERVING:
             timeout = config.graceful_shutdown_timeout_s
             self._say(Drain(replica.id, config.graceful_shutdown_wait_loop_s, timeout))
             self._stop_by[replica.id] = self.now + timeout + END_S
@@ -561,7 +562,9 @@ class Machine:
         for one in self.deployments.values():
             for replica in one.replicas.values():
                 if replica.lives:
-                    replica.state, replica.is_asked = ReplicaState.RECOVERING, False
+                    replica.is_asked = False
+                    if replica.state is not ReplicaState.STARTING:  # one that had not begun serves nothing yet
+                        replica.state = ReplicaState.RECOVERING
                     spec = one.specs.get(replica.version, one.spec)
                     self._say(Adopt(replica.id, spec, replica.rank, one.wanted_count(self.share)))
                 elif replica.ended:

@@ -238,7 +238,7 @@ class World:
     def _adopt(self, ident: ReplicaID) -> None:
         actor = self.actors.get(ident)
         if actor is None:
-            self.at(0.01, self.told(lambda machine: machine.replica_dead(ident, "there is none", self.now)))
+            self.at(0.01, self.told(lambda machine: machine.replica_dead(ident, "there is none", self.now, True)))
         elif actor.begun:
             epoch = self.epoch
             self.later(0.1, lambda: self._say_begun(actor) if epoch == self.epoch and ident in self.actors else None)
@@ -459,7 +459,8 @@ class World:
         ended = [ident for ident in drained if ident.deployment_id == one.id and ident.unique_id not in self.unwell]
         if not ended or one.deleting:
             return
-        serving, floor = len(one.serving), one.wanted(self.machine.share).floor
+        actors = [self.actors.get(replica.id) for replica in one.serving]
+        serving, floor = sum(actor is None or actor.begun for actor in actors), one.wanted(self.machine.share).floor
         assert serving >= floor, f"{serving} replicas of {one.id} take requests after {len(ended)} ended, not {floor}"
 
     def check_end(self) -> None:

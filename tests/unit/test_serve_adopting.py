@@ -1,0 +1,85 @@
+"""What a controller does with the state that another one has left: replicas, proxies, and how many there shall be."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from hpc.serve.config import DeploymentConfig
+from hpc.serve.control import commands as say
+from hpc.serve.control.fleet import Deployment
+from hpc.serve.control.machine import Machine
+from hpc.serve.control.state import Writer, restore
+from hpc.serve.messages import ReplicaFacts
+from hpc.serve.schema import DeploymentStatus, ReplicaState
+from hpc.serve.specs import AppSpec, DeploymentSpec
+
+
+class Told:
+    """A machine, what it said, and its successor."""
+
+    def __init__(self, policy_of: Any = None) -> None:
+        self._numbers = itertools.count()
+        self._more = () if policy_of is None else (policy_of,)
+        self.machine = self._made()
+        self.machine.nodes(["1"], [], "1", 0.0)
+
+    def _made(self) -> Machine:
+        return Machine(lambda: f"r{next(self._numbers)}", *self._more)
+
+    def deploy(self, version: str, now: float, **options: Any) -> list[Any]:
+        spec = DeploymentSpec("d", b"", b"", DeploymentConfig(**options), version)
+        self.machine.deploy([AppSpec("app", "/", "d", [spec])], now)
+        return self.machine.take()
+
+    def begun(self, said: list[Any], now: float) -> list[Any]:
+        """All that were to start have begun; all that were to take their configuration have it."""
+        for command in said:
+            if isinstance(command, say.Start):
+                self.machine.replica_begun(command.replica, ReplicaFacts(1, "1", ""), b"handle", now)
+            elif isinstance(command, say.Reconfigure):
+                self.machine.reconfigured(command.replica, "", now)
+        return self.machine.take()
+
+    def succeeded(self, now: float) -> list[Any]:
+        """The controller dies, and another one goes on."""
+        writer = Writer()
+        kept = writer.state_of(self.machine)
+        self.machine = self._made()
+        restore(self.machine, kept, writer.blobs.__getitem__)
+        self.machine.nodes(["1"], [], "1", now)
+        self.machine.adopt(now)
+        return self.machine.take()
+
+    @property
+    def one(self) -> Deployment:
+        (found,) = self.machine.deployments.values()
+        return found
+
+
+def kinds(said: list[Any], *wanted: type) -> list[Any]:
+    return [command for command in said if isinstance(command, wanted)]
+
+
+def test_a_replica_that_has_not_begun_takes_nobodys_place_after_a_controllers_death() -> None:
+    told = Told()
+    told.begun(told.deploy("a", 0.0, num_replicas=2), 1.0)
+    assert len(kinds(told.deploy("b", 2.0, num_replicas=2), say.Start, say.Drain)) == 2
+    said = told.succeeded(3.0)
+    draining = {replica.id for replica in told.one.replicas.values() if replica.state is ReplicaState.STOPPING}
+    assert {command.replica for command in kinds(said, say.Drain, say.Kill)} == draining and len(draining) == 1
+    assert told.one.good == "a" and told.one.status is DeploymentStatus.UPDATING
+    (new,) = [replica for replica in told.one.live if replica.version == "b"]
+    told.machine.replica_dead(new.id, "there is no actor", 3.1, True)
+    assert told.one.failures == 0, "nobody knows whether it was ever made"
+    assert len(kinds(told.machine.take(), say.Start)) == 1
+
+
+def test_requests_of_a_replica_that_was_found_again_come_to_their_end() -> None:
+    told = Told()
+    told.begun(told.deploy("a", 0.0, num_replicas=2), 1.0)
+    told.succeeded(2.0)
+    assert {replica.state for replica in told.one.live} == {ReplicaState.RECOVERING}
+    told.machine.delete(["app"], 2.1)
+    said = told.machine.take()
+    assert len(kinds(said, say.Drain)) == 2 and not kinds(said, say.Kill)

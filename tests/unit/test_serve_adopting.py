@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from hpc.serve.config import DeploymentConfig
+from hpc.serve.config import DeploymentConfig, ProxyLocation
 from hpc.serve.control import commands as say
 from hpc.serve.control.fleet import Deployment
 from hpc.serve.control.machine import Machine
+from hpc.serve.control.proxies import CHECK_EVERY_S, MIN_DRAIN_S
 from hpc.serve.control.state import Writer, restore
 from hpc.serve.messages import ReplicaFacts
-from hpc.serve.schema import DeploymentStatus, ReplicaState
+from hpc.serve.schema import DeploymentStatus, ProxyStatus, ReplicaState
 from hpc.serve.specs import AppSpec, DeploymentSpec
 
 
@@ -83,3 +84,21 @@ def test_requests_of_a_replica_that_was_found_again_come_to_their_end() -> None:
     told.machine.delete(["app"], 2.1)
     said = told.machine.take()
     assert len(kinds(said, say.Drain)) == 2 and not kinds(said, say.Kill)
+
+
+def test_a_proxy_that_drains_goes_on_so_and_asks_for_no_time() -> None:
+    told = Told()
+    proxies = told.machine.proxies
+    proxies.location = ProxyLocation.HeadOnly
+    proxies.settle([], {"1", "2"}, 0.0)
+    proxies.ready("1", ("unix:/s",), 0.0)
+    proxies.head = "2"
+    proxies.settle([], {"1", "2"}, 1.0)
+    proxies.ready("2", ("unix:/s",), 1.0)
+    proxies.settle([], {"1", "2"}, 1.0 + MIN_DRAIN_S)
+    assert proxies.table["1"].status is ProxyStatus.DRAINING
+    proxies.table["2"].next_check = 10_000.0
+    assert proxies.next_at() == 10_000.0 > 1.0 + MIN_DRAIN_S + CHECK_EVERY_S
+    told.machine.take()
+    proxies.adopt()
+    assert told.machine.take() == [say.DrainProxy("1", 3600.0), say.StartProxy("2")]

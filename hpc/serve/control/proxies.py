@@ -28,6 +28,11 @@ class Proxy:
     next_check: float = 0.0
     leave_at: float = 0.0
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it is to be asked now and then."""
+        return self.status in (ProxyStatus.HEALTHY, ProxyStatus.UNHEALTHY)
+
 
 class Proxies:
     """All proxies. ``say``: takes a command."""
@@ -79,7 +84,7 @@ class Proxies:
     def checked(self, node: str, is_well: bool, now: float) -> None:
         """A proxy has answered whether it is well, or has not."""
         proxy = self.table.get(node)
-        if proxy is None or proxy.status not in (ProxyStatus.HEALTHY, ProxyStatus.UNHEALTHY):
+        if proxy is None or not proxy.is_up:
             return
         proxy.is_asked, proxy.next_check = False, now + CHECK_EVERY_S
         proxy.misses = 0 if is_well else proxy.misses + 1
@@ -105,7 +110,7 @@ class Proxies:
     def ended(self, node: str) -> None:
         """The process of a proxy is gone. Its actor begins another one, which is told what it has to do."""
         proxy = self.table.get(node)
-        if proxy is not None and proxy.status in (ProxyStatus.HEALTHY, ProxyStatus.UNHEALTHY):
+        if proxy is not None and proxy.is_up:
             proxy.status, proxy.misses, proxy.is_asked = ProxyStatus.UNHEALTHY, 0, True
             self._say(StartProxy(node))
 
@@ -124,6 +129,9 @@ class Proxies:
     def adopt(self) -> None:
         """Another controller has left these: each is asked whether it is there."""
         for node, proxy in sorted(self.table.items()):
+            if proxy.status is ProxyStatus.DRAINING:
+                self._drain(proxy)
+                continue
             proxy.is_asked = proxy.status is not ProxyStatus.STARTING
             self._say(StartProxy(node))
 
@@ -136,16 +144,13 @@ class Proxies:
     def tick(self, now: float) -> None:
         """Time has gone on."""
         for proxy in self.table.values():
-            is_up = proxy.status in (ProxyStatus.HEALTHY, ProxyStatus.UNHEALTHY)
-            if is_up and not proxy.is_asked and now >= proxy.next_check:
+            if proxy.is_up and not proxy.is_asked and now >= proxy.next_check:
                 proxy.is_asked = True
                 self._say(CheckProxy(proxy.node, CHECK_TIMEOUT_S))
 
     def next_at(self) -> float | None:
         """When it has to be told of the time."""
-        times = [
-            one.next_check for one in self.table.values() if one.status is not ProxyStatus.STARTING and not one.is_asked
-        ]
+        times = [one.next_check for one in self.table.values() if one.is_up and not one.is_asked]
         times += [
             one.leave_at for one in self.table.values() if one.leave_at and one.status is not ProxyStatus.DRAINING
         ]

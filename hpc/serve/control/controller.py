@@ -12,6 +12,7 @@ import os
 import secrets
 import string
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,9 @@ class Controller:
         self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: list[asyncio.Task[None]] = []
+        #: What makes an actor and what ends it wait for each other.
+        self._turns: weakref.WeakValueDictionary[Any, asyncio.Lock] = weakref.WeakValueDictionary()
         self._began = False
         self._steps = 0
         self._is_stepping = False
@@ -269,7 +273,9 @@ class Controller:
             await self._push(list(pushed))
             for command in said:
                 if not isinstance(command, (commands.Push, commands.PushRoutes)):
-                    self._spawn(self._do(command))
+                    task = self._spawn(self._do(command))
+                    if isinstance(command, commands.KillProxy):
+                        self._ends = [*(one for one in self._ends if not one.done()), task]
         self._steps += 1
         async with self._settled:
             self._settled.notify_all()
@@ -290,13 +296,19 @@ class Controller:
                     return
                 await self._settled.wait()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _turn(self, what: Any) -> asyncio.Lock:
+        return self._turns.setdefault(what, asyncio.Lock())
 
     async def _end(self) -> None:
         """The service is over: nothing of it stays."""
+        if self._ends:
+            await asyncio.wait(self._ends, timeout=END_S)
         await asyncio.to_thread(spi.kv_delete, NAMESPACE, "", prefix=True)
         async with self._settled:
             self._settled.notify_all()
@@ -350,7 +362,8 @@ class Controller:
 
     async def _start(self, command: commands.Start) -> None:
         try:
-            actor = await asyncio.to_thread(self._replicas.make, command)
+            async with self._turn(command.replica):
+                actor = await asyncio.to_thread(self._replicas.make, command)
         except Exception as error:
             self._machine.replica_failed(command.replica, spi.said(error), time.time())
             self._act()
@@ -362,8 +375,7 @@ class Controller:
         try:
             actor = await asyncio.to_thread(self._replicas.get, command.replica)
         except GoneError as error:
-            self._machine.replica_dead(command.replica, str(error), time.time())
-            self._act()
+            await self._gone(command.replica, str(error), is_missing=True)
             return
         self._watch(command.replica, actor)
         await self._begin(command.replica, actor, command.spec.config.user_config, command.rank, command.world_size)
@@ -391,9 +403,16 @@ class Controller:
             await actor.until_end.remote()
         except Exception as error:
             why = spi.said(error)
-        await asyncio.to_thread(self._replicas.forget, replica)
         self._guarded.discard(replica)
-        self._machine.replica_dead(replica, why, time.time())
+        await self._gone(replica, why)
+
+    async def _gone(self, replica: ReplicaID, why: str, is_missing: bool = False) -> None:
+        """A replica has ended: its placement group goes too, whoever has made it."""
+        try:
+            await asyncio.to_thread(self._replicas.forget, replica)
+        except Exception:
+            log.exception("what %s has left could not be taken away", replica)
+        self._machine.replica_dead(replica, why, time.time(), is_missing)
         self._act()
 
     async def _reconfigure(self, command: commands.Reconfigure) -> None:
@@ -429,7 +448,8 @@ class Controller:
             self._watch(command.replica, actor)
             await actor.drain.remote(command.wait_loop_s, command.timeout_s)
         except GoneError as error:
-            self._machine.replica_dead(command.replica, str(error), time.time())
+            await self._gone(command.replica, str(error))
+            return
         except ActorError:
             return  # the guard says so
         except Exception:
@@ -440,10 +460,10 @@ class Controller:
     async def _kill(self, command: commands.Kill) -> None:
         """End a replica. The guard says when it has ended."""
         try:
-            actor = await asyncio.to_thread(self._replicas.get, command.replica)
+            async with self._turn(command.replica):
+                actor = await asyncio.to_thread(self._replicas.get, command.replica)
         except GoneError as error:
-            self._machine.replica_dead(command.replica, str(error), time.time())
-            self._act()
+            await self._gone(command.replica, str(error))
             return
         self._watch(command.replica, actor)
         if command.gently:
@@ -460,8 +480,10 @@ class Controller:
     async def _start_proxy(self, command: commands.StartProxy) -> None:
         options, node = self._options, command.node
         try:
-            actor = await asyncio.to_thread(actors.make_proxy, node, options.http, options.grpc)
-            self._proxies[node] = actor
+            async with self._turn(node):
+                actor = self._proxies[node] = await asyncio.to_thread(
+                    actors.make_proxy, node, options.http, options.grpc
+                )
             doors = await actor.begin.remote()
         except Exception as error:
             log.error("the proxy of node %s could not begin: %s", node, spi.said(error))
@@ -492,18 +514,20 @@ class Controller:
 
     async def _drain_proxy(self, command: commands.DrainProxy) -> None:
         try:
-            await actors.within(command.timeout_s, self._proxies[command.node].drain.remote(command.timeout_s))
+            actor = self._proxies.get(command.node) or await asyncio.to_thread(actors.find_proxy, command.node)
+            await actors.within(command.timeout_s, actor.drain.remote(command.timeout_s))
         except Exception as error:
             log.warning("the proxy of node %s was not drained: %s", command.node, spi.said(error))
         self._machine.proxies.drained(command.node)
         self._act()
 
     async def _kill_proxy(self, command: commands.KillProxy) -> None:
-        actor = self._proxies.pop(command.node, None)
-        try:
-            hpc.kill(actor if actor is not None else await asyncio.to_thread(actors.find_proxy, command.node))
-        except GoneError:
-            pass
+        async with self._turn(command.node):
+            actor = self._proxies.pop(command.node, None)
+            try:
+                hpc.kill(actor if actor is not None else await asyncio.to_thread(actors.find_proxy, command.node))
+            except GoneError:
+                pass
         self._act()
 
     def _doors(self) -> dict[str, list[str]]:
@@ -512,7 +536,10 @@ class Controller:
     async def _watch_nodes(self) -> None:
         while True:
             await asyncio.sleep(NODES_EVERY_S)
-            await self._look_at_nodes()
+            try:
+                await self._look_at_nodes()
+            except Exception:
+                log.exception("the nodes of the session could not be looked at")
 
     async def _look_at_nodes(self) -> None:
         rooms = await asyncio.to_thread(spi.rooms)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hpc.serve.config import DeploymentConfig, ProxyLocation
 from hpc.serve.control import commands as say
-from hpc.serve.control.fleet import Deployment
+from hpc.serve.control.fleet import MAX_BACKOFF_S, Deployment
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.proxies import CHECK_EVERY_S, MIN_DRAIN_S
 from hpc.serve.control.state import Writer, restore
@@ -102,3 +102,26 @@ def test_a_proxy_that_drains_goes_on_so_and_asks_for_no_time() -> None:
     told.machine.take()
     proxies.adopt()
     assert told.machine.take() == [say.DrainProxy("1", 3600.0), say.StartProxy("2")]
+
+
+def test_a_configuration_that_every_replica_refuses_fails_and_spares_those_that_serve() -> None:
+    told = Told()
+    options = {"num_replicas": 3, "max_constructor_retry_count": 3}
+    told.begun(told.deploy("a", 0.0, **options), 1.0)
+    assert told.one.status is DeploymentStatus.HEALTHY
+    said, now = told.deploy("a", 2.0, user_config="bad", **options), 2.0
+    while said and now < 100.0:
+        now += 1.0
+        for command in said:
+            if isinstance(command, (say.Start, say.Reconfigure)):
+                told.machine.replica_failed(command.replica, "a bad config", now)
+            elif isinstance(command, say.Kill):
+                told.machine.replica_dead(command.replica, "it was ended", now)
+        told.machine.tick(now + MAX_BACKOFF_S)
+        said = kinds(told.machine.take(), say.Start, say.Reconfigure, say.Kill)
+    assert told.one.status is DeploymentStatus.DEPLOY_FAILED and "a bad config" in told.one.message
+    assert len(told.one.serving) == 2
+    said = told.deploy("a", now, user_config="good", **options)
+    while said:
+        said = told.begun(said, now)
+    assert told.one.status is DeploymentStatus.HEALTHY and len(told.one.serving) == 3

@@ -58,7 +58,7 @@ class Replica:
 @dataclass
 class Deployment:
     """A deployment. spec: what it shall be; specs: of all versions that replicas run; good: the last version that was
-    whole. target: how many replicas, before the capacity. epoch: rises with each configuration. failures: attempts in
+    whole, with the configuration of good_epoch. target: how many replicas, before the capacity. epoch: rises with each configuration. failures: attempts in
     a row that failed, of the newest version; crashes: replicas in a row that died young. failed: nothing more begins.
     """
 
@@ -67,6 +67,7 @@ class Deployment:
     target: int
     epoch: int = 1
     good: str = ""
+    good_epoch: int = 0
     specs: dict[str, DeploymentSpec] = field(default_factory=dict)
     replicas: dict[str, Replica] = field(default_factory=dict)
     made: int = 0
@@ -107,8 +108,13 @@ class Deployment:
             surge_of(config.max_surge_percent, target),
             batch_of(config.rolling_update_percentage, target),
             self.failed,
-            self.good,
+            "" if self.good == self.spec.code_version and not self.is_proven else self.good,
         )
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether all of its replicas have served once as it shall be now: with this code and this configuration."""
+        return (self.good, self.good_epoch) == (self.spec.code_version, self.epoch)
 
     def wanted_count(self, share: float) -> int:
         """How many replicas it shall have at this share of the capacity."""

@@ -283,7 +283,7 @@ class Machine:
         one.message = why
         one.wait(one.failures, self.now)
         is_alone = all(replica.version == one.spec.code_version for replica in one.live)
-        if one.failures < one.most_failures or (is_alone and one.good == one.spec.code_version):
+        if one.failures < one.most_failures or (is_alone and one.is_proven):
             return
         one.failed = True
         one.set_status(
@@ -522,10 +522,12 @@ class Machine:
 
     def _reconfigure(self, one: Deployment) -> None:
         """Give the newest configuration to some of those that have an older one, and ranks that are free."""
-        if one.deleting:
+        if one.deleting or one.failed:
             return
         wanted = one.wanted(self.share)
         busy = sum(replica.state is ReplicaState.UPDATING for replica in one.live)
+        if one.failures:  # a configuration that fails is not tried at all of them
+            busy += max(wanted.target - len(one.serving), 0)
         for replica in one.live:
             is_old = replica.version == one.spec.code_version and replica.epoch != one.epoch
             if is_old and replica.state is ReplicaState.RUNNING and busy < wanted.batch:
@@ -543,7 +545,7 @@ class Machine:
     def _set_status(self, one: Deployment) -> None:
         if one.deleting or one.failed or not one.is_whole(self.share):
             return
-        one.good = one.spec.code_version
+        one.good, one.good_epoch = one.spec.code_version, one.epoch
         if one.status is Status.HEALTHY:
             one.message = one.scaler.wrong
             return

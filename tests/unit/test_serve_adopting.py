@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from hpc.serve.config import DeploymentConfig, ProxyLocation
+from hpc.serve.config import AutoscalingConfig, AutoscalingPolicy, DeploymentConfig, ProxyLocation
 from hpc.serve.control import commands as say
+from hpc.serve.control.autoscale import SILENT_S
 from hpc.serve.control.fleet import MAX_BACKOFF_S, Deployment
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.proxies import CHECK_EVERY_S, MIN_DRAIN_S
 from hpc.serve.control.state import Writer, restore
-from hpc.serve.messages import ReplicaFacts
+from hpc.serve.messages import HandleMetrics, ReplicaFacts
 from hpc.serve.schema import DeploymentStatus, ProxyStatus, ReplicaState
 from hpc.serve.specs import AppSpec, DeploymentSpec
 
@@ -125,3 +126,66 @@ def test_a_configuration_that_every_replica_refuses_fails_and_spares_those_that_
     while said:
         said = told.begun(said, now)
     assert told.one.status is DeploymentStatus.HEALTHY and len(told.one.serving) == 3
+
+
+# ---------------------------------------------------------------- how many there shall be
+
+
+def serving(told: Told, until: float, now: float = 0.0, **options: Any) -> int:
+    """How many replicas serve in the end, where all begin at once and time passes in seconds."""
+    said = told.deploy("a", now, **options) if options else told.machine.take()
+    while True:
+        while said:
+            said = told.begun(said, now)
+            for command in kinds(said, say.Drain, say.Kill):
+                told.machine.replica_dead(command.replica, "it was ended", now)
+        if now >= until:
+            return len(told.one.serving)
+        now += 1.0
+        told.machine.tick(now)
+        said = told.machine.take()
+
+
+def scaled(**options: Any) -> dict[str, Any]:
+    return {"autoscaling_config": AutoscalingConfig(**options)}
+
+
+def test_what_is_too_much_from_the_beginning_ends_without_any_request() -> None:
+    options = scaled(initial_replicas=4, max_replicas=4, downscale_delay_s=5)
+    assert serving(Told(), 4.0, **options) == 4 and serving(Told(), 7.0, **options) == 1
+
+
+def test_a_policy_of_a_user_is_asked_before_the_first_request() -> None:
+    options = scaled(max_replicas=4, upscale_delay_s=0, policy=AutoscalingPolicy(policy_function="my:own"))
+    assert serving(Told(lambda spec: lambda ctx: 3), 3.0, **options) == 3
+
+    def missing(spec: Any) -> Any:
+        raise ModuleNotFoundError("no module named my")
+
+    told = Told(missing)
+    assert serving(told, 3.0, **options) == 1
+    assert "no module named my" in told.one.message
+
+
+def test_a_controller_that_has_heard_no_caller_yet_ends_no_replica() -> None:
+    told = Told()
+    options = scaled(max_replicas=4, upscale_delay_s=0, downscale_delay_s=0)
+    told.begun(told.deploy("a", 0.0, **options), 0.0)
+    told.machine.note_handle(HandleMetrics("r", "app", "d", 8, {}), 0.0)
+    assert serving(told, 1.0) == 4
+    told.succeeded(2.0)
+    for replica in told.one.live:
+        told.machine.replica_begun(replica.id, ReplicaFacts(1, "1", ""), b"handle", 2.0)
+    assert serving(told, 2.0 + SILENT_S - 1, 2.0) == 4
+    assert serving(told, 2.0 + SILENT_S + 2, 2.0 + SILENT_S - 1) == 1
+
+
+def test_a_share_of_the_capacity_counts_once() -> None:
+    told = Told()
+    options = scaled(min_replicas=2, max_replicas=10, upscale_delay_s=0)
+    told.machine.set_capacity(50.0, 0.0)
+    told.begun(told.deploy("a", 0.0, **options), 0.0)
+    told.machine.note_handle(HandleMetrics("r", "app", "d", 100, {}), 0.0)
+    assert serving(told, 1.0) == 5
+    told.machine.set_capacity(0.0, 1.0)
+    assert serving(told, 2.0, 1.0) == 0

@@ -74,7 +74,8 @@ def _of(values: list[int], how: AggregationFunction) -> float:
 
 @dataclass
 class Scaler:
-    """The decisions of one deployment. ``direction``: 1 up, -1 down, since ``since``; 0: it stays."""
+    """The decisions of one deployment. ``direction``: 1 up, -1 down, since ``since``; 0: it stays. ``deaf_until``:
+    callers have not all told yet, so nothing ends."""
 
     direction: int = 0
     since: float = 0.0
@@ -83,6 +84,13 @@ class Scaler:
     last_down: float | None = None
     wrong: str = ""
     next_at: float | None = None
+    deaf_until: float = 0.0
+
+    def look_again(self, now: float, is_deaf: bool = False) -> None:
+        """Decide at the next tick, whoever calls. ``is_deaf``: what callers have told another controller is lost."""
+        self.next_at = now
+        if is_deaf:
+            self.deaf_until = now + SILENT_S
 
     def decide(
         self,
@@ -134,6 +142,8 @@ class Scaler:
     def _held(self, config: AutoscalingConfig, wanted: int, target: int, now: float) -> int:
         """A decision counts when it has held as long as the configuration demands."""
         direction = (wanted > target) - (wanted < target)
+        if direction < 0 and now < self.deaf_until:
+            return target
         if direction != self.direction:
             self.direction, self.since = direction, now
         if not direction or now - self.since < self._delay(config, wanted, target) - 1e-9:
@@ -150,7 +160,7 @@ class Scaler:
 
     def _set_next(self, load: Load, config: AutoscalingConfig, now: float) -> None:
         self.next_at = None
-        if self.direction or load.routers or not config.policy.is_default:
+        if self.direction or load.routers or not config.policy.is_default or now < self.deaf_until:
             self.next_at = now + LOOK_EVERY_S
 
 

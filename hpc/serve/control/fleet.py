@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpc.serve.control.autoscale import Load, Scaler, capacity_of
+from hpc.serve.control.autoscale import Load, Scaler, bounds, capacity_of
 from hpc.serve.control.rollout import ENDING, SERVING, Row, Wanted, batch_of, surge_of
 from hpc.serve.messages import DeploymentID, ReplicaFacts, ReplicaID, ReplicaStats
 from hpc.serve.schema import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
@@ -117,8 +117,14 @@ class Deployment:
         return (self.good, self.good_epoch) == (self.spec.code_version, self.epoch)
 
     def wanted_count(self, share: float) -> int:
-        """How many replicas it shall have at this share of the capacity."""
-        return 0 if self.deleting else capacity_of(self.target, share)
+        """How many replicas it shall have at this share of the capacity. The bounds of one that scales are its part."""
+        if self.deleting:
+            return 0
+        scaling = self.spec.config.autoscaling_config
+        if scaling is None:
+            return capacity_of(self.target, share)
+        least, most = bounds(scaling, share)
+        return self.target if share >= 1 else min(max(self.target, least), most)
 
     def rows(self) -> list[Row]:
         """The replicas, for a plan."""

@@ -121,6 +121,7 @@ class Machine:
             self._new_spec(one, spec)
         else:
             self._update(one, spec)
+        one.scaler.look_again(self.now)
         self._dirty[ident] = None
 
     def _update(self, one: Deployment, spec: DeploymentSpec) -> None:
@@ -432,7 +433,10 @@ class Machine:
         stats = {
             replica.id.unique_id: replica.stats.autoscaling for replica in one.serving if replica.stats.autoscaling
         }
-        policy = self._policy_of(one.spec)
+
+        def policy(ctx: Any) -> Any:  # one that cannot be imported has failed
+            return self._policy_of(one.spec)(ctx)
+
         count = one.scaler.decide(one.id, config, policy, one.load, serving, one.target, self.share, self.now, stats)
         one.message = one.scaler.wrong or one.message
         self._retarget(one, count, Trigger.AUTOSCALING)
@@ -576,6 +580,7 @@ class Machine:
                     wait_loop, timeout = config.graceful_shutdown_wait_loop_s, config.graceful_shutdown_timeout_s
                     self._say(Drain(replica.id, wait_loop, timeout))
                     self._stop_by[replica.id] = now + timeout + END_S
+            one.scaler.look_again(now, is_deaf=True)
             self._dirty[one.id] = None
         self.proxies.adopt()
         self._routes_dirty = True

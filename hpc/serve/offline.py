@@ -30,6 +30,8 @@ SYNC_LINES, SYNC_S = 1000, 5.0
 #: A try that failed is made again after this long, and twice as long each time.
 FIRST_PAUSE_S = 0.25
 LEDGER = ".ledger"
+#: By this much of their beginning the requests are known again.
+START_BYTES = 1 << 16
 
 
 class LedgerError(RayServeException):
@@ -79,7 +81,7 @@ def answer_file(handle: Any, requests: str, answers: str, *, at_once: int = 64, 
     with open(requests, "rb") as source, open(answers + LEDGER, "a+b") as ledger:
         try:
             fcntl.flock(ledger, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:  # other errors: the file system has no locks
             raise LedgerError(f"another run writes {answers}") from None
         options = handle._handle_options
         is_new = not os.path.exists(answers) or not os.path.getsize(answers)
@@ -107,8 +109,9 @@ def _check(ledger: IO[bytes], source: IO[bytes], deployment: str, method: str, a
     elif not is_new:
         raise LedgerError(f"{answers} was not written here: name another file")
     else:
-        start = source.read(1 << 16)
-        start = start[: start.rfind(b"\n") + 1]
+        start = source.read(START_BYTES)
+        if b"\n" in start or len(start) < START_BYTES:  # the last line may grow yet
+            start = start[: start.rfind(b"\n") + 1]
         ledger.truncate(0)
         ledger.write(msgspec.json.encode(_Ledger(deployment, method, _hash(start), len(start))))
         ledger.flush()
@@ -144,7 +147,7 @@ def _behind(source: IO[bytes], before: int) -> Iterator[_Line]:
         if number >= before:
             try:
                 yield _Line(number, json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield _Line(number, None, error=f"no JSON: {error}", tries=-1)
 
 
@@ -190,7 +193,13 @@ class _Run:
         if line.tries < 0:
             return
         line.tries += 1
-        line.response = self._handle.remote(line.value)
+        line.response = None
+        try:
+            line.response = self._handle.remote(line.value)
+        except DeploymentUnavailableError:
+            raise
+        except Exception as error:  # its value cannot be sent
+            line.error = _said(error)
 
     def _write(self, line: _Line) -> None:
         """Wait for an answer, and write it behind those before it."""
@@ -200,7 +209,7 @@ class _Run:
             data = json.dumps(told, allow_nan=False)
         except _NoOutcome as error:
             data = json.dumps({"line": line.number, "error": str(error)})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             data = json.dumps({"line": line.number, "error": f"the answer is no JSON: {error}"})
         self.errors += '"output"' not in data[:40]
         self._out.write(data.encode() + b"\n")
@@ -213,14 +222,16 @@ class _Run:
     def _outcome(self, line: _Line) -> Any:
         pause_s = FIRST_PAUSE_S
         while line.tries >= 0:
+            waits = False
             try:
-                return list(line.response) if self._streams else line.response.result()
+                if line.response is not None:
+                    return list(line.response) if self._streams else line.response.result()
             except DeploymentUnavailableError:
                 raise  # there is nobody to answer this or any other line: the run ends, and can be gone on with
             except Exception as error:
-                line.error = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error) else ''}"
-                if line.tries > self._retries and not isinstance(error, BackPressureError):
-                    break
+                line.error, waits = _said(error), isinstance(error, BackPressureError)
+            if line.tries > self._retries and not waits:
+                break
             time.sleep(pause_s)
             pause_s = min(10.0, 2 * pause_s)
             self._send(line)
@@ -229,6 +240,11 @@ class _Run:
     def _sync(self) -> None:
         os.fsync(self._out.fileno())
         self._unsynced, self._synced_at = 0, time.monotonic()
+
+
+def _said(error: Exception) -> str:
+    """An error in one line; its text may be empty, or all of it white."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}"
 
 
 class _NoOutcome(Exception):

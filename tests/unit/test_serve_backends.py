@@ -112,8 +112,24 @@ def test_the_next_job_is_submitted_again_when_the_one_in_the_queue_is_gone() -> 
     assert succession.is_due(machine, 0.0), "there is none at all"
     succession.submitted(machine, 0.0)
     assert not succession.is_due(machine, 5.0)
-    succession.lost()
-    assert succession.is_due(machine, 5.0)
+    succession.failed(5.0)
+    assert not succession.is_due(machine, 14.0) and succession.is_due(machine, 15.0)
+
+
+def test_a_job_that_never_comes_is_submitted_less_and_less_often() -> None:
+    machine, succession, now, times = Backends(HOST, LEAD_S), Succession(300.0, patience_s=10_000.0), 0.0, []
+    while now < 3600.0:
+        if succession.is_due(machine, now):
+            times.append(now)
+            succession.submitted(machine, now)
+            succession.failed(now)
+        now += 1.0
+    assert times[:4] == [0.0, 10.0, 30.0, 70.0] and len(times) < 15
+    succession.submitted(machine, now)
+    machine.update([row("a", now, ends_at=now + 100.0)])
+    assert succession.is_due(machine, now + 600.0)
+    succession.failed(now + 600.0)
+    assert succession.is_due(machine, now + 610.0), "one has come: the waits are short again"
 
 
 ROWS = st.lists(

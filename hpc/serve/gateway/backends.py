@@ -199,16 +199,13 @@ class Succession:
             if not has_come and now - self._submitted_at < self._patience_s:
                 return False
             self._submitted_at = None
+            self._failures = 0
         until = backends.serves_until(now)
         return until is not None and until - now <= self.lead_s and now >= self._not_before
 
     def submitted(self, backends: Backends, now: float) -> None:
         """It was submitted."""
-        self._known, self._submitted_at, self._failures = set(backends.jobs), now, 0
-
-    def lost(self) -> None:
-        """The job that was submitted has ended before it has told of itself."""
-        self._submitted_at = None
+        self._known, self._submitted_at = set(backends.jobs), now
 
     @property
     def waits(self) -> bool:
@@ -216,6 +213,7 @@ class Succession:
         return self._submitted_at is not None
 
     def failed(self, now: float) -> None:
-        """It could not be submitted: later again."""
+        """It could not be submitted, or has ended before it has told of itself: again, later each time."""
+        self._submitted_at = None
         self._failures += 1
         self._not_before = now + min(600.0, 5.0 * 2 ** min(self._failures, 10))

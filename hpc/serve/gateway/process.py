@@ -221,7 +221,6 @@ class Gateway:
             code, out = 127, b""
         if code:
             logger.error("The next job was not submitted: exit code %s", code)
-            self._succession.lost()
             self._succession.failed(time.time())
             return
         said = out.decode("utf-8", "replace").split()
@@ -229,7 +228,7 @@ class Gateway:
         while self._options.waits is not None and self._submitted and self._succession.waits:
             await asyncio.sleep(20 * LOOK_S)
             if not await asyncio.to_thread(self._options.waits, self._submitted):
-                self._succession.lost()
+                self._succession.failed(time.time())
 
     # -------------------------------------------------------------- for the relay
 

@@ -1,4 +1,4 @@
-"""A controller whose commands about one actor overlap: what is made is ended, and its placement group with it."""
+"""A controller whose commands about one actor overlap, and one that is given more than the head has room for."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from typing import Any
 
 import pytest
 
+from hpc import spi
+from hpc.exceptions import HpcError
 from hpc.serve.config import DeploymentConfig
 from hpc.serve.control import commands as say
 from hpc.serve.control import controller as controllers
 from hpc.serve.control.actors import GoneError
 from hpc.serve.control.controller import Controller
+from hpc.serve.control.keys import STATE_KEY, Keys
+from hpc.serve.control.machine import Machine
+from hpc.serve.control.state import Writer
+from hpc.serve.exceptions import RayServeException
 from hpc.serve.messages import DeploymentID, ReplicaID
-from hpc.serve.specs import AppFacts, DeploymentSpec
+from hpc.serve.specs import AppFacts, AppSpec, DeploymentSpec
 
 IDENT = ReplicaID("r0", DeploymentID("d", "app"))
 START = say.Start(IDENT, DeploymentSpec("d", b"", b"", DeploymentConfig(), "a"), AppFacts("app", "/", "d"), 0, 1)
@@ -87,3 +93,34 @@ def test_a_replica_that_is_to_end_while_its_actor_is_made_is_not_left(monkeypatc
 def test_what_an_actor_that_could_not_be_made_has_taken_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     replicas = Slow("its environment cannot be made")
     assert asyncio.run(ended(replicas, monkeypatch)) == [] and replicas.forgotten
+
+
+def test_an_application_that_is_too_large_is_refused_and_nothing_else_suffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: dict[str, bytes] = {}
+
+    def put(space: str, key: str, value: bytes) -> None:
+        if sum(map(len, keys.values())) + len(value) > 10_000_000:
+            raise HpcError("the key-value store is full")
+        keys[key] = value
+
+    def delete(space: str, key: str, prefix: bool = False) -> None:
+        for one in [one for one in keys if one.startswith(key)]:
+            del keys[one]
+
+    monkeypatch.setattr(spi, "kv_put", put)
+    monkeypatch.setattr(spi, "kv_delete", delete)
+    one = object.__new__(Controller)
+    one._writer, one._keys = Writer(), Keys()
+    one._machine = Machine(lambda: "r0")
+
+    async def deploy(size: int) -> None:
+        spec = DeploymentSpec("d", b"", b"x" * size, DeploymentConfig(), "a")
+        await one._keep_code([AppSpec("app", "/", "d", [spec])])
+
+    with pytest.raises(RayServeException, match="11 MiB.*from a file"):
+        asyncio.run(deploy(12_000_000))
+    assert not keys
+    asyncio.run(deploy(5_000_000))
+    assert len(keys) == 2
+    one._keys.write(one._writer.state_of(one._machine), one._writer.blobs)
+    assert set(keys) == {STATE_KEY}

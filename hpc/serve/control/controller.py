@@ -21,14 +21,16 @@ import msgspec
 
 import hpc
 from hpc import spi
-from hpc.exceptions import ActorError
+from hpc.exceptions import ActorError, HpcError
 from hpc.serve.canary import AppOutcomes, Split
 from hpc.serve.config import AggregationFunction, HTTPOptions, LoggingConfig, ProxyLocation, gRPCOptions
 from hpc.serve.control import actors, commands, state
 from hpc.serve.control.actors import GoneError, Replicas
+from hpc.serve.control.keys import Keys, read_blob, read_state
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.statuses import status_of
 from hpc.serve.control.tables import routes_of, table_of
+from hpc.serve.exceptions import RayServeException
 from hpc.serve.messages import (
     DOORS_KEY,
     NAMESPACE,
@@ -44,10 +46,6 @@ from hpc.serve.schema import ServeStatus
 from hpc.serve.specs import AppSpec
 
 log = logging.getLogger("hpc.serve")
-STATE_KEY = "state/machine"
-BLOBS = "state/blob/"
-#: The most bytes of a key: larger ones are cut.
-PIECE_BYTES = 4 << 20
 #: How often the nodes of the session are looked at.
 NODES_EVERY_S = 1.0
 #: How long a controller that has failed waits before it ends, so that one that always fails costs little.
@@ -78,7 +76,7 @@ class Controller:
         self._proxies: dict[str, Any] = {}
         self._machine = Machine(_new_id, policy_of)
         self._machine.proxies.location = options.location
-        self._written: set[str] = set()
+        self._keys = Keys()
         self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,8 +98,9 @@ class Controller:
     async def deploy(self, specs: list[AppSpec], only: bool = False) -> None:
         """Applications shall be so; ``only``: and no others.
 
-        Raises RayServeException where two would have the same route."""
+        Raises RayServeException where two would have the same route, or the head has no room for them."""
         await self._until(lambda: self._began)
+        await self._keep_code(specs)
         if self._machine.is_ending:
             raise RuntimeError("the service is being shut down")
         self._machine.deploy(specs, time.time(), only)
@@ -265,7 +264,7 @@ class Controller:
         said = self._machine.take()
         if said:
             data = self._writer.state_of(self._machine, self._options)
-            await asyncio.to_thread(self._write, data, dict(self._writer.blobs))
+            await asyncio.to_thread(self._keys.write, data, dict(self._writer.blobs))
             pushed: dict[Any, None] = {}
             for command in said:
                 if isinstance(command, (commands.Push, commands.PushRoutes)):
@@ -317,20 +316,22 @@ class Controller:
     # -------------------------------------------------------------- keys
 
     def _recover(self) -> None:
-        kept = spi.kv_get(NAMESPACE, STATE_KEY)
+        kept = read_state()
         if kept is not None:
-            self._options = state.restore(self._machine, kept, _read_blob)
+            self._options = state.restore(self._machine, kept, read_blob)
 
-    def _write(self, data: bytes, blobs: dict[str, bytes]) -> None:
-        for digest, blob in blobs.items():
-            if digest not in self._written:
-                for at in range(0, len(blob), PIECE_BYTES):
-                    spi.kv_put(NAMESPACE, f"{BLOBS}{digest}/{at // PIECE_BYTES:06}", blob[at : at + PIECE_BYTES])
-                self._written.add(digest)
-        spi.kv_put(NAMESPACE, STATE_KEY, data)
-        for digest in self._written - set(blobs):
-            spi.kv_delete(NAMESPACE, f"{BLOBS}{digest}/", prefix=True)
-        self._written &= set(blobs)
+    async def _keep_code(self, specs: list[AppSpec]) -> None:
+        """Write what replicas will run, before anything changes: it may be too much for the head."""
+        kept = set(self._writer.blobs)
+        blobs = self._writer.blobs_of(one for spec in specs for one in spec.deployments)
+        try:
+            await asyncio.to_thread(self._keys.write_blobs, blobs)
+        except (HpcError, ValueError) as error:
+            await asyncio.to_thread(self._keys.drop_blobs, set(blobs) - kept)
+            raise RayServeException(
+                f"the code and the arguments of {', '.join(spec.name for spec in specs)} are too large to be kept "
+                f"({sum(map(len, blobs.values())) >> 20} MiB; {error}): have the constructor load what is large from a file"
+            ) from None
 
     async def _push(self, pushed: list[Any]) -> None:
         rows: dict[str, bytes | None] = {}
@@ -567,11 +568,6 @@ class Controller:
 
 def _new_id() -> str:
     return "".join(secrets.choice(_LETTERS) for _ in range(8))
-
-
-def _read_blob(digest: str) -> bytes:
-    pieces = [spi.kv_get(NAMESPACE, key) or b"" for key in spi.kv_keys(NAMESPACE, f"{BLOBS}{digest}/")]
-    return b"".join(pieces)
 
 
 def _put_all(rows: dict[str, bytes | None]) -> None:

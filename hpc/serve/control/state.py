@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hpc import cloudpickle
@@ -41,6 +41,15 @@ class Writer:
                 one.load = load
         self.blobs, self._known = used, known
         return file.getvalue()
+
+    def blobs_of(self, specs: Iterable[DeploymentSpec]) -> dict[str, bytes]:
+        """Specs as the next state will refer to them, by their digests."""
+        used: dict[str, bytes] = {}
+        known: dict[int, tuple[DeploymentSpec, str]] = {}
+        for spec in specs:
+            self._digest(spec, used, known)
+        self._known, self.blobs = {**self._known, **known}, {**self.blobs, **used}
+        return used
 
     def _digest(
         self, spec: DeploymentSpec, used: dict[str, bytes], known: dict[int, tuple[DeploymentSpec, str]]

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.serve.http.routes import Routes, plain_path, sticky_key
+from hpc.serve.canary import Split
+from hpc.serve.config import DeploymentConfig
+from hpc.serve.control.machine import Machine
+from hpc.serve.control.tables import routes_of
+from hpc.serve.http.routes import Routes, ingress_of, plain_path, sticky_key
 from hpc.serve.messages import RouteRow, RouteTable
+from hpc.serve.specs import AppSpec, DeploymentSpec
 
 
 def routes(*prefixes: str) -> Routes:
@@ -59,3 +64,14 @@ def test_what_keeps_a_client_at_one_application() -> None:
     assert sticky_key(row["cookie:q"], headers, "") is None
     assert sticky_key(row["session"], headers, "s1") == b"s1"
     assert sticky_key(row["session"], headers, "") is None
+
+
+def test_a_canary_without_a_route_gets_requests_at_its_own_ingress() -> None:
+    machine = Machine(lambda: "r")
+    for app, route, ingress in (("old", "/", "Old"), ("new", None, "New")):
+        spec = DeploymentSpec(ingress, b"", b"", DeploymentConfig(), "v")
+        machine.deploy([AppSpec(app, route, ingress, [spec])], 0.0)
+    machine.split("old", Split(weights={"old": 9, "new": 1}), 0.0)
+    row = Routes(routes_of(1, machine.apps.table, machine.deployments, machine.splits, None)).match("/")
+    assert row is not None and [name for name, _ in row.split] == ["old", "new"]
+    assert (ingress_of(row, "old"), ingress_of(row, "new")) == ("Old", "New")

@@ -35,7 +35,7 @@ from hpc.serve.http.convert import TEXT as TEXT_TYPE
 from hpc.serve.http.exchange import ClientGone, Exchange
 from hpc.serve.http.gate import Gate, KeyFileError, Keys, Names
 from hpc.serve.http.head import Head, Refused
-from hpc.serve.http.routes import Routes, plain_path, sticky_key
+from hpc.serve.http.routes import Routes, ingress_of, plain_path, sticky_key
 from hpc.serve.http.server import Connection, Limits, Server
 from hpc.serve.http.websocket import Socket
 from hpc.serve.messages import (
@@ -239,15 +239,11 @@ class Proxy:
         wanted = set()
         for row in self._routes.rows():
             for app in {row.app, row.shadow, *(app for app, _ in row.split)} - {""}:
-                wanted.add(DeploymentID(self._ingress_of(app, row), app))
+                wanted.add(DeploymentID(ingress_of(row, app), app))
         for deployment in wanted - set(self._routers):
             self._routers[deployment] = router_of(deployment, prefers_node=True)
         for deployment in set(self._routers) - wanted:
             del self._routers[deployment]
-
-    def _ingress_of(self, app: str, row: RouteRow) -> str:
-        """The ingress of an application, which has a row of its own, or is another one's canary."""
-        return next((other.ingress for other in self._routes.rows() if other.app == app), row.ingress)
 
     async def _look(self) -> None:
         """Read the keys again where they have changed, and tell the controller how canaries do."""
@@ -370,7 +366,7 @@ class Proxy:
         )
 
     def _router(self, app: str, row: RouteRow) -> Router:
-        deployment = DeploymentID(self._ingress_of(app, row) if app != row.app else row.ingress, app)
+        deployment = DeploymentID(ingress_of(row, app), app)
         found = self._routers.get(deployment)
         if found is None:
             found = self._routers[deployment] = router_of(deployment, prefers_node=True)

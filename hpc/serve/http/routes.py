@@ -47,6 +47,12 @@ def plain_path(path: bytes) -> str:
     return unquote(text) if "%" in text else text
 
 
+def ingress_of(row: RouteRow, app: str) -> str:
+    """The deployment that gets an application's requests: of the row's own one, or of one of its split, which may have
+    no row of its own."""
+    return row.ingress if app == row.app else row.ingresses.get(app, row.ingress)
+
+
 def sticky_key(row: RouteRow, headers: Headers, session_id: str) -> bytes | None:
     """What keeps requests of one client at one application of a split; None where the request does not say it."""
     kind, _, name = row.sticky.partition(":")

@@ -29,6 +29,8 @@ hpc serve run FILE | MODULE:APP [NAME=VALUE ...] [options]      deploy, and serv
        hpc serve gateway [REGISTRY] [options]                          a stable address before the services of jobs
        hpc serve batch IN OUT [options]                                answer a file of requests, line by line"""
 
+#: What a configuration file ends in. It says all that there shall be of files; an import path says one application.
+FILES = (".yaml", ".yml", ".json")
 _APP_DIR = Option("app_dir", ("--app-dir",), "path", "where the module is (default: this directory)", "", metavar="DIR")
 _NAME = Option("name", ("--name",), "text", "the application's name (default: default)", "", metavar="NAME")
 _PREFIX = Option(
@@ -86,7 +88,7 @@ def _config(given: dict[str, Any], rest: list[str]) -> tuple[Any, list[str]]:
         raise CliError("USAGE", "a file or an import path is needed", fix="hpc serve run app.yaml, or module:app")
     place = declared.look_in(given.get("app_dir") or ".")
     what, words = rest[0], rest[1:]
-    if what.endswith((".yaml", ".yml", ".json")):
+    if what.endswith(FILES):
         if words:
             raise CliError("USAGE", "a file has the arguments of its applications in it: args")
         return read_yaml(Path(what).read_text()), [place]
@@ -121,7 +123,7 @@ def serve_run(given: dict[str, Any], rest: list[str]) -> int:
     address = given.get("address")
     hpc.init(address=address or ("auto" if is_there() else None))
     try:
-        declared.deploy(config, paths=paths)
+        declared.deploy(config, paths=paths, only=rest[0].endswith(FILES))
         for line in where():
             print(line, flush=True)
         print("Ctrl-C ends the service", flush=True)
@@ -140,22 +142,10 @@ def serve_deploy(given: dict[str, Any], rest: list[str]) -> int:
 
     config, paths = _config(given, rest)
     with connected(given.get("address")):
-        if not rest[0].endswith((".yaml", ".yml", ".json")):
-            _keep_others(config)
-        declared.deploy(config, paths=paths)
+        declared.deploy(config, paths=paths, only=rest[0].endswith(FILES))
         for line in where():
             print(line)
     return 0
-
-
-def _keep_others(config: Any) -> None:
-    """An application that is deployed alone deletes none of those that a file has deployed."""
-    from hpc.serve import declared
-
-    before = declared.deployed()
-    names = {one.name for one in config.applications}
-    if before is not None:
-        config.applications += [one for one in before.applications if one.name not in names]
 
 
 def where(local_port: int = 8000, login: str = "") -> list[str]:

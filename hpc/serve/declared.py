@@ -1,6 +1,6 @@
 """Services out of configuration files: applications by their import paths, and what the last file said.
 
-A file is the whole of a service: applications that it does not name are deleted. Code is imported by the process that
+A file says all that files have said: applications of an earlier one that it does not name are deleted. Code is imported by the process that
 deploys, which pickles what replicas run; they find its modules by the same paths.
 """
 
@@ -71,20 +71,35 @@ def _built_with(import_path: str, builder: Any, args: Mapping[str, Any]) -> tupl
     return (model(dict(args)) if inspect.isclass(kind) and model is not None else dict(args),)
 
 
-def deploy(config: ServeDeploySchema, *, paths: Sequence[str] = (), wait: bool = True) -> None:
+def deploy(
+    config: ServeDeploySchema, *, paths: Sequence[str] = (), wait: bool = True, only: bool = True
+) -> None:
     """Have the service be what a configuration says. ``paths``: where replicas find modules, beside their own.
+    ``only``: applications that were deployed so before, and that it does not name, are deleted.
 
     Raises RuntimeError where an application does not begin, and what importing it raises."""
     specs = [_spec(one, paths) for one in config.applications]
     api.start(config.proxy_location, config.http_options, config.grpc_options, config.logging_config)
     controller = api._controller()
-    hpc.get(controller.set_capacity.remote(config.target_capacity))
-    hpc.get(controller.deploy.remote(specs, True))
-    spi.kv_put(NAMESPACE, CONFIG_KEY, msgspec.json.encode(config.plain()))
+    if only:
+        hpc.get(controller.set_capacity.remote(config.target_capacity))
+    hpc.get(controller.deploy.remote(specs, only))
+    said = config if only else _with_others(config)
+    spi.kv_put(NAMESPACE, CONFIG_KEY, msgspec.json.encode(said.plain()))
     if wait:
         for spec in specs:
             api._wait_running(controller, spec.name)
         hpc.get(controller.wait_proxies.remote())
+
+
+def _with_others(config: ServeDeploySchema) -> ServeDeploySchema:
+    """What files have said, with the applications of one more that says nothing of others."""
+    before = deployed()
+    if before is None:
+        return config
+    names = {one.name for one in config.applications}
+    before.applications = [one for one in before.applications if one.name not in names] + config.applications
+    return before
 
 
 def _spec(one: ServeApplicationSchema, paths: Sequence[str]) -> AppSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from hpc.serve.config import DeploymentConfig, LoggingConfig
 
@@ -36,7 +37,7 @@ class AppSpec:
     deployments: list[DeploymentSpec]
     logging_config: LoggingConfig | None = None
     external_scaler_enabled: bool = False
-    source: str = "imperative"
+    source: Literal["imperative", "declarative"] = "imperative"
     docs_path: str | None = None
 
 

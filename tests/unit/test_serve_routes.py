@@ -8,6 +8,7 @@ from hpc.serve.canary import Split
 from hpc.serve.config import DeploymentConfig
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.tables import routes_of
+from hpc.serve.exceptions import RayServeException
 from hpc.serve.http.routes import Routes, ingress_of, plain_path, sticky_key
 from hpc.serve.messages import RouteRow, RouteTable
 from hpc.serve.specs import AppSpec, DeploymentSpec
@@ -75,3 +76,18 @@ def test_a_canary_without_a_route_gets_requests_at_its_own_ingress() -> None:
     row = Routes(routes_of(1, machine.apps.table, machine.deployments, machine.splits, None)).match("/")
     assert row is not None and [name for name, _ in row.split] == ["old", "new"]
     assert (ingress_of(row, "old"), ingress_of(row, "new")) == ("Old", "New")
+
+
+def test_a_file_deletes_what_an_earlier_file_has_deployed_and_nothing_else() -> None:
+    machine = Machine(lambda: "r")
+
+    def app(name: str, route: str, is_declared: bool = True) -> AppSpec:
+        spec = DeploymentSpec("D", b"", b"", DeploymentConfig(), "v")
+        return AppSpec(name, route, "D", [spec], source="declarative" if is_declared else "imperative")
+
+    machine.deploy([app("one", "/one"), app("two", "/two")], 0.0, only=True)
+    machine.deploy([app("own", "/own", False)], 0.0)
+    with pytest.raises(RayServeException, match="own"):
+        machine.deploy([app("three", "/own")], 0.0, only=True)
+    machine.deploy([app("two", "/one")], 0.0, only=True)
+    assert [name for name, one in machine.apps.table.items() if one.deleting] == ["one"]

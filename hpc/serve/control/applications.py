@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from hpc.serve.canary import Split
@@ -38,11 +38,16 @@ class Applications:
         """An application shall be so."""
         self.table[spec.name] = Application(spec, now)
 
+    def left_out(self, names: Collection[str]) -> list[str]:
+        """The applications that files have deployed, and that the newest one does not name."""
+        return [name for name, app in self.table.items() if name not in names and app.spec.source == "declarative"]
+
     def check_routes(self, specs: Iterable[AppSpec], only: bool) -> None:
         """RayServeException where two applications would have the same route."""
         given = list(specs)
         names = {spec.name for spec in given}
-        kept = [] if only else [app.spec for name, app in self.table.items() if name not in names and not app.deleting]
+        gone = names | set(self.left_out(names) if only else ())
+        kept = [app.spec for name, app in self.table.items() if name not in gone and not app.deleting]
         owners: dict[str, str] = {}
         for spec in [*kept, *given]:
             prefix = spec.route_prefix

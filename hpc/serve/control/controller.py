@@ -96,7 +96,7 @@ class Controller:
         return self._options
 
     async def deploy(self, specs: list[AppSpec], only: bool = False) -> None:
-        """Applications shall be so; ``only``: and no others.
+        """Applications shall be so; ``only``: and no others of files.
 
         Raises RayServeException where two would have the same route, or the head has no room for them."""
         await self._until(lambda: self._began)

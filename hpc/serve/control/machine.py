@@ -86,7 +86,7 @@ class Machine:
     # -------------------------------------------------------------- what users want
 
     def deploy(self, specs: Iterable[AppSpec], now: float, only: bool = False) -> None:
-        """Applications shall be so. ``only``: all others are deleted.
+        """Applications shall be so. ``only``: all others that files have deployed are deleted.
 
         Raises RayServeException where two applications would have the same route."""
         self.now = now
@@ -96,8 +96,7 @@ class Machine:
         for spec in specs:
             self._deploy_app(spec)
         if only:
-            kept = {spec.name for spec in specs}
-            self._delete([name for name in self.apps.table if name not in kept])
+            self._delete(self.apps.left_out({spec.name for spec in specs}))
         self._routes_dirty = True
         self._settle()
 

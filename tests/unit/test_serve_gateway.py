@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
 
 from hpc.serve.config import HTTPOptions
-from hpc.serve.gateway import registry
+from hpc.serve.gateway import registry, telling
 from hpc.serve.gateway.backends import JobRow
 from hpc.serve.gateway.process import Gateway, GatewayError, GatewayOptions
 from hpc.serve.http import door
@@ -335,3 +335,24 @@ def test_a_file_that_others_may_have_written_is_no_job(folder: Path) -> None:
     folder.chmod(0o755)
     with pytest.raises(registry.RegistryError, match="chmod 700"):
         registry.registry_folder(str(folder))
+
+
+def test_a_teller_whose_process_was_replaced_tells_by_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "EVERY_S", 0.01)
+
+    async def row(self: telling.Teller) -> JobRow:
+        return JobRow("job", "host", at=time.time())
+
+    monkeypatch.setattr(telling.Teller, "_row", row)
+
+    async def tells() -> None:
+        teller = telling.Teller(str(folder), "job", [])  # nobody says begin to the second one
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if registry.told(folder, time.time()):
+                break
+        assert [one.name for one in registry.told(folder, time.time())] == ["job"]
+        await teller.forget()
+        assert not registry.told(folder, time.time())
+
+    run(tells())

@@ -36,13 +36,12 @@ class Teller:
         self._is_leaving = False
         self._began_at = time.time()
         self._files: tuple[str, str] | None = None
-        self._task: asyncio.Task[None] | None = None
+        #: It begins here, so that an actor whose process has died tells again by itself.
+        self._task = asyncio.ensure_future(self._keep_telling())
 
     async def begin(self) -> None:
-        """Tell for the first time, and go on. Raises OSError where the registry cannot be written."""
+        """Tell for the first time. Raises OSError where the registry cannot be written."""
         await self._tell()
-        if self._task is None:
-            self._task = asyncio.ensure_future(self._keep_telling())
 
     async def leave(self, notice_s: float) -> None:
         """Tell that new requests go elsewhere, and return when the gateway has had time to see it."""
@@ -52,8 +51,7 @@ class Teller:
 
     async def forget(self) -> None:
         """Tell nothing any more."""
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
         await asyncio.to_thread(registry.forget, self._folder, self._name)
 
     async def _keep_telling(self) -> None:
@@ -61,7 +59,7 @@ class Teller:
             await asyncio.sleep(EVERY_S)
             try:
                 await self._tell()
-            except (OSError, HpcError) as error:
+            except Exception as error:  # it tells again, whatever this was
                 logger.warning("the gateway is told nothing: %s", error)
 
     async def _tell(self) -> None:
@@ -85,9 +83,9 @@ class Teller:
         try:
             found = controller()
             if self._files is None:
-                http = (await found.ready.remote()).http
+                http = (await asyncio.wait_for(_awaited(found.ready.remote()), EVERY_S)).http
                 self._files = _whole_path(http.api_keys_file), _whole_path(http.ssl_certfile)
-            status = await asyncio.wait_for(asyncio.ensure_future(_status(found)), EVERY_S)
+            status = await asyncio.wait_for(_awaited(found.status.remote()), EVERY_S)
         except (HpcError, RayServeException, asyncio.TimeoutError):
             return self._files is not None
         standing = {name: app.status for name, app in status.applications.items()}
@@ -95,8 +93,8 @@ class Teller:
         return bool(wanted) and all(standing.get(name) == "RUNNING" for name in wanted)
 
 
-async def _status(found: Any) -> Any:
-    return await found.status.remote()
+async def _awaited(ref: Any) -> Any:
+    return await ref
 
 
 def _whole_path(path: str | None) -> str:
@@ -125,9 +123,13 @@ def announce(gateway: str = "default", *, apps: list[str] | None = None, name: s
         raise ValueError(f"name must be one of a file, not {job!r}")
     try:
         actor = _teller().remote(str(folder.absolute()), job, list(apps or ()))
-        hpc.get(actor.begin.remote())
     except ValueError:
         raise RayServeException("this session tells a gateway already: serve.withdraw() ends that") from None
+    try:
+        hpc.get(actor.begin.remote())
+    except BaseException:
+        hpc.kill(actor)
+        raise
 
 
 def withdraw(notice_s: float = 2.0) -> None:

@@ -137,6 +137,36 @@ def test_one_that_never_begins_says_why() -> None:
         serve.run(Pid.options(num_replicas=1, user_config="bad").bind("c"))
 
 
+def test_a_config_that_replicas_refuse_is_said_and_some_serve_on() -> None:
+    deployment = Pid.options(num_replicas=3, max_constructor_retry_count=2)
+    handle = serve.run(deployment.bind())
+    before = pids(handle, 3)
+    with pytest.raises(RuntimeError, match="a bad config"):
+        serve.run(deployment.options(user_config="bad").bind())
+    assert standing("Pid").status == "DEPLOY_FAILED"
+    assert len(pids(handle, 2) & before) == 2
+    serve.run(deployment.options(user_config="good").bind())
+    assert [handle.facts.remote().result()[1] for _ in range(8)] == ["good"] * 8
+    assert len(pids(handle, 3)) == 3
+
+
+def test_a_group_whose_replica_and_controller_died_together_is_given_back() -> None:
+    handle = serve.run(Pid.options(num_replicas=1, placement_group_bundles=[{"CPU": 1}]).bind())
+    (replica,), first = pids(handle, 1), controller_pid()
+    kill(first)
+    kill(replica)
+    until(lambda: controller_pid() != first)
+    until(lambda: replica not in pids(handle, 1) and standing("Pid").status == "HEALTHY")
+
+    def groups() -> int:
+        rows = hpc.util.placement_group_table().values()
+        return sum(row["state"] != "REMOVED" and row["name"].startswith("SERVE_GROUP") for row in rows)
+
+    until(lambda: groups() == 1)
+    serve.delete("default")
+    until(lambda: groups() == 0)
+
+
 def test_the_number_of_replicas_changes_in_place() -> None:
     handle = serve.run(Pid.bind())
     before = pids(handle, 2)
@@ -291,6 +321,16 @@ def test_nothing_is_left_of_a_service() -> None:
     assert serve.status() == serve.schema.ServeStatus()
     assert hpc.spi.kv_keys("serve") == []
     until(lambda: "serve" not in {row["namespace"] for row in hpc.util.list_named_actors(all_namespaces=True)})
+    serve.start(proxy_location="Disabled")
+
+
+def test_a_proxy_that_is_being_made_at_the_end_is_not_left() -> None:
+    pytest.importorskip("httptools")
+    serve.shutdown()
+    for _ in range(3):
+        serve.start(proxy_location="HeadOnly")
+        serve.shutdown()
+        until(lambda: "serve" not in {row["namespace"] for row in hpc.util.list_named_actors(all_namespaces=True)})
     serve.start(proxy_location="Disabled")
 
 

@@ -1,7 +1,7 @@
 """Services out of configuration files: applications by their import paths, and what the last file said.
 
-A file says all that files have said: applications of an earlier one that it does not name are deleted. Code is imported by the process that
-deploys, which pickles what replicas run; they find its modules by the same paths.
+A file says all that files have said: applications of an earlier one that it does not name are deleted. Code is imported
+by the process that deploys, which pickles what replicas run; they find its modules by the same paths.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 import hpc
 from hpc import spi
 from hpc.serve import api
-from hpc.serve.deployments import Application, build
+from hpc.serve.deployments import Application, build, code_version
 from hpc.serve.messages import NAMESPACE
 from hpc.serve.schema import ServeApplicationSchema, ServeDeploySchema, as_plain, read_config
 from hpc.serve.specs import AppSpec
@@ -113,6 +113,8 @@ def _spec(one: ServeApplicationSchema, paths: Sequence[str]) -> AppSpec:
         given["runtime_env"] = with_paths(env, paths)
         if given["runtime_env"]:
             deployment.config = deployment.config.changed(ray_actor_options=given)
+            before = deployment.code_version.encode()
+            deployment.code_version = code_version(before, b"", deployment.config, "")  # another environment is a change
     return spec
 
 

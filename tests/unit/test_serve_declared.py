@@ -104,6 +104,16 @@ def test_a_door_that_was_not_asked_for_is_not_written_down(shop: str) -> None:
     assert not again.http_options.is_tcp and again.http_options.request_timeout_s == 3  # type: ignore[union-attr]
 
 
+def test_another_environment_makes_new_replicas(shop: str) -> None:
+    def version(value: str, *paths: str) -> str:
+        env = {"env_vars": {"MODE": value}} if value else {}
+        one = read_config({"applications": [{"import_path": "a_shop:app", "runtime_env": env}]}).applications[0]
+        return declared._spec(one, paths).deployments[0].code_version
+
+    assert version("a") == version("a") and version("") == version("")
+    assert len({version("a"), version("b"), version(""), version("", "/x"), version("", "/y")}) == 5
+
+
 def test_words_of_the_command(shop: str, capsys: pytest.CaptureFixture[str]) -> None:
     config, paths = command._config({"app_dir": shop, "port": 0, "name": "n"}, ["a_shop:build", "text=a=b"])
     assert config.applications[0].args == {"text": "a=b"} and config.applications[0].name == "n"

@@ -46,7 +46,9 @@ def serve_gateway(given: dict[str, Any], rest: list[str]) -> int:
     """Run a gateway until SIGTERM or Ctrl-C; 1 where requests were cut off at its end."""
     from hpc.serve.config import HTTPOptions
     from hpc.serve.gateway.process import GatewayOptions, serve_until_told
+    from hpc.serve.gateway.registry import RegistryError
     from hpc.serve.http import door
+    from hpc.serve.http.gate import KeyFileError
 
     if len(rest) > 1:
         raise CliError("USAGE", "a gateway has one registry", fix=f"hpc serve gateway {rest[0]}")
@@ -78,7 +80,7 @@ def serve_gateway(given: dict[str, Any], rest: list[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s")
     try:
         return 0 if asyncio.run(serve_until_told(options, say)) else 1
-    except (door.DoorError, OSError) as error:
+    except (door.DoorError, KeyFileError, RegistryError, OSError) as error:
         raise CliError("REFUSED", str(error)) from None
 
 

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
 
+from hpc.cli import serve as command
 from hpc.serve.config import HTTPOptions
 from hpc.serve.gateway import registry, telling
 from hpc.serve.gateway.backends import JobRow
@@ -22,6 +23,7 @@ from hpc.serve.http import door
 from hpc.serve.http.exchange import Exchange
 from hpc.serve.http.server import Server
 from hpc.serve.http.websocket import Socket
+from hpc.settings.errors import CliError
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed here")
 
@@ -356,3 +358,14 @@ def test_a_teller_whose_process_was_replaced_tells_by_itself(folder: Path, monke
         assert not registry.told(folder, time.time())
 
     run(tells())
+
+
+def test_what_keeps_a_gateway_from_beginning_is_said(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o755)
+    with pytest.raises(CliError, match="chmod 700"):
+        command.run(["serve", "gateway", str(tmp_path / "open")])
+    keys = tmp_path / "keys"
+    keys.write_text("x" * 32)
+    keys.chmod(0o644)
+    with pytest.raises(CliError, match="chmod 600"):
+        command.run(["serve", "gateway", str(tmp_path / "own"), "--port=0", f"--api-keys-file={keys}"])

@@ -36,7 +36,7 @@ _NAME = Option("name", ("--name",), "text", "the application's name (default: de
 _PREFIX = Option(
     "route_prefix", ("--route-prefix",), "text", "below which it gets requests (default: /)", "", metavar="PATH"
 )
-_PORT = Option("port", ("--port",), "count", "listen on this port of 127.0.0.1 too (0: any free one)", "", metavar="N")
+_PORT = Option("port", ("--port",), "number", "listen on this port of 127.0.0.1 too (0: any free one)", "", metavar="N")
 _OUT = Option("output", ("-o", "--output-path"), "path", "the file (default: print it)", "", metavar="FILE")
 _YES = Option("yes", ("-y", "--yes"), "switch", "do not ask", "", default=False)
 _LOGIN = Option("login", ("--login",), "text", "the machine by which ssh reaches this one", "", metavar="HOST")

@@ -15,7 +15,7 @@ from hpc.settings.options import Option
 
 GATEWAY = (
     Option("host", ("--host",), "text", "listen on TCP too, at this address (0.0.0.0: all)", "", metavar="HOST"),
-    Option("port", ("--port",), "count", "listen on TCP too, at this port (0: any free one)", "", metavar="N"),
+    Option("port", ("--port",), "number", "listen on TCP too, at this port (0: any free one)", "", metavar="N"),
     Option("api_keys", ("--api-keys-file",), "path", "keys of which a request on TCP has one", "", metavar="FILE"),
     Option("ssl_cert", ("--ssl-certfile",), "path", "the certificate of the door on TCP", "", metavar="FILE"),
     Option("ssl_key", ("--ssl-keyfile",), "path", "its key", "", metavar="FILE"),
@@ -38,7 +38,7 @@ BATCH = (
     Option("method", ("--method",), "text", "the method (default: the call itself)", "", metavar="NAME"),
     Option("stream", ("--stream",), "switch", "the method is a generator: its items become a list", "", default=False),
     Option("at_once", ("--at-once",), "count", "requests that run at a time (default: 64)", "", metavar="N"),
-    Option("retries", ("--retries",), "count", "how often a line is tried again (default: 2)", "", metavar="N"),
+    Option("retries", ("--retries",), "number", "how often a line is tried again (default: 2)", "", metavar="N"),
 )
 
 

@@ -29,6 +29,12 @@ def read_count(text: str) -> int:
     return int(text)
 
 
+def read_number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]+", text.strip()):
+        raise ValueError(f"not a number: {text!r} (a whole number from 0)")
+    return int(text)
+
+
 def read_nodes(text: str) -> tuple[int, int]:
     """`4` or `2-8`, as (least, most)."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
@@ -99,13 +105,14 @@ def read_env(text: str) -> str:
 
 #: What the text of an option is read as.
 OptionKind = Literal[
-    "text", "path", "count", "nodes", "walltime", "duration", "memory", "switch", "scheduler", "runtime", "container",
-    "env", "gpus", "preflight",
+    "text", "path", "count", "number", "nodes", "walltime", "duration", "memory", "switch", "scheduler", "runtime",
+    "container", "env", "gpus", "preflight",
 ]  # fmt: skip
 READERS: dict[OptionKind, Callable[[str], Any]] = {
     "text": read_text,
     "path": read_text,
     "count": read_count,
+    "number": read_number,
     "nodes": read_nodes,
     "walltime": parse_walltime,
     "duration": parse_duration,

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from hpc.cli import serve as command
+from hpc.cli.serve_gateway import BATCH, GATEWAY
+from hpc.cli.words import parse_mixed
 from hpc.serve import declared
 from hpc.serve.schema import read_config
 from hpc.settings.errors import CliError
@@ -121,6 +123,10 @@ def test_words_of_the_command(shop: str, capsys: pytest.CaptureFixture[str]) -> 
     for rest in ([], ["a_shop:build", "text"], ["x.yaml", "a=b"]):
         with pytest.raises(CliError):
             command._config({"app_dir": shop}, rest)
+    assert parse_mixed(command.COMMANDS["run"][1], ["--port", "0"])[0]["port"] == 0
+    assert parse_mixed(BATCH, ["--retries=0", "in", "out"]) == ({"retries": 0}, ["in", "out"])
+    with pytest.raises(CliError, match="from 0"):
+        parse_mixed(GATEWAY, ["--port", "-1"])
     assert command.run(["serve", "deploy", "--help"]) == 0
     assert "--app-dir" in capsys.readouterr().out
     with pytest.raises(CliError, match="no such command"):

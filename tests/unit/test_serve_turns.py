@@ -13,6 +13,7 @@ import pytest
 from hpc import spi
 from hpc.exceptions import HpcError
 from hpc.serve.config import DeploymentConfig
+from hpc.serve.control import actors
 from hpc.serve.control import commands as say
 from hpc.serve.control import controller as controllers
 from hpc.serve.control.actors import GoneError
@@ -124,3 +125,20 @@ def test_an_application_that_is_too_large_is_refused_and_nothing_else_suffers(mo
     assert len(keys) == 2
     one._keys.write(one._writer.state_of(one._machine), one._writer.blobs)
     assert set(keys) == {STATE_KEY}
+
+
+def test_what_is_left_of_a_service_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [("serve", IDENT.to_full_id_str()), ("serve", "SERVE_PROXY_ACTOR-1"), ("serve", "SERVE_CONTROLLER_ACTOR")]
+    rows = [{"namespace": space, "name": name} for space, name in [*names, ("mine", "SERVE_PROXY_ACTOR-2")]]
+    killed: list[str] = []
+
+    def find(name: str) -> str:
+        if name.startswith("SERVE_PROXY"):
+            raise GoneError("it has ended")
+        return name
+
+    monkeypatch.setattr(actors.hpc.util, "list_named_actors", lambda all_namespaces: rows)
+    monkeypatch.setattr(actors, "find", find)
+    monkeypatch.setattr(actors.hpc, "kill", killed.append)
+    actors.end_all()
+    assert killed == [IDENT.to_full_id_str()]

@@ -143,6 +143,17 @@ def make_proxy(node: str, http_options: Any, grpc_options: Any) -> Any:
     )
 
 
+def end_all() -> None:
+    """End all replicas and proxies that are there, whichever controller has made them."""
+    for row in hpc.util.list_named_actors(all_namespaces=True):
+        name = row["name"]
+        if row["namespace"] == NAMESPACE and (name.startswith(PROXY_NAME) or ReplicaID.is_full_id_str(name)):
+            try:
+                hpc.kill(find(name))
+            except GoneError:
+                pass
+
+
 def find_proxy(node: str) -> Any:
     """The proxy of a node. Raises GoneError if there is none."""
     return find(f"{PROXY_NAME}-{node}")

@@ -308,6 +308,10 @@ class Controller:
         """The service is over: nothing of it stays."""
         if self._ends:
             await asyncio.wait(self._ends, timeout=END_S)
+        try:  # another controller may have died between what it kept and what it did
+            await asyncio.to_thread(actors.end_all)
+        except Exception:
+            log.exception("proxies may be left of the service")
         await asyncio.to_thread(spi.kv_delete, NAMESPACE, "", prefix=True)
         async with self._settled:
             self._settled.notify_all()

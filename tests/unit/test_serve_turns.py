@@ -8,6 +8,7 @@ import weakref
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from hpc import spi
@@ -20,6 +21,7 @@ from hpc.serve.control.actors import GoneError
 from hpc.serve.control.controller import Controller
 from hpc.serve.control.keys import STATE_KEY, Keys
 from hpc.serve.control.machine import Machine
+from hpc.serve.control.proxies import Proxy
 from hpc.serve.control.state import Writer
 from hpc.serve.exceptions import RayServeException
 from hpc.serve.messages import DeploymentID, ReplicaID
@@ -142,3 +144,22 @@ def test_what_is_left_of_a_service_is_found_by_its_name(monkeypatch: pytest.Monk
     monkeypatch.setattr(actors.hpc, "kill", killed.append)
     actors.end_all()
     assert killed == [IDENT.to_full_id_str()]
+
+
+def test_the_doors_of_a_proxy_that_is_gone_are_told_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    put: list[Any] = []
+    monkeypatch.setattr(spi, "kv_put", lambda space, key, value: put.append(msgspec.msgpack.decode(value)))
+    one = object.__new__(Controller)
+    one._machine, one._told_doors, one._steps = Machine(lambda: "r0"), None, 0
+
+    async def steps() -> None:
+        one._settled = asyncio.Condition()
+        table = one._machine.proxies.table
+        table["1"], table["2"] = Proxy("1", doors=("unix:/s",)), Proxy("2")
+        await one._step()
+        await one._step()
+        del table["1"]
+        await one._step()
+
+    asyncio.run(steps())
+    assert put == [{"1": ["unix:/s"]}, {}] and one._steps == 3

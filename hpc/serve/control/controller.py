@@ -74,6 +74,7 @@ class Controller:
         self._writer = state.Writer()
         self._replicas = Replicas()
         self._proxies: dict[str, Any] = {}
+        self._told_doors: dict[str, list[str]] | None = None
         self._machine = Machine(_new_id, policy_of)
         self._machine.proxies.location = options.location
         self._keys = Keys()
@@ -275,6 +276,7 @@ class Controller:
                     task = self._spawn(self._do(command))
                     if isinstance(command, commands.KillProxy):
                         self._ends = [*(one for one in self._ends if not one.done()), task]
+        await self._tell_doors()
         self._steps += 1
         async with self._settled:
             self._settled.notify_all()
@@ -495,7 +497,6 @@ class Controller:
             self._machine.proxies.failed(node, time.time())
         else:
             self._machine.proxies.ready(node, tuple(doors), time.time())
-            await asyncio.to_thread(spi.kv_put, NAMESPACE, DOORS_KEY, msgspec.msgpack.encode(self._doors()))
             self._spawn(self._guard_proxy(node, actor))
         self._act()
 
@@ -536,7 +537,14 @@ class Controller:
         self._act()
 
     def _doors(self) -> dict[str, list[str]]:
-        return {node: list(one.doors) for node, one in self._machine.proxies.table.items()}
+        return {node: list(one.doors) for node, one in self._machine.proxies.table.items() if one.doors}
+
+    async def _tell_doors(self) -> None:
+        """Write where the doors are: those of proxies that are gone are there no more."""
+        doors = self._doors()
+        if doors != self._told_doors:
+            await asyncio.to_thread(spi.kv_put, NAMESPACE, DOORS_KEY, msgspec.msgpack.encode(doors))
+            self._told_doors = doors
 
     async def _watch_nodes(self) -> None:
         while True:

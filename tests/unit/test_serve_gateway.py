@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from hpc.cli import serve as command
 from hpc.serve.config import HTTPOptions
 from hpc.serve.gateway import registry, telling
 from hpc.serve.gateway.backends import JobRow
+from hpc.serve.gateway.client import DEAD_S, Pool
 from hpc.serve.gateway.process import Gateway, GatewayError, GatewayOptions
 from hpc.serve.http import door
 from hpc.serve.http.exchange import Exchange
@@ -369,3 +371,18 @@ def test_what_keeps_a_gateway_from_beginning_is_said(tmp_path: Path) -> None:
     keys.chmod(0o644)
     with pytest.raises(CliError, match="chmod 600"):
         command.run(["serve", "gateway", str(tmp_path / "own"), "--port=0", f"--api-keys-file={keys}"])
+
+
+def test_a_connection_to_a_machine_that_is_off_breaks() -> None:
+    async def work() -> None:
+        server = Server(lambda exchange: asyncio.sleep(0))
+        port = await server.listen_tcp("127.0.0.1", 0)
+        link = await Pool(f"http://127.0.0.1:{port}").take()
+        sock = link.writer.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        kept = [sock.getsockopt(socket.IPPROTO_TCP, one) for one in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)]
+        assert kept[0] + 2 * kept[1] == DEAD_S
+        link.close()
+        await server.close()
+
+    run(work())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 import time
 from collections.abc import Sequence
@@ -16,6 +17,15 @@ IDLE_S = 30.0
 MOST_IDLE = 256
 CONNECT_S = 3.0
 PART_BYTES = 64 * 1024
+#: A machine that is off says nothing of the connections that it had. They break after about this long; a door that is
+#: only slow answers the kernel's questions. TCP_USER_TIMEOUT would end a door that is slow to read, too.
+DEAD_S = 20
+_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_S // 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_S // 4),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2),
+)
 
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [^\r\n]*)?")
 _FIELD = re.compile(rb"([!#-'*+\-.0-9A-Z^_`a-z|~]+):[\t ]*([\t -~\x80-\xff]*?)[\t ]*")
@@ -176,7 +186,10 @@ class Pool:
         url = urlsplit(self._text)
         port = url.port or (443 if url.scheme == "https" else 80)
         tls = (self._tls or ssl.create_default_context()) if url.scheme == "https" else None
-        return await asyncio.open_connection(url.hostname, port, ssl=tls, limit=MAX_HEAD_BYTES)
+        reader, writer = await asyncio.open_connection(url.hostname, port, ssl=tls, limit=MAX_HEAD_BYTES)
+        for level, option, value in _ALIVE:
+            writer.get_extra_info("socket").setsockopt(level, option, value)
+        return reader, writer
 
     def give_back(self, link: Link) -> None:
         """Keep a connection for the next request, or close it."""

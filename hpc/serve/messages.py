@@ -61,8 +61,8 @@ class ReplicaID(msgspec.Struct, frozen=True, array_like=True):
 
 
 def deployment_key(app: str, name: str) -> str:
-    """The key of a deployment's table."""
-    return f"deployment/{app}/{name}"
+    """The key of a deployment's table. Names may have a slash, and never this sign."""
+    return f"deployment/{app}#{name}"
 
 
 # ---------------------------------------------------------------- requests

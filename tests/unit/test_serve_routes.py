@@ -10,7 +10,7 @@ from hpc.serve.control.machine import Machine
 from hpc.serve.control.tables import routes_of
 from hpc.serve.exceptions import RayServeException
 from hpc.serve.http.routes import Routes, ingress_of, plain_path, sticky_key
-from hpc.serve.messages import RouteRow, RouteTable
+from hpc.serve.messages import RouteRow, RouteTable, deployment_key
 from hpc.serve.specs import AppSpec, DeploymentSpec
 
 
@@ -91,3 +91,7 @@ def test_a_file_deletes_what_an_earlier_file_has_deployed_and_nothing_else() -> 
         machine.deploy([app("three", "/own")], 0.0, only=True)
     machine.deploy([app("two", "/one")], 0.0, only=True)
     assert [name for name, one in machine.apps.table.items() if one.deleting] == ["one"]
+
+
+def test_names_with_a_slash_have_keys_of_their_own() -> None:
+    assert deployment_key("a/b", "c") != deployment_key("a", "b/c")

@@ -150,16 +150,20 @@ def serve_deploy(given: dict[str, Any], rest: list[str]) -> int:
 
 def where(local_port: int = 8000, login: str = "") -> list[str]:
     """What a user is told of the doors."""
+    import hpc
     from hpc.serve.http import door
 
     lines = []
+    hosts = {row["NodeID"]: row["NodeManagerHostname"] for row in hpc.nodes()}
     for node, doors in sorted(door.told().items()):
-        lines.append(f"service on node {node} ({socket.gethostname()}):")
+        host = hosts.get(node) or socket.gethostname()
+        there = "this machine" if host == socket.gethostname() else host
+        lines.append(f"service on node {node} ({host}):")
         for one in doors:
             if one.startswith("unix:"):
                 path = one.removeprefix("unix:")
-                lines.append(f"  on this machine:        curl --unix-socket {path} http://localhost/")
-                line = door.ssh_line(path, socket.gethostname(), login=login, port=local_port)
+                lines.append(f"  {f'on {there}:':24}curl --unix-socket {path} http://localhost/")
+                line = door.ssh_line(path, host, login=login, port=local_port)
                 lines.append(f"  from your own machine:  {line}")
                 lines.append(f"  then:                   curl http://localhost:{local_port}/")
             else:

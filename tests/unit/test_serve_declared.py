@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import hpc
 from hpc.cli import serve as command
 from hpc.cli.serve_gateway import BATCH, GATEWAY
 from hpc.cli.words import parse_mixed
 from hpc.serve import declared
+from hpc.serve.http import door
 from hpc.serve.schema import read_config
 from hpc.settings.errors import CliError
 
@@ -133,3 +136,14 @@ def test_words_of_the_command(shop: str, capsys: pytest.CaptureFixture[str]) -> 
         command.run(["serve", "what"])
     assert command.run(["serve", "build", "a_shop:app", f"--app-dir={shop}"]) == 0
     assert "max_ongoing_requests: 7" in capsys.readouterr().out
+
+
+def test_the_line_of_ssh_leads_to_the_node_of_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = socket.gethostname()
+    rows = [{"NodeID": "0", "NodeManagerHostname": own}, {"NodeID": "1", "NodeManagerHostname": "far"}]
+    monkeypatch.setattr(hpc, "nodes", lambda: rows)
+    monkeypatch.setattr(door, "told", lambda: {"0": ["unix:/a"], "1": ["unix:/b"]})
+    lines = command.where()
+    assert any("on this machine: " in line and "/a" in line for line in lines)
+    assert any("on far: " in line and "/b" in line for line in lines)
+    assert [line.rsplit("@")[-1] for line in lines if "ssh -N" in line] == [own, "far"]

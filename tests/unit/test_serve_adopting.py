@@ -7,7 +7,7 @@ from typing import Any
 
 from hpc.serve.config import AutoscalingConfig, AutoscalingPolicy, DeploymentConfig, ProxyLocation
 from hpc.serve.control import commands as say
-from hpc.serve.control.autoscale import SILENT_S
+from hpc.serve.control.autoscale import SILENT_S, capacity_of
 from hpc.serve.control.fleet import MAX_BACKOFF_S, Deployment
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.proxies import CHECK_EVERY_S, MIN_DRAIN_S
@@ -187,5 +187,6 @@ def test_a_share_of_the_capacity_counts_once() -> None:
     told.begun(told.deploy("a", 0.0, **options), 0.0)
     told.machine.note_handle(HandleMetrics("r", "app", "d", 100, {}), 0.0)
     assert serving(told, 1.0) == 5
+    assert [capacity_of(count, 0.5) for count in (1, 3, 5)] == [1, 2, 3]
     told.machine.set_capacity(0.0, 1.0)
     assert serving(told, 2.0, 1.0) == 0

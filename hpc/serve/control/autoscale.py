@@ -5,6 +5,7 @@ Times are seconds since 1970, so that they mean the same to the controller that 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -173,7 +174,7 @@ def capacity_of(count: int, share: float) -> int:
     """A number of replicas at a share of the capacity: at least one of it stays, unless the share is 0."""
     if share >= 1 or not count:
         return count
-    return max(round(count * share), 1) if share > 0 else 0
+    return max(math.floor(count * share + 0.5), 1) if share > 0 else 0
 
 
 def _by_metric(stats: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+
+pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
 
 from hpc.serve.canary import Split
 from hpc.serve.config import DeploymentConfig
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.tables import routes_of
 from hpc.serve.exceptions import RayServeException
+from hpc.serve.http.accesslog import AccessLog
+from hpc.serve.http.head import read_head
+from hpc.serve.http.proxy import Asked, Failure, Proxy
 from hpc.serve.http.routes import Routes, ingress_of, plain_path, sticky_key
 from hpc.serve.messages import RouteRow, RouteTable, deployment_key
 from hpc.serve.specs import AppSpec, DeploymentSpec
@@ -95,3 +102,22 @@ def test_a_file_deletes_what_an_earlier_file_has_deployed_and_nothing_else() -> 
 
 def test_names_with_a_slash_have_keys_of_their_own() -> None:
     assert deployment_key("a/b", "c") != deployment_key("a", "b/c")
+
+
+@pytest.mark.parametrize(("status", "failure", "errors"), [(200, 500, 1), (0, 408, 1), (0, 503, 1), (0, 404, 0)])
+def test_a_stream_that_breaks_and_an_answer_that_is_late_count_against_a_canary(
+    status: int, failure: int, errors: int
+) -> None:
+    def reply(code: int, headers: object, body: bytes) -> None:
+        exchange.status = code
+
+    head = read_head(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    exchange = SimpleNamespace(is_gone=False, status=status, head=head, abort=lambda: None, reply=reply)
+    one = object.__new__(Proxy)
+    one._outcomes, one._log = {}, AccessLog()
+    asked = Asked(head, None)
+    asked.row, asked.app = RouteRow("/", "old", "D", split=[("old", 9.0), ("new", 1.0)]), "new"
+    one._fail(exchange, asked, Failure(failure, "why"))  # type: ignore[arg-type]
+    one._note(exchange, asked, "/")  # type: ignore[arg-type]
+    told = one._outcomes["new"].take()
+    assert told is not None and (told.requests, told.errors) == (1, errors)

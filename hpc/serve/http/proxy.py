@@ -94,6 +94,7 @@ class Asked:
         "app",
         "began",
         "disconnects",
+        "has_failed",
         "has_said",
         "is_late",
         "model_id",
@@ -110,7 +111,7 @@ class Asked:
         self.row: RouteRow | None = None
         self.app = ""
         self.timeout_s = timeout_s
-        self.has_said = False
+        self.has_said = self.has_failed = False
         self.request_id = self.model_id = self.session_id = self.trace = ""
         self.disconnects = True
         self.is_late = False
@@ -419,6 +420,7 @@ class Proxy:
     def _fail(self, exchange: Exchange, asked: Asked, failure: Failure) -> None:
         if exchange.is_gone:
             return
+        asked.has_failed = failure.reply.status >= 500 or failure.reply.status == 408
         if exchange.status:
             exchange.abort()  # the client sees that the answer is not whole
         else:
@@ -442,7 +444,7 @@ class Proxy:
         latency_s = time.monotonic() - asked.began
         row = asked.row
         if row is not None and (row.split or row.shadow):
-            self._count(asked.app or row.app, exchange.status >= 500, latency_s)
+            self._count(asked.app or row.app, asked.has_failed or exchange.status >= 500, latency_s)
         self._log.note(exchange.head.method, path, row, exchange.status, latency_s, asked.request_id)
 
     def _count(self, app: str, is_error: bool, latency_s: float) -> None:

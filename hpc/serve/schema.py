@@ -220,7 +220,8 @@ def _check_import_path(where: str, path: Any) -> None:
 
 @dataclass(kw_only=True)
 class ServeDeploySchema:
-    """A whole configuration: what `hpc serve deploy` reads. Those of an earlier one that it does not name are deleted."""
+    """A whole configuration: what `hpc serve deploy` reads. Applications of an earlier one that it does not name are
+    deleted."""
 
     applications: list[ServeApplicationSchema]
     proxy_location: ProxyLocation | str = ProxyLocation.EveryNode

@@ -57,8 +57,8 @@ def test_a_file_says_what_there_is(service: None) -> None:
     declared.deploy(config)
     until(lambda: list(serve.status().applications) == ["two"] and _answer("two")["config"] == {"b": 2})
     assert _answer("two")["pid"] == first
-    more = read_config({"applications": [{"name": "three", "route_prefix": None, "import_path": "tests.serve.apps:app"}]})
-    declared.deploy(more, only=False)
+    more = {"name": "three", "route_prefix": None, "import_path": "tests.serve.apps:app"}
+    declared.deploy(read_config({"applications": [more]}), only=False)
     assert set(serve.status().applications) == {"two", "three"} and _answer("two")["pid"] == first
     assert [one.name for one in declared.deployed().applications] == ["two", "three"]  # type: ignore[union-attr]
 

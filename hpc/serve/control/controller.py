@@ -334,9 +334,10 @@ class Controller:
             await asyncio.to_thread(self._keys.write_blobs, blobs)
         except (HpcError, ValueError) as error:
             await asyncio.to_thread(self._keys.drop_blobs, set(blobs) - kept)
+            names, size = ", ".join(spec.name for spec in specs), sum(map(len, blobs.values()))
             raise RayServeException(
-                f"the code and the arguments of {', '.join(spec.name for spec in specs)} are too large to be kept "
-                f"({sum(map(len, blobs.values())) >> 20} MiB; {error}): have the constructor load what is large from a file"
+                f"the code and the arguments of {names} are too large to be kept ({size >> 20} MiB; {error}): have the "
+                "constructor load what is large from a file"
             ) from None
 
     async def _push(self, pushed: list[Any]) -> None:

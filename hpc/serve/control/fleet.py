@@ -58,8 +58,9 @@ class Replica:
 @dataclass
 class Deployment:
     """A deployment. spec: what it shall be; specs: of all versions that replicas run; good: the last version that was
-    whole, with the configuration of good_epoch. target: how many replicas, before the capacity. epoch: rises with each configuration. failures: attempts in
-    a row that failed, of the newest version; crashes: replicas in a row that died young. failed: nothing more begins.
+    whole, with the configuration of good_epoch. target: how many replicas, before the capacity. epoch: rises with each
+    configuration. failures: attempts in a row that failed, of the newest version; crashes: replicas in a row that died
+    young. failed: nothing more begins.
     """
 
     id: DeploymentID

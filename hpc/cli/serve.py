@@ -62,6 +62,12 @@ def run(words: list[str]) -> int:
         raise CliError("USAGE", str(error)) from error
     except RuntimeError as error:
         raise CliError("REFUSED", str(error)) from error
+    except Exception as error:
+        from hpc.serve.exceptions import RayServeException
+
+        if not isinstance(error, RayServeException):
+            raise
+        raise CliError("REFUSED", str(getattr(error, "cause", error))) from error
 
 
 def usage_of(name: str) -> str:

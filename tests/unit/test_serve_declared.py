@@ -14,7 +14,7 @@ from hpc.cli import serve as command
 from hpc.cli.serve_gateway import BATCH, GATEWAY
 from hpc.cli.words import parse_mixed
 from hpc.serve import declared
-from hpc.serve.gateway.process import GatewayError
+from hpc.serve.exceptions import RayServeException
 from hpc.serve.http import door
 from hpc.serve.schema import read_config
 from hpc.settings.errors import CliError
@@ -152,7 +152,7 @@ def test_the_line_of_ssh_leads_to_the_node_of_the_door(monkeypatch: pytest.Monke
 
 def test_what_a_service_refuses_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(given: object, rest: object) -> int:
-        raise GatewayError("a gateway runs already")
+        raise RayServeException("a gateway runs already")
 
     monkeypatch.setitem(command.COMMANDS, "config", (refuses, ()))
     with pytest.raises(CliError, match="^a gateway runs already$"):

@@ -6,16 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
-
 from hpc.serve.canary import Split
 from hpc.serve.config import DeploymentConfig
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.tables import routes_of
 from hpc.serve.exceptions import RayServeException
-from hpc.serve.http.accesslog import AccessLog
-from hpc.serve.http.head import read_head
-from hpc.serve.http.proxy import Asked, Failure, Proxy
 from hpc.serve.http.routes import Routes, ingress_of, plain_path, sticky_key
 from hpc.serve.messages import RouteRow, RouteTable, deployment_key
 from hpc.serve.specs import AppSpec, DeploymentSpec
@@ -108,6 +103,11 @@ def test_names_with_a_slash_have_keys_of_their_own() -> None:
 def test_a_stream_that_breaks_and_an_answer_that_is_late_count_against_a_canary(
     status: int, failure: int, errors: int
 ) -> None:
+    pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
+    from hpc.serve.http.accesslog import AccessLog
+    from hpc.serve.http.head import read_head
+    from hpc.serve.http.proxy import Asked, Failure, Proxy
+
     def reply(code: int, headers: object, body: bytes) -> None:
         exchange.status = code
 

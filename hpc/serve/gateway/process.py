@@ -32,7 +32,8 @@ from hpc.serve.http.websocket import Socket
 
 logger = logging.getLogger("hpc.serve")
 
-SOCKET = "gateway.sock"
+#: Of each machine another one: gateways of two login nodes may share a registry, and a socket is its machine's alone.
+SOCKET = f"gateway-{socket.gethostname().partition('.')[0]}.sock"
 #: The kernel takes no longer path of a socket.
 MOST_PATH_BYTES = 107
 #: How often the registry and the doors are looked at.

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,10 +20,12 @@ from hpc.cli import serve as command
 from hpc.serve.config import HTTPOptions
 from hpc.serve.gateway import registry, telling
 from hpc.serve.gateway.backends import JobRow
-from hpc.serve.gateway.client import DEAD_S, Pool
+from hpc.serve.gateway.client import DEAD_S, Broken, Pool
 from hpc.serve.gateway.process import SOCKET, Gateway, GatewayError, GatewayOptions
+from hpc.serve.gateway.tunnel import tunnel
 from hpc.serve.http import door
 from hpc.serve.http.exchange import Exchange
+from hpc.serve.http.head import read_head
 from hpc.serve.http.server import Server
 from hpc.serve.http.websocket import Socket
 from hpc.settings.errors import CliError
@@ -387,3 +390,19 @@ def test_a_connection_to_a_machine_that_is_off_breaks() -> None:
         await server.close()
 
     run(work())
+
+
+def test_a_service_is_told_that_a_websocket_came_by_tls() -> None:
+    sent: list[Any] = []
+
+    async def send_head(method: str, target: bytes, headers: Any) -> None:
+        sent.extend(headers)
+        raise Broken("that is enough")
+
+    head = read_head(b"GET /ws HTTP/1.1\r\nhost: x\r\nx-forwarded-proto: http\r\n\r\n")
+    for scheme in ("wss", "ws"):
+        sock: Any = SimpleNamespace(head=head, client=None, scheme=scheme)
+        link: Any = SimpleNamespace(send_head=send_head)
+        with pytest.raises(Broken):
+            run(tunnel(sock, link, b""))
+    assert [value for name, value in sent if name == b"x-forwarded-proto"] == [b"https", b"http"]

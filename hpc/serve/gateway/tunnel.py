@@ -21,7 +21,8 @@ async def tunnel(sock: Socket, link: Link, key: bytes) -> None:
     """Lead a websocket to a door. Raises Broken where the door has not answered the handshake."""
     head = sock.head
     fields: Fields = [(b"x-api-key", key)] if key else []
-    fields += [one for one in forwarded(head, sock.client, "http") if one[0] not in _HANDSHAKE]
+    scheme = "https" if sock.scheme == "wss" else "http"
+    fields += [one for one in forwarded(head, sock.client, scheme) if one[0] not in _HANDSHAKE]
     fields += [(b"connection", b"Upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
     fields.append((b"sec-websocket-key", base64.b64encode(os.urandom(16))))
     await link.send_head("GET", head.path + b"?" + head.query if head.query else head.path, fields)

@@ -71,9 +71,7 @@ def _built_with(import_path: str, builder: Any, args: Mapping[str, Any]) -> tupl
     return (model(dict(args)) if inspect.isclass(kind) and model is not None else dict(args),)
 
 
-def deploy(
-    config: ServeDeploySchema, *, paths: Sequence[str] = (), wait: bool = True, only: bool = True
-) -> None:
+def deploy(config: ServeDeploySchema, *, paths: Sequence[str] = (), wait: bool = True, only: bool = True) -> None:
     """Have the service be what a configuration says. ``paths``: where replicas find modules, beside their own.
     ``only``: applications that were deployed so before, and that it does not name, are deleted.
 

@@ -1,4 +1,4 @@
-"""A file of requests whose lines, or their answers, are what nobody expects: each has one answer, and the run goes on."""
+"""A file of requests whose lines, or their answers, nobody expects: each has one answer, and the run goes on."""
 
 from __future__ import annotations
 

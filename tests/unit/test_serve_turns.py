@@ -120,7 +120,7 @@ def test_an_application_that_is_too_large_is_refused_and_nothing_else_suffers(mo
         spec = DeploymentSpec("d", b"", b"x" * size, DeploymentConfig(), "a")
         await one._keep_code([AppSpec("app", "/", "d", [spec])])
 
-    with pytest.raises(RayServeException, match="11 MiB.*from a file"):
+    with pytest.raises(RayServeException, match=r"11 MiB.*from a file"):
         asyncio.run(deploy(12_000_000))
     assert not keys
     asyncio.run(deploy(5_000_000))

@@ -48,7 +48,7 @@ def plain_path(path: bytes) -> str:
 
 
 def ingress_of(row: RouteRow, app: str) -> str:
-    """The deployment that gets an application's requests: of the row's own one, or of one of its split, which may have
+    """The deployment that gets the requests of the row's own application, or of one of its split. Such a one may have
     no row of its own."""
     return row.ingress if app == row.app else row.ingresses.get(app, row.ingress)
 

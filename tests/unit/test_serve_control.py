@@ -37,6 +37,11 @@ def test_without_a_surge_some_old_ones_end_first() -> None:
     assert not plan(Wanted(4, "b", batch=1), waiting)
 
 
+def test_a_target_that_shrinks_during_a_change_ends_new_ones_that_have_not_begun() -> None:
+    made = plan(Wanted(2, "b", batch=1), rows(("a", RUNS), ("a", RUNS), ("b", STARTS), ("b", STARTS)))
+    assert sorted(made.stop) == ["r1", "r3"] and not any(made.start.values())
+
+
 def test_with_a_surge_new_ones_begin_first() -> None:
     made = plan(Wanted(4, "b", surge=1), rows(*[("a", RUNS)] * 4))
     assert made.stop == [] and made.start == {"b": 1}

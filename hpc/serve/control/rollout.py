@@ -118,6 +118,8 @@ def _rolled(wanted: Wanted, staying: Sequence[Row], moving: Sequence[Row]) -> Pl
     stop = [row.id for row in old if not row.serves]
     stop += victims(serving_old, min(max(serving - wanted.floor, 0), len(serving_old)))
     room = wanted.target + wanted.surge - len(kept) - (len(old) - len(stop))
+    idle = [row for row in kept if not row.serves]
+    extra += victims(idle, min(-room, len(idle)))  # the old ones that have to serve yet need their place
     start = max(min(wanted.target - len(kept), room), 0)
     return Plan({wanted.version: start}, stop + extra)
 

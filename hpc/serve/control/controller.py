@@ -521,7 +521,9 @@ class Controller:
 
     async def _drain_proxy(self, command: commands.DrainProxy) -> None:
         try:
-            actor = self._proxies.get(command.node) or await asyncio.to_thread(actors.find_proxy, command.node)
+            actor = self._proxies.get(command.node)
+            if actor is None:
+                actor = await asyncio.to_thread(actors.find_proxy, command.node)
             await actors.within(command.timeout_s, actor.drain.remote(command.timeout_s))
         except Exception as error:
             log.warning("the proxy of node %s was not drained: %s", command.node, spi.said(error))

@@ -521,7 +521,7 @@ class Controller:
 
     async def _drain_proxy(self, command: commands.DrainProxy) -> None:
         try:
-            actor = self._proxies.get(command.node)
+            actor: Any = self._proxies.get(command.node)
             if actor is None:
                 actor = await asyncio.to_thread(actors.find_proxy, command.node)
             await actors.within(command.timeout_s, actor.drain.remote(command.timeout_s))

@@ -68,6 +68,18 @@ def test_pages_of_other_sites_change_nothing() -> None:
         assert status(gate, asked(field, b"Connection: Upgrade", b"Upgrade: websocket")) == 403
 
 
+def test_a_page_of_an_address_is_another_site_unless_it_is_the_services_own() -> None:
+    gate = Gate(Names(["10.0.0.7"]))
+    for origin in (b"http://203.0.113.5", b"http://203.0.113.5:8000", b"http://[2001:db8::1]:80"):
+        field = b"Origin: " + origin
+        assert status(gate, asked(field, method=b"POST")) == 403
+        assert status(gate, asked(field, b"Connection: Upgrade", b"Upgrade: websocket")) == 403
+    for origin in (b"http://127.0.0.1:3000", b"http://[::1]:3000", b"http://10.0.0.7"):
+        assert status(gate, asked(b"Origin: " + origin, method=b"POST")) == 200
+    own = b"Origin: http://203.0.113.5:8000"
+    assert status(gate, asked(own, method=b"POST", host=b"203.0.113.5:8000")) == 200
+
+
 def test_where_keys_are_each_request_has_one(keys: Path) -> None:
     gate = Gate(Names([]), Keys(str(keys)))
     assert status(gate, asked()) == 401

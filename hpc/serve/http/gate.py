@@ -130,14 +130,23 @@ class Names:
                 self._known[host] = known
         return known
 
-    def _look(self, name: str) -> bool:
+    def knows_page(self, host: bytes) -> bool:
+        """Whether pages of this host may act here. An address is no name for that: anyone's page may have one."""
+        name = host_name(host.decode("latin-1"))
         if self._is_any or name in self._names or name.endswith(".localhost"):
             return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
+        address = _address(name)
+        return address is not None and address.is_loopback
+
+    def _look(self, name: str) -> bool:
+        return self._is_any or name in self._names or name.endswith(".localhost") or _address(name) is not None
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
 
 
 class Gate:
@@ -177,5 +186,5 @@ class Gate:
         for name, value in head.headers:
             if name == b"origin" and (head.method not in _READING or head.upgrade):
                 host = value.partition(b"://")[2]
-                if host != head.host and (not host or host not in self._names):
+                if host != head.host and (not host or not self._names.knows_page(host)):
                     raise Refused(403, "a page of another site asks: name its host in HTTPOptions.allowed_hosts")

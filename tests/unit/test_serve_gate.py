@@ -85,6 +85,8 @@ def test_where_keys_are_each_request_has_one(keys: Path) -> None:
     assert status(gate, asked()) == 401
     assert status(gate, asked(path=b"/-/healthz")) == 200
     assert status(gate, asked(path=b"/-/healthz/x")) == 401
+    # A websocket of this path goes to the application of the whole site, which is not open.
+    assert status(gate, asked(b"Connection: Upgrade", b"Upgrade: websocket", path=b"/-/healthz")) == 401
     for field in (f"Authorization: Bearer {KEY}", f"authorization: bearer  {KEY}", "X-API-Key: another-key-of-length"):
         assert status(gate, asked(field.encode())) == 200
     for field in (
@@ -108,6 +110,13 @@ def test_keys_change_with_their_file(keys: Path) -> None:
     assert not known.knows(b"a-new-key-that-is-long")
     known.read()
     assert known.knows(b"a-new-key-that-is-long")
+
+
+def test_a_file_of_keys_may_hold_any_bytes(keys: Path) -> None:
+    known = Keys(str(keys))
+    keys.write_bytes(b"\xff\xfe-no-text-but-long-enough\n" + KEY.encode() + b"\r\n")
+    known.read()
+    assert known.knows(KEY.encode()) and not known.knows(b"another-key-of-length")
 
 
 def test_a_file_of_keys_that_others_read_is_refused(keys: Path) -> None:

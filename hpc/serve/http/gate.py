@@ -46,7 +46,7 @@ class Keys:
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise KeyFileError(f"the file of API keys cannot be read: {error}") from None
-        with os.fdopen(fd) as file:
+        with os.fdopen(fd, "rb") as file:
             facts = os.fstat(fd)
             stamp = (facts.st_mtime_ns, facts.st_ino, facts.st_size)
             if facts.st_uid != os.getuid() or stat.S_IMODE(facts.st_mode) & 0o077:
@@ -56,12 +56,12 @@ class Keys:
             if stamp == self._stamp:
                 return
             words = [line.strip() for line in file]
-        keys = [word for word in words if word and not word.startswith("#")]
+        keys = [word for word in words if word and not word.startswith(b"#")]
         if not keys or min(map(len, keys)) < LEAST_KEY_LENGTH:
             raise KeyFileError(
                 f"{self._path} needs a key of {LEAST_KEY_LENGTH} or more characters in each line: openssl rand -hex 32"
             )
-        self._hashes = [hashlib.sha256(key.encode()).digest() for key in keys]
+        self._hashes = [hashlib.sha256(key).digest() for key in keys]
         self._stamp = stamp
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 class Gate:
-    """Looks at the head of each request of a door. ``open_paths``: without a key."""
+    """Looks at the head of each request of a door. ``open_paths``: without a key, but not for websockets."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class Gate:
             )
         if self._keys is None:
             self._check_origin(head)
-        elif head.path not in self._open_paths:
+        elif head.path not in self._open_paths or head.upgrade:
             client = self._keys.knows(presented_key(head))
             if client is None:
                 raise Refused(401, "a key is needed: Authorization: Bearer KEY")

@@ -42,6 +42,10 @@ def test_what_the_server_answers_is_the_answer(place: str, capfd: pytest.Capture
         assert (reply.status, told["path"], told["body"]) == (200, CHAT, {"model": "m", "any": "thing"})
         assert told["word"] == "hello"
         assert (await model.answer("/tokenize", b"{}")).status == 404
+        # A client writes %0D%0A in a path: that is no further request, which might be one that clients may not make.
+        split = await model.answer("/v1/é HTTP/1.1\r\nhost: a\r\n\r\nPOST /reset", b"{}")
+        told = json.loads(split.body)
+        assert told["path"] == "/v1/%C3%A9%20HTTP/1.1%0D%0Ahost:%20a%0D%0A%0D%0APOST%20/reset"
         await model.check_health()
         await model.drain()
         assert model.stats().running == 0

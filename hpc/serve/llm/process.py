@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -32,6 +33,8 @@ TOLD_LINES = 20
 #: How often to ask a server that begins whether it has; how long it may take to say that it is well.
 LOOK_AGAIN_S = 0.1
 HEALTH_S = 10.0
+#: What a path has beside letters and digits. All else goes on as %XX: a path that ends its line would be two requests.
+PATH_MARKS = "/-._~!$&'()*+,;=:@"
 
 
 class ChildConfig(msgspec.Struct, kw_only=True):
@@ -153,7 +156,7 @@ class ChildModel(Model):
         self._began()
         is_open = False
         try:
-            answer = await ask(self._door, "POST", path, body)
+            answer = await ask(self._door, "POST", quote(path, safe=PATH_MARKS), body)
             kind = answer.headers.get("content-type", JSON)
             if not kind.startswith(EVENTS):
                 return Reply(answer.code, kind, await answer.body())

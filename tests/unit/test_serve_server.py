@@ -177,6 +177,29 @@ def test_slow_clients_are_ended() -> None:
     run(work())
 
 
+def test_a_body_that_stops_in_the_middle_is_forgotten_whole() -> None:
+    told: list[Any] = []
+
+    async def pull(exchange: Exchange) -> None:
+        while (part := await exchange.receive()) is not None:
+            pass
+        told.append(part)
+
+    async def work() -> None:
+        async def reader(exchange: Exchange) -> None:
+            pulls.append(asyncio.ensure_future(pull(exchange)))  # as a replica does, which this task does not end
+            await asyncio.Event().wait()
+
+        pulls: list[Any] = []
+        wire = Wire(reader, Limits(body_s=5))
+        await wire.send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n", b"a" * 100_000)
+        wire.tick(7)
+        assert statuses(await wire.send()) == [408]
+        assert told == [None] and wire.server.gathered == 0
+
+    run(work())
+
+
 def test_a_body_that_comes_slowly_but_comes_is_waited_for() -> None:
     async def work() -> None:
         wire = Wire(limits=Limits(body_s=3))

@@ -350,12 +350,13 @@ class Connection(asyncio.Protocol):
     def _late_body(self, exchange: Exchange) -> None:
         if exchange.status:
             self.abort()
-        elif exchange.task is not None:
-            exchange.task.cancel()
-            self._has_begun = False
-        if not self._is_lost and not exchange.status:
+            return
+        if exchange.task is not None:
+            self._exchange = None
             exchange.is_gone = True
-            self._refuse(Refused(408, "the body of the request did not come in time"))
+            exchange.wake()  # a replica that waits for more of the body is told so
+            exchange.task.cancel()
+        self._refuse(Refused(408, "the body of the request did not come in time"))
 
     def _sweep_writing(self, ticks: int, limits: Limits) -> None:
         unsent = self._transport.get_write_buffer_size()

@@ -10,12 +10,13 @@ from hpc.serve.http.server import Admit, Connection, Limits, Server
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written. ``unsent``: what a slow client has not read."""
+    """Keeps what is written. ``unsent``: what a slow client has not read; with ``keeps`` it does not close before."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 80)})
         self.out = bytearray()
         self.unsent = 0
+        self.keeps = False
         self.is_closed = self.is_aborted = self.is_reading = False
         self.is_reading = True
         self.at_eof = False
@@ -40,12 +41,12 @@ class Transport(asyncio.Transport):
         self.is_reading = True
 
     def close(self) -> None:
-        if not self.is_closed:
+        if not self.is_closed and not self.keeps:
             self.is_closed = True
             asyncio.get_running_loop().call_soon(self.connection.connection_lost, None)
 
     def abort(self) -> None:
-        self.is_aborted = True
+        self.is_aborted, self.keeps = True, False
         self.close()
 
 

@@ -234,6 +234,33 @@ def test_a_client_that_reads_nothing_is_ended_and_one_that_reads_slowly_is_not()
     run(work())
 
 
+@pytest.mark.parametrize("request_", [GET, GET[:-2] + b"Connection: close\r\n\r\n"])
+def test_a_client_that_leaves_the_end_of_an_answer_unread_is_ended(request_: bytes) -> None:
+    async def work() -> None:
+        wire = Wire(limits=Limits(idle_s=9, write_s=5))
+        wire.transport.keeps = True  # less is unread than makes the transport say that it is full
+        wire.transport.unsent = 100
+        await wire.send(request_)
+        wire.tick(9 if b"close" in request_ else 17)
+        assert wire.transport.is_aborted
+
+    run(work())
+
+
+def test_one_connection_does_not_end_the_deadlines_of_others() -> None:
+    async def work() -> None:
+        wire = Wire()
+        bad = Transport()
+        wire.connected(bad).sweep = lambda ticks, limits: 1 / 0  # type: ignore[method-assign]
+        for _ in range(2):
+            wire.server._sweep()
+        assert bad.is_aborted and not wire.transport.is_closed and wire.server.ticks == 2
+        assert wire.server._timer is not None and wire.server._timer.when() > wire.server.loop.time()
+        await wire.server.close()
+
+    run(work())
+
+
 # ---------------------------------------------------------------- back-pressure
 
 

@@ -167,6 +167,18 @@ def test_a_silent_client_is_asked_and_then_ended() -> None:
     run(work())
 
 
+def test_a_client_that_closes_and_reads_nothing_is_ended() -> None:
+    async def work() -> None:
+        client = Client()
+        await client.begin()
+        client.wire.transport.keeps, client.wire.transport.unsent = True, 100
+        await client.say(CloseConnection(1000, ""))
+        client.wire.tick(61 + 1)
+        assert client.wire.transport.is_aborted
+
+    run(work())
+
+
 def test_a_client_that_is_gone_is_told_to_the_application() -> None:
     ends: list[Any] = []
 

@@ -75,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._has_begun = False
         self._is_reading = True
         self._is_lingering = False
+        self._is_closing = False
         self._is_lost = False
         self._gather: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -317,10 +318,13 @@ class Connection(asyncio.Protocol):
     def _close(self, lingers: bool) -> None:
         if self._is_lost:
             return
+        self._since, self._unsent = self._server.ticks, self._transport.get_write_buffer_size()
         if not lingers:
+            # It is closed once the client has read all, or has read nothing for too long.
+            self._is_closing = True
             self._transport.close()
             return
-        self._is_lingering, self._since = True, self._server.ticks
+        self._is_lingering = True
         self._input.clear()
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -330,7 +334,9 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, ticks: int, limits: Limits) -> None:
         """End what takes too long. One tick is one second."""
-        if self._is_lingering:
+        if self._is_closing:
+            self._sweep_writing(ticks, limits)
+        elif self._is_lingering:
             if ticks - self._since > LINGER_S:
                 self.abort()
         elif self.is_full:
@@ -345,7 +351,7 @@ class Connection(asyncio.Protocol):
             if limits.head_s and ticks - self._since > limits.head_s:
                 self._refuse(Refused(408, "the head of the request did not come in time"))
         elif limits.idle_s and ticks - self._heard > limits.idle_s:
-            self._transport.close()
+            self._close(False)
 
     def _late_body(self, exchange: Exchange) -> None:
         if exchange.status:
@@ -371,8 +377,8 @@ class Connection(asyncio.Protocol):
         self.closes_after = True
         if self._socket is not None:
             self._socket.leave()
-        elif self._exchange is None and not self._scanned and not self._is_lost:
-            self._transport.close()
+        elif self._exchange is None and not self._scanned:
+            self._close(False)
 
 
 def refusal(refused: Refused) -> bytes:
@@ -493,7 +499,11 @@ class Server:
     def _sweep(self) -> None:
         self.ticks += 1
         for connection in list(self._connections):
-            connection.sweep(self.ticks, self.limits)
+            try:
+                connection.sweep(self.ticks, self.limits)
+            except Exception:  # the deadlines of all others hang on this loop
+                logger.exception("A connection is broken, since its deadlines could not be looked at")
+                connection.abort()
         self._timer = self.loop.call_later(1.0, self._sweep) if self._connections else None
 
     # -------------------------------------------------------------- the end

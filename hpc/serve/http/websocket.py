@@ -257,6 +257,8 @@ class Socket:
         """Ask a silent client, and break the connection of one that says nothing."""
         from wsproto.events import Ping
 
+        if self.is_gone:
+            return
         if self._closing_since is not None:
             if self._closing_since < 0:
                 self._closing_since = ticks

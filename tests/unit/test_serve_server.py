@@ -215,14 +215,15 @@ def test_a_body_that_comes_slowly_but_comes_is_waited_for() -> None:
 def test_a_client_that_reads_nothing_is_ended_and_one_that_reads_slowly_is_not() -> None:
     async def forever(exchange: Exchange) -> None:
         exchange.open(200, [])
+        wire.connection.pause_writing()
         while True:
             await exchange.write(b"x" * 1000)
 
     async def work() -> None:
+        nonlocal wire
         for step, is_ended in ((0, True), (1, False)):
             wire = Wire(forever, Limits(write_s=5))
             wire.transport.unsent = 100_000
-            wire.connection.pause_writing()
             await wire.send(GET)
             for _ in range(10):
                 wire.transport.unsent -= step
@@ -231,6 +232,7 @@ def test_a_client_that_reads_nothing_is_ended_and_one_that_reads_slowly_is_not()
             wire.transport.abort()
             await settle()
 
+    wire: Wire
     run(work())
 
 
@@ -269,20 +271,44 @@ def test_a_writer_waits_while_the_client_does_not_read() -> None:
 
     async def writer(exchange: Exchange) -> None:
         exchange.open(200, [])
+        wire.connection.pause_writing()
         for number in range(3):
             await exchange.write(b"x")
             written.append(number)
         exchange.end()
 
     async def work() -> None:
+        nonlocal wire
         wire = Wire(writer)
-        wire.connection.pause_writing()
         await wire.send(GET)
         assert not written
         wire.connection.resume_writing()
         await settle()
         assert written == [0, 1, 2] and bytes(wire.transport.out).endswith(b"0\r\n\r\n")
 
+    wire: Wire
+    run(work())
+
+
+def test_answers_that_a_client_does_not_read_are_not_added_to() -> None:
+    async def big(exchange: Exchange) -> None:
+        exchange.reply(200, [], b"x" * 1000)
+        if len(wire.transport.out) > 3000:
+            wire.connection.pause_writing()  # as asyncio does when much is unsent
+
+    async def work() -> None:
+        nonlocal wire
+        wire = Wire(big)
+        assert len(await wire.send(GET * 20, GET * 20)) < 6000
+        await wire.send(*[b"a" * UNREAD_BYTES, b"b"])
+        assert not wire.transport.is_reading
+        wire.transport.out.clear()
+        wire.connection.resume_writing()
+        await settle()
+        assert statuses(bytes(wire.transport.out)) == [200] * len(statuses(bytes(wire.transport.out)))
+        assert wire.transport.out and wire.transport.is_reading
+
+    wire: Wire
     run(work())
 
 

@@ -117,7 +117,9 @@ class Connection(asyncio.Protocol):
         if self._is_lingering:
             return
         self._input += data
-        if self._exchange is None or not self._exchange.has_all:
+        # A client that reads no answers is asked for no further ones: they would lie here.
+        waits = self.is_full if self._exchange is None else self._exchange.has_all
+        if not waits:
             self._advance()
         elif len(self._input) > UNREAD_BYTES:
             self.pause()
@@ -134,6 +136,8 @@ class Connection(asyncio.Protocol):
         self.is_full = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+        if self._exchange is None and self._socket is None:
+            self._server.loop.call_soon(self._go_on)  # not in the middle of the transport's own work
 
     # -------------------------------------------------------------- what comes in
 
@@ -290,10 +294,17 @@ class Connection(asyncio.Protocol):
         self._heard = self._since = self._server.ticks
         if closes:
             self._close(exchange is not None and not exchange.has_all)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Take the next request, once there is room for its answer."""
+        if self.is_full or self._is_lost or self._is_closing or self._is_lingering:
             return
-        self.resume()
-        if self._input:
-            self._advance()
+        if self._exchange is None and self._socket is None:
+            self.resume()
+            if self._input:
+                self._advance()
 
     def release(self) -> None:
         """Close the connection after a websocket's end."""

@@ -82,6 +82,7 @@ def test_the_handshake_is_that_of_the_standard() -> None:
         ((b"Sec-WebSocket-Key: " + KEY,), 426),
         ((b"Sec-WebSocket-Key: " + KEY, b"Sec-WebSocket-Version: 8"), 426),
         ((b"Sec-WebSocket-Key: " + KEY, b"Sec-WebSocket-Version: 13", b"Content-Length: 3"), 400),
+        ((b"Sec-WebSocket-Key: " + KEY, b"Sec-WebSocket-Version: 13", b"Transfer-Encoding: chunked"), 400),
     ],
 )
 def test_a_handshake_that_is_none_is_refused(fields: tuple[bytes, ...], status: int) -> None:
@@ -127,6 +128,41 @@ def test_frames_that_are_none_end_it() -> None:
             await client.begin()
             out = (await client.wire.send(data))[client.seen :]
             assert out[:1] == b"\x88" and int.from_bytes(out[2:4], "big") == 1002
+
+    run(work())
+
+
+def test_empty_parts_of_a_message_take_no_memory() -> None:
+    async def work() -> None:
+        client = Client()
+        await client.begin()
+        for kind, empty, last in ((TextMessage, "", "a"), (BytesMessage, b"", b"a")):
+            parts = [kind(empty, message_finished=False) for _ in range(5000)]
+            await client.say(*parts)
+            (sock,) = (one._socket for one in client.wire.server._connections)
+            assert isinstance(sock, Socket) and sock._begun is not None
+            held = sock._begun
+            assert len(held) == 0 if isinstance(held, bytearray) else held.tell() == 0
+            found = await client.say(kind(last))
+            assert [event.data for event in found] == [last]
+
+    run(work())
+
+
+def test_pings_of_a_client_that_reads_nothing_or_is_left_are_not_answered() -> None:
+    async def work() -> None:
+        client = Client()
+        await client.begin()
+        client.wire.connection.pause_writing()
+        assert not await client.say(*[Ping(b"p")] * 100)
+        client.wire.connection.resume_writing()
+        assert [event.payload for event in await client.say(Ping(b"q"))] == [b"q"]
+        draining = asyncio.ensure_future(client.wire.server.drain(10))
+        await settle()
+        found = await client.say(Ping(b"r"))
+        assert [type(event) for event in found] == [CloseConnection]
+        client.wire.transport.abort()
+        await draining
 
     run(work())
 

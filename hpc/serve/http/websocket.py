@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import io
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -56,8 +57,9 @@ class Socket:
         self._early = bytearray()
         self._events: deque[dict[str, Any]] = deque([{"type": "websocket.connect"}])
         self._unread = 0
-        self._parts: list[Any] = []
-        self._parts_bytes = 0
+        #: A message of which the end is not there yet. Its parts are joined at once: a client may send them empty.
+        self._begun: bytearray | io.StringIO | None = None
+        self._begun_bytes = 0
         self._arrived: asyncio.Future[None] | None = None
         self._closing_since: int | None = None
         self._has_pinged = False
@@ -68,7 +70,7 @@ class Socket:
     def check(self) -> None:
         """Raise Refused unless the head is a right handshake."""
         fields = dict(self.head.headers)
-        if self.head.method != "GET" or self.head.length:
+        if self.head.method != "GET" or self.head.length != 0:
             raise Refused(400, "a websocket begins with GET, without a body")
         if fields.get(b"sec-websocket-version") != b"13":
             raise Refused(426, "of websockets version 13 is spoken here")
@@ -153,19 +155,31 @@ class Socket:
         if isinstance(event, Message):
             if self._closing_since is not None:
                 return
-            self._parts.append(event.data)
-            self._parts_bytes += len(event.data)
-            if self._parts_bytes > self._limits.message_bytes:
+            if self._begun is None:
+                self._begun = bytearray() if isinstance(event, BytesMessage) else io.StringIO()
+            if isinstance(self._begun, bytearray):
+                self._begun += event.data
+            else:
+                self._begun.write(event.data)
+            self._begun_bytes += len(event.data)
+            if self._begun_bytes > self._limits.message_bytes:
+                self._begun = None
                 self.close(TOO_BIG, "the message is too long")
             elif event.message_finished:
-                is_bytes = isinstance(event, BytesMessage)
-                whole: Any = b"".join(map(bytes, self._parts)) if is_bytes else "".join(self._parts)
-                self._put({"type": "websocket.receive", "bytes" if is_bytes else "text": whole}, self._parts_bytes)
-                self._parts, self._parts_bytes = [], 0
+                self._whole(self._begun)
         elif isinstance(event, Ping):
-            self._connection.send(self._wire.send(event.response()))
+            # A client that reads nothing gets no more: the answer to its last ping is enough (RFC 6455, 5.5.3).
+            if self._closing_since is None and not self.is_gone and not self._connection.is_full:
+                self._connection.send(self._wire.send(event.response()))
         elif isinstance(event, CloseConnection):
             self._closed_by_client(event)
+
+    def _whole(self, message: bytearray | io.StringIO) -> None:
+        size, self._begun, self._begun_bytes = self._begun_bytes, None, 0
+        if isinstance(message, bytearray):
+            self._put({"type": "websocket.receive", "bytes": bytes(message)}, size)
+        else:
+            self._put({"type": "websocket.receive", "text": message.getvalue()}, size)
 
     def _closed_by_client(self, event: Any) -> None:
         from wsproto.utilities import LocalProtocolError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -175,6 +176,38 @@ def test_the_rest_of_a_body_is_pulled() -> None:
         return b"".join([part async for part in request.stream()])
 
     assert whole(read, request=HttpRequest("PUT", "/", body=b"hel", more=True), pull=pull)[2] == b"hello you"
+
+
+def test_an_event_that_nobody_waited_for_to_its_end_is_not_lost() -> None:
+    came: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def heartbeat(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for number in range(3):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(receive(), 0.01)
+                raise AssertionError("nothing has come")
+            if number == 1:
+                both = [asyncio.ensure_future(receive()) for _ in range(2)]
+                await asyncio.sleep(0.01)
+                came.put_nowait({"type": "websocket.receive", "text": "a"})
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                (waits,) = (one for one in both if not one.done())
+                waits.cancel()
+                texts = [one.result()["text"] for one in both if one is not waits]
+        came.put_nowait({"type": "websocket.receive", "text": "b"})
+        texts.append((await receive())["text"])
+        await send({"type": "websocket.close", "reason": ",".join(texts)})
+
+    came.put_nowait({"type": "websocket.connect"})
+
+    async def pull() -> dict[str, Any]:
+        # As of an actor: who asked may leave, and the event is his still.
+        return await asyncio.shield(asyncio.ensure_future(came.get()))
+
+    found = answer(heartbeat, True, HttpRequest("GET", "/", kind="websocket"), pull)
+    assert isinstance(found, Stream) and list(frames(found.first)) == [(3, b"\x03\xe8a,b")]
 
 
 def test_responses_of_starlette_are_themselves() -> None:

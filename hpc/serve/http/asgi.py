@@ -198,6 +198,7 @@ class _Receiver:
         self._more = request.more or request.kind == "websocket"
         self._gone = asyncio.Event()
         self._last: Event | None = None
+        self._pulling: asyncio.Future[Event] | None = None
 
     async def __call__(self) -> Event:
         first, self._first = self._first, None
@@ -205,13 +206,22 @@ class _Receiver:
             return first
         if self._last is not None:
             return self._last
-        if self._more and not self._gone.is_set():
-            event = await self._pull()
-            if event["type"].endswith(".disconnect"):
-                self._last = event
-            elif event["type"] == "http.request":
-                self._more = bool(event["more_body"])
-            return event
+        while self._more and not self._gone.is_set():
+            if self._pulling is None:
+                self._pulling = asyncio.ensure_future(self._pull())
+                self._pulling.add_done_callback(lambda done: done.cancelled() or done.exception())
+            pulling = self._pulling
+            # The proxy has handed the event out: whoever stops to wait for it, as by a timeout, takes it the next time.
+            event = await asyncio.shield(pulling)
+            if self._pulling is pulling:
+                self._pulling = None
+                if event["type"].endswith(".disconnect"):
+                    self._last = event
+                elif event["type"] == "http.request":
+                    self._more = bool(event["more_body"])
+                return event
+            if self._last is not None:
+                return self._last
         await self._gone.wait()
         return {"type": f"{self._kind}.disconnect"}
 

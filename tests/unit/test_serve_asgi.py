@@ -336,6 +336,25 @@ def test_a_stream_that_nobody_reads_makes_the_application_wait() -> None:
     run(work())
 
 
+def test_several_tasks_send_into_one_stream() -> None:
+    async def talk(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        message = {"type": "websocket.send", "bytes": b"x" * 70_000}
+        first, second, third = (asyncio.ensure_future(send(message)) for _ in range(3))
+        await asyncio.sleep(0)
+        second.cancel()
+        await first
+        await third
+        await send({"type": "websocket.close"})
+
+    async def connect() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    found = answer(talk, True, HttpRequest("GET", "/", kind="websocket"), connect)
+    assert isinstance(found, Stream) and [kind for kind, _ in frames(found.first)] == [2, 2, 2, 3]
+
+
 def test_a_client_that_goes_ends_the_application() -> None:
     ends = []
 

@@ -376,8 +376,9 @@ class _Running:
             self._opens = True
             self._wake()
         while self._unsent > UNSENT_BYTES and not self._is_done and not self._is_gone and self._opens:
-            self._room = self._loop.create_future()
-            await self._room
+            if self._room is None or self._room.done():
+                self._room = self._loop.create_future()
+            await asyncio.shield(self._room)  # several may send at a time, and one of them be cancelled
 
     async def _send_socket(self, message: Event) -> None:
         if self._is_gone:

@@ -336,6 +336,22 @@ def test_a_stream_that_nobody_reads_makes_the_application_wait() -> None:
     run(work())
 
 
+def test_what_a_stream_has_behind_it_runs_to_its_end() -> None:
+    ends = []
+
+    async def tidy() -> None:
+        await asyncio.sleep(0.01)
+        ends.append("tidied")
+
+    async def parts() -> Any:
+        yield "a"
+        await asyncio.sleep(0.01)
+        yield "b"
+
+    found = answer(StreamingResponse(parts(), background=BackgroundTask(tidy)), is_asgi=True)
+    assert isinstance(found, Stream) and found.first == b"ab" and ends == ["tidied"]
+
+
 def test_several_tasks_send_into_one_stream() -> None:
     async def talk(scope: Any, receive: Any, send: Any) -> None:
         await receive()

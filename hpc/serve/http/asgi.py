@@ -312,7 +312,7 @@ class _Running:
             if self._opens:
                 self._stop_timer()
                 self._is_open = True
-                return Stream(self._status, self._headers, self._take(), self._rest(), self.close)
+                return Stream(self._status, self._headers, self._take(), self._rest(), self._left)
             if self.task.done():
                 return HttpReply(500, [(b"content-type", b"text/plain; charset=utf-8")], ERROR)
             await self._change()
@@ -321,6 +321,13 @@ class _Running:
     def is_answered(self) -> bool:
         """Whether the application has sent all of its answer."""
         return self._is_done
+
+    async def _left(self) -> None:
+        """Nobody reads further. Who has sent all goes on: a file that was sent may be removed in the background."""
+        if self._is_done:
+            self._receive.leave()
+        else:
+            await self.close()
 
     async def close(self) -> None:
         """End the work, since nobody reads the answer."""

@@ -1,0 +1,65 @@
+"""What a proxy does with requests, its routers stood in for: whom it asks, what it copies, and what replicas pull."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
+
+from http_wire import Wire, statuses
+
+from hpc.serve.config import HTTPOptions
+from hpc.serve.http import proxy as proxies
+from hpc.serve.http.proxy import Proxy
+from hpc.serve.messages import DeploymentID, HttpReply, HttpRequest, RouteRow, RouteTable
+
+GET = b"GET /m HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(work, 30))
+
+
+class Router:
+    """Answers with the name of its deployment, once it may."""
+
+    made: dict[str, Router]
+
+    def __init__(self, deployment: DeploymentID) -> None:
+        self.name = f"{deployment.app_name}/{deployment.name}"
+        self.asked: list[HttpRequest] = []
+        self.may = asyncio.Event()
+        self.may.set()
+        Router.made[self.name] = self
+
+    async def http(self, meta: Any, request: HttpRequest) -> HttpReply:
+        self.asked.append(request)
+        await self.may.wait()
+        return HttpReply(200, [], self.name.encode())
+
+
+def served(monkeypatch: pytest.MonkeyPatch, *rows: RouteRow) -> Proxy:
+    Router.made = {}
+    monkeypatch.setattr(proxies, "router_of", lambda deployment, **_: Router(deployment))
+    proxy = Proxy("n", HTTPOptions())
+    proxy._take_routes(RouteTable(1, list(rows)))
+    return proxy
+
+
+def test_a_canary_without_a_route_has_an_ingress_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        ingresses = {"model": "Old", "next": "New", "seen": "Shadow"}
+        row = RouteRow("/m", "model", "Old", split=[("next", 1.0)], shadow="seen", ingresses=ingresses)
+        out = await Wire(served(monkeypatch, row)._answer).send(GET)
+        assert statuses(out) == [200] and out.endswith(b"\r\n\r\nnext/New")
+        assert {name: len(router.asked) for name, router in Router.made.items()} == {
+            "model/Old": 0,
+            "next/New": 1,
+            "seen/Shadow": 1,
+        }
+
+    run(work())

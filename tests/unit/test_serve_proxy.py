@@ -63,3 +63,24 @@ def test_a_canary_without_a_route_has_an_ingress_of_its_own(monkeypatch: pytest.
         }
 
     run(work())
+
+
+def test_a_proxy_that_is_started_again_gives_nobody_the_body_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        numbers = set()
+        for _ in range(2):
+            proxy = served(monkeypatch, RouteRow("/m", "model", "M"))
+            Router.made["model/M"].may.clear()
+            wire = Wire(proxy._answer)
+            await wire.send(b"PUT /m HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n")
+            (number,) = proxy._sources
+            numbers.add(number)
+            pulled = asyncio.ensure_future(proxy.receive(number))
+            await wire.send(b"secret")
+            assert (await pulled)["body"] == b"secret"
+            wire.transport.abort()
+            await wire.send()
+            assert not proxy._sources and (await proxy.receive(number))["type"] == "http.disconnect"
+        assert len(numbers) == 2
+
+    run(work())

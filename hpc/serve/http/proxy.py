@@ -11,6 +11,7 @@ import itertools
 import logging
 import pickle
 import random
+import secrets
 import socket
 import time
 from collections.abc import Sequence
@@ -151,7 +152,8 @@ class Proxy:
         self._routes = Routes(RouteTable(0))
         self._routers: dict[DeploymentID, Router] = {}
         self._sources: dict[int, Exchange | Socket] = {}
-        self._numbers = itertools.count(1)
+        # A proxy that was started again shall not know the numbers of the one before it: replicas pull by them still.
+        self._numbers = itertools.count(secrets.randbits(60) + 1)
         self._outcomes: dict[str, Outcomes] = {}
         self._random = random.Random()
         self._log = AccessLog()

@@ -84,3 +84,25 @@ def test_a_proxy_that_is_started_again_gives_nobody_the_body_of_another(monkeypa
         assert len(numbers) == 2
 
     run(work())
+
+
+def test_a_shadow_that_does_not_answer_heaps_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        monkeypatch.setattr(proxies, "MOST_COPIES", 3)
+        row = RouteRow("/m", "model", "M", shadow="seen", ingresses={"seen": "S"})
+        proxy = served(monkeypatch, row)
+        shadow = Router.made["seen/S"]
+        shadow.may.clear()
+        wire = Wire(proxy._answer)
+        assert statuses(await wire.send(*[GET] * 9)) == [200] * 9
+        assert len(shadow.asked) == len(proxy._shadows) == 3
+        shadow.may.set()
+        await wire.send(GET)
+        assert len(shadow.asked) >= 3 and not proxy._shadows
+        monkeypatch.setattr(proxies, "COPIED_BYTES", 4)
+        shadow.asked.clear()
+        for body in (b"abc", b"abcde"):
+            await wire.send(b"PUT /m HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        assert [request.body for request in shadow.asked] == [b"abc"] and proxy._copied == 0
+
+    run(work())

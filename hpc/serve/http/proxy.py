@@ -60,6 +60,9 @@ DRAINING = "This node is being drained."
 LOOK_S = 1.0
 #: While a proxy drains, others must have seen that it does before it takes no connection any more.
 DRAIN_S = 30.0
+#: Copies for shadows that are under way, and bytes of their bodies. What is beyond that is not copied.
+MOST_COPIES = 500
+COPIED_BYTES = 64 << 20
 _PLAIN = [(b"content-type", TEXT_TYPE)]
 
 
@@ -163,6 +166,8 @@ class Proxy:
         self._keys: Keys | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._shadows: set[asyncio.Task[Any]] = set()
+        self._copied = 0
+        self._leaves_out = False
         self._is_draining = False
         self._opening = asyncio.Lock()
         timeout = http_options.request_timeout_s
@@ -382,7 +387,14 @@ class Proxy:
         return choose(row.split, key, self._random.random())
 
     def _copy(self, row: RouteRow, request: HttpRequest, asked: Asked) -> None:
-        """Send a copy to the shadow of a split, whose answer nobody sees."""
+        """Send a copy to the shadow of a split, whose answer nobody sees. One that is too slow, or has no replica, gets
+        no further ones meanwhile: they would lie here."""
+        size = len(request.body)
+        if len(self._shadows) >= MOST_COPIES or self._copied + size > COPIED_BYTES:
+            if not self._leaves_out:
+                logger.warning("The shadow %s does not keep up: requests are left out", row.shadow)
+            self._leaves_out = True
+            return
 
         async def send() -> None:
             meta = self._meta(asked, row, row.shadow, True)
@@ -398,9 +410,15 @@ class Proxy:
                 logger.debug("a shadow's request has failed: %s", error)
             self._count(row.shadow, is_error, time.monotonic() - began)
 
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._shadows.discard(task)
+            self._copied -= size
+            self._leaves_out = self._leaves_out and bool(self._shadows)
+
         task = asyncio.ensure_future(send())
         self._shadows.add(task)
-        task.add_done_callback(self._shadows.discard)
+        self._copied += size
+        task.add_done_callback(ended)
 
     # -------------------------------------------------------------- its answer
 

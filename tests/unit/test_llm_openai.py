@@ -259,6 +259,9 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     (CHAT, {"tool_choice": "required"}, "tool_choice", "forces"),
     (CHAT, {"modalities": ["audio"]}, "modalities", "text"),
     (CHAT, {"top_k": -3}, "top_k", "no limit"),
+    (CHAT, {"seed": 2**63}, "seed", "<= 9223372036854775807"),
+    (CHAT, {"priority": -(2**40)}, "priority", ">= -2147483648"),
+    (CHAT, {"stop_token_ids": [2**70]}, "stop_token_ids", "0 to 257"),
     (CHAT, {"colour": 1}, "colour", "not supported"),
     (CHAT, {"response_format": {"type": "xml"}}, "response_format.type", "xml"),
     (CHAT, {"max_tokens": 99999}, "messages", "4096"),
@@ -267,10 +270,12 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     (TEXT, {"prompt": []}, "prompt", "not empty"),
     (TEXT, {"prompt": [1, "a"]}, "prompt", "a list of texts"),
     (TEXT, {"prompt": [1, 5000]}, "prompt", "0 to 257"),
+    (TEXT, {"prompt": ["a"] * 17, "n": 128}, "prompt", "at most 2048"),
     (TEXT, {"prompt": "a", "suffix": "b"}, "suffix", "not supported"),
     (TEXT, {"prompt": "a", "best_of": 3}, "best_of", "not supported"),
     (TEXT, {"prompt": "a", "echo": True, "logprobs": 1}, "echo", "logprobs"),
     ("/v1/embeddings", {"input": 3}, "input", "a list of texts"),
+    ("/v1/embeddings", {"input": ["a"] * 2049}, "input", "at most 2048"),
     ("/v1/embeddings", {"input": "a", "dimensions": 3}, "dimensions", "16"),
     ("/tokenize", {}, "prompt", "one of"),
     ("/detokenize", {"tokens": [900]}, "tokens", "0 to 257"),
@@ -286,6 +291,19 @@ def test_an_error_names_the_field(path: str, fields: dict[str, Any], param: str,
         assert words in error["message"]
 
     served(use)
+
+
+def test_numbers_at_their_bounds_are_what_an_engine_can_hold() -> None:
+    asked: list[TokenRequest] = []
+
+    async def use(toy: Toy) -> None:
+        generate = toy.engine.generate
+        toy.engine.generate = lambda request: asked.append(request) or generate(request)  # type: ignore
+        seen = await toy.chat(seed=2**63 - 1, n=2, top_k=2**70, max_tokens=2, temperature=1e-300)
+        assert seen.code == 200
+
+    served(use)
+    assert [(one.seed, one.top_k) for one in asked] == [(2**63 - 1, 258), (-(2**63), 258)]
 
 
 def test_other_errors_have_the_same_form() -> None:

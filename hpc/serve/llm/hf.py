@@ -31,6 +31,8 @@ MAJOR = 5
 #: No token ends a text, and how long the loop has to end.
 NO_EOS = -1
 STOP_S = 30.0
+#: The least temperature: the logits are divided by it in 32 bits, and infinite ones end the loop for all requests.
+LEAST_TEMPERATURE = 0.01
 #: The tokens of a sequence where the model's files name no bound.
 DEFAULT_CONTEXT = 4096
 
@@ -167,8 +169,8 @@ class HfEngine(Engine):
                 streaming=True,
                 eos_token_id=sorted(request.stop_tokens) or NO_EOS,
                 # These types are checked there: an int is no temperature.
-                temperature=float(request.temperature) or 1.0,
-                top_k=1 if request.temperature <= 0 else int(request.top_k) or self._vocab,
+                temperature=max(float(request.temperature), LEAST_TEMPERATURE) if request.temperature > 0 else 1.0,
+                top_k=1 if request.temperature <= 0 else min(int(request.top_k) or self._vocab, self._vocab),
                 top_p=float(request.top_p),
             )
             made = 0

@@ -19,7 +19,12 @@ Probability = Annotated[float, Meta(gt=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Several = Annotated[int, Meta(ge=1, le=128)]
 TopLogprobs = Annotated[int, Meta(ge=0, le=20)]
+#: What engines keep in 64 and in 32 bits: a larger number would end the loop of all that they run.
+Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Short = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 MOST_STOPS = 16
+#: Texts of a request, or answers to it: each is a sequence of its own.
+MOST_SEQUENCES = 2048
 T = TypeVar("T", bound="Request")
 
 
@@ -110,7 +115,7 @@ class Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     stop: str | list[str] | None = None
-    seed: int | None = None
+    seed: Long | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
@@ -118,7 +123,7 @@ class Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     top_k: int | None = None
     stop_token_ids: list[int] | None = None
     ignore_eos: bool = False
-    priority: int = 0
+    priority: Short = 0
     # Without effect on the answer.
     user: str | None = None
     metadata: dict[str, Any] | None = None
@@ -215,7 +220,8 @@ class CompletionRequest(Request, kw_only=True):
 
     def check(self) -> None:
         super().check()
-        texts_or_tokens("prompt", self.prompt)
+        if len(texts_or_tokens("prompt", self.prompt)) * (self.n or 1) > MOST_SEQUENCES:
+            raise _refused("prompt", f"prompt: at most {MOST_SEQUENCES} answers of one request")
         if self.suffix:
             raise _refused("suffix", "suffix is not supported: leave it out")
         if self.best_of not in (None, self.n or 1):
@@ -234,7 +240,8 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     user: str | None = None
 
     def check(self) -> None:
-        texts_or_tokens("input", self.input)
+        if len(texts_or_tokens("input", self.input)) > MOST_SEQUENCES:
+            raise _refused("input", f"input: at most {MOST_SEQUENCES} texts of one request")
 
 
 class TokenizeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

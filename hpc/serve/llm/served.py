@@ -229,6 +229,7 @@ class TokenModel(Model):
         if prompt.logprobs is not None and prompt.logprobs > info.max_logprobs:
             told = "none" if info.max_logprobs < 0 else f"at most {info.max_logprobs}"
             raise ApiError(400, f"logprobs: this engine tells {told}", param="logprobs", code="invalid_value")
+        self._check_tokens("stop_token_ids", request.stop_token_ids or ())
         stop_tokens = frozenset() if request.ignore_eos else self._tokenizer.ends
         made = []
         for tokens in prompt.prompts:
@@ -250,8 +251,8 @@ class TokenModel(Model):
                         max_tokens=most,
                         temperature=1.0 if request.temperature is None else request.temperature,
                         top_p=1.0 if request.top_p is None else request.top_p,
-                        top_k=max(request.top_k or 0, 0),
-                        seed=None if request.seed is None else request.seed + number,
+                        top_k=min(max(request.top_k or 0, 0), info.vocab_size),
+                        seed=None if request.seed is None else _nth_seed(request.seed, number),
                         stop_tokens=stop_tokens | frozenset(request.stop_token_ids or ()),
                         logprobs=prompt.logprobs,
                         priority=request.priority,
@@ -306,6 +307,11 @@ class TokenModel(Model):
         request = schema.parse(schema.DetokenizeRequest, body)
         self._check_tokens("tokens", request.tokens)
         return Reply(200, JSON, msgspec.json.encode({"prompt": self._tokenizer.decode(request.tokens)}))
+
+
+def _nth_seed(seed: int, number: int) -> int:
+    """The seed of one of several answers. Behind the largest number of 64 bits comes the smallest."""
+    return (seed + number + 2**63) % 2**64 - 2**63
 
 
 def _count(usage: Usage, choices: Sequence[Choice], per_prompt: int) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from hpc.serve.llm import models
+from hpc.serve.llm.config import LLMConfig
 from hpc.serve.llm.engine import EngineError, NotOffered, TokenRequest
 from hpc.serve.llm.vllm import VllmEngine
 
@@ -113,6 +115,28 @@ def test_one_that_is_left_is_aborted(own: StandIn) -> None:
             await engine.check_health()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("ends", [[1, 106], 106, None])
+def test_the_models_own_ends_stop_it_too(own: StandIn, monkeypatch: pytest.MonkeyPatch, ends: Any) -> None:
+    found: list[Any] = []
+
+    def load(source: str, ends: frozenset[int] = frozenset(), **options: Any) -> Made:
+        found.append((source, {name: value for name, value in options.items() if value is not None}))
+        return Made(ends=ends or frozenset({1}))
+
+    monkeypatch.setattr(models, "load_tokenizer", load)
+    own.vllm_config.model_config.try_get_generation_config = lambda: {} if ends is None else {"eos_token_id": ends}
+
+    async def run() -> None:
+        for kwargs in ({"revision": "v1"}, {"tokenizer": "org/t"}):
+            loading = {"model_id": "m", "model_source": "org/m"}
+            model = models.model_of(LLMConfig(model_loading_config=loading, engine_kwargs=kwargs))
+            await model.start()
+            assert model._tokenizer.ends == ({1} if ends is None else {1, 106})  # type: ignore[attr-defined]
+
+    asyncio.run(run())
+    assert found == [("org/m", {"revision": "v1"}), ("org/t", {})]
 
 
 def test_without_vllm_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

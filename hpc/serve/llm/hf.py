@@ -24,7 +24,7 @@ from hpc.serve.llm.engine import (
     TokenRequest,
     TooLong,
 )
-from hpc.serve.llm.text import PieceTokenizer, Tokenizer
+from hpc.serve.llm.text import PieceTokenizer
 
 #: The versions of transformers that this was made for.
 MAJOR = 5
@@ -81,9 +81,10 @@ def context_of(model: Any, config: HfConfig) -> int:
     return int(config.context_length or getattr(model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
 
 
-def load_tokenizer(source: str, ends: frozenset[int] = frozenset()) -> Tokenizer:
-    """The tokenizer of a model's files."""
-    return PieceTokenizer(transformers().AutoTokenizer.from_pretrained(source), ends)
+def load_tokenizer(source: str, ends: frozenset[int] = frozenset(), **options: Any) -> PieceTokenizer:
+    """The tokenizer of a model's files. options: of transformers' from_pretrained; None is none."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return PieceTokenizer(transformers().AutoTokenizer.from_pretrained(source, **given), ends)
 
 
 class HfEngine(Engine):

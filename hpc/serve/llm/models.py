@@ -13,7 +13,7 @@ from hpc.serve.llm.hf_embed import HfEmbedEngine
 from hpc.serve.llm.process import ChildConfig, ChildModel
 from hpc.serve.llm.scheduler import SchedulerConfig
 from hpc.serve.llm.served import Model, TokenModel
-from hpc.serve.llm.text import ByteTokenizer
+from hpc.serve.llm.text import ByteTokenizer, Tokenizer
 from hpc.serve.llm.toy import BEGIN, END, ToyEngine
 from hpc.serve.llm.vllm import VllmEngine
 
@@ -36,18 +36,35 @@ def _hf(config: LLMConfig) -> Model:
     loading = config.loading
     tokenizer = loading.tokenizer_source or loading.source
     arguments = _arguments(HfConfig, config.engine_kwargs)
+    # A tokenizer of the model's own files is of the same revision.
+    options: dict[str, Any] = {
+        "trust_remote_code": arguments.trust_remote_code or None,
+        "revision": None if loading.tokenizer_source else arguments.revision,
+    }
     if arguments.task == "embed":
         embedder = HfEmbedEngine(config.model_id, loading.source, arguments)
-        return TokenModel(embedder, lambda: load_tokenizer(tokenizer))
+        return TokenModel(embedder, lambda: load_tokenizer(tokenizer, **options))
     engine = HfEngine(config.model_id, loading.source, arguments)
-    return TokenModel(engine, lambda: load_tokenizer(tokenizer, engine.ends))
+    return TokenModel(engine, lambda: load_tokenizer(tokenizer, engine.ends, **options))
 
 
 def _vllm(config: LLMConfig) -> Model:
     loading = config.loading
     tokenizer = loading.tokenizer_source or loading.source
     arguments = {"tokenizer": tokenizer, **config.engine_kwargs}
-    return TokenModel(VllmEngine(config.model_id, loading.source, arguments), lambda: load_tokenizer(tokenizer))
+    engine = VllmEngine(config.model_id, loading.source, arguments)
+
+    def tokenizer_of() -> Tokenizer:
+        own_revision = arguments.get("revision") if arguments["tokenizer"] == loading.source else None
+        found = load_tokenizer(
+            arguments["tokenizer"],
+            trust_remote_code=arguments.get("trust_remote_code"),
+            revision=arguments.get("tokenizer_revision", own_revision),
+        )
+        found.ends |= engine.ends
+        return found
+
+    return TokenModel(engine, tokenizer_of)
 
 
 def _process(config: LLMConfig) -> Model:

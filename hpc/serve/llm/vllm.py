@@ -38,6 +38,8 @@ class VllmEngine(Engine):
         self._running: set[str] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        #: The tokens that end a text by the model's generation config, beside the tokenizer's; known once it is loaded.
+        self.ends: frozenset[int] = frozenset()
 
     async def start(self) -> EngineInfo:
         try:
@@ -53,6 +55,9 @@ class VllmEngine(Engine):
         self._own = engines.AsyncLLM.from_engine_args(self._vllm.AsyncEngineArgs(**self._kwargs))
         config = self._own.vllm_config
         cache = config.cache_config
+        # Models for conversations end their turn by another token than their tokenizer ends a text.
+        ends = getattr(config.model_config, "try_get_generation_config", dict)().get("eos_token_id")
+        self.ends = frozenset(() if ends is None else (ends,) if isinstance(ends, int) else ends)
         return EngineInfo(
             model_id=self._model_id,
             context_length=config.model_config.max_model_len,

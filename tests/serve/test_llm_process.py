@@ -118,6 +118,19 @@ def test_a_server_that_does_not_begin_says_why() -> None:
     asyncio.run(run())
 
 
+def test_a_server_that_leaves_another_process_behind_has_ended() -> None:
+    program = "import subprocess, sys; subprocess.Popen(['sleep', '8']); print('no weights'); sys.exit(3)"
+
+    async def run() -> None:
+        began = asyncio.get_running_loop().time()
+        model = ChildModel("m", "w", ChildConfig(command=[sys.executable, "-c", program, "{socket}"]))
+        with pytest.raises(EngineError, match=r"ended with 3 as it began:\n  no weights"):
+            await model.start()
+        assert asyncio.get_running_loop().time() - began < 7
+
+    asyncio.run(run())
+
+
 def test_a_server_that_is_deaf_is_killed() -> None:
     async def run() -> None:
         model = child("deaf", stop_timeout_s=0.2)

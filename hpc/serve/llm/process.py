@@ -33,6 +33,8 @@ TOLD_LINES = 20
 #: How often to ask a server that begins whether it has; how long it may take to say that it is well.
 LOOK_AGAIN_S = 0.1
 HEALTH_S = 10.0
+#: How long to wait for the last words of a server that has ended: what it has begun may hold its output open for good.
+LAST_WORDS_S = 1.0
 #: What a path has beside letters and digits. All else goes on as %XX: a path that ends its line would be two requests.
 PATH_MARKS = "/-._~!$&'()*+,;=:@"
 
@@ -192,12 +194,13 @@ class ChildModel(Model):
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
                 try:
-                    await asyncio.wait_for(process.wait(), self._config.stop_timeout_s)
+                    await asyncio.wait_for(_ended(process), self._config.stop_timeout_s)
                 except asyncio.TimeoutError:
                     process.kill()
-                    await process.wait()
+                    await _ended(process)
+            await self._printed()
             if self._printing is not None:
-                await self._printing
+                self._printing.cancel()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -227,20 +230,15 @@ class ChildModel(Model):
 
     async def _until_well(self, process: asyncio.subprocess.Process) -> None:
         """Wait until the server says that it is there. Raises EngineError if it ends before that."""
-        ended = asyncio.ensure_future(process.wait())
-        try:
-            while True:
-                try:
-                    await self.check_health()
-                    return
-                except EngineError:
-                    await asyncio.wait({ended}, timeout=LOOK_AGAIN_S)
-                if ended.done():
-                    if self._printing is not None:
-                        await self._printing
-                    raise EngineError(f"the model's server ended with {ended.result()} as it began:{self._told()}")
-        finally:
-            ended.cancel()
+        while True:
+            try:
+                await self.check_health()
+                return
+            except EngineError:
+                await asyncio.sleep(LOOK_AGAIN_S)
+            if process.returncode is not None:
+                await self._printed()
+                raise EngineError(f"the model's server ended with {process.returncode} as it began:{self._told()}")
 
     async def _print(self, process: asyncio.subprocess.Process) -> None:
         """What the server says is what the replica says; its last lines are kept for errors."""
@@ -250,8 +248,19 @@ class ChildModel(Model):
             self._last.append(text)
             print(text, flush=True)
 
+    async def _printed(self) -> None:
+        """Wait until all that a server said that has ended is printed."""
+        if self._printing is not None:
+            await asyncio.wait({self._printing}, timeout=LAST_WORDS_S)
+
     def _told(self) -> str:
         return "".join(f"\n  {line}" for line in self._last) or " it said nothing"
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Wait until a server has ended. `wait` of asyncio would wait for the end of its output too."""
+    while process.returncode is None:
+        await asyncio.sleep(LOOK_AGAIN_S)
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:

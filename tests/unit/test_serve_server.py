@@ -404,9 +404,13 @@ def test_an_answer_that_is_not_as_long_as_it_said_breaks_the_connection() -> Non
 
 
 def test_heads_of_answers_hold_no_second_line() -> None:
-    for header in ((b"x", b"a\r\nb: c"), (b"x\n", b"a"), (b"x", b"a\rb"), (b"x", b"a\0")):
-        out, _ = handled(("reply", 200, [header], b""))
-        assert statuses(out) == [500]
+    twos = [(b"x", b"a\r\nb: c"), (b"x: y\r\nz", b"a"), (b"x\n", b"a"), (b"x", b"a\rb"), (b"x", b"a\0")]
+    # Some clients take the first of these for the length of the answer.
+    for header in [*twos, (b"content-length ", b"9"), (b"", b"a"), (b"x y", b"a"), (b"x:y z", b"a")]:
+        for name, *rest in (("reply", b""), ("open",)):
+            out, _ = handled((name, 200, [header], *rest))
+            assert statuses(out) == [500]
+    assert statuses(handled(("reply", 200, [(b"X-a", b"\xe9 \t,"), (b"y", b"")], b""))[0]) == [200]
     with pytest.raises(ValueError):
         head_lines(42, [], b"")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 
-from hpc.serve.http.head import Head
+from hpc.serve.http.head import FIELDS, Head
 from hpc.serve.http.ports import Wire
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -46,15 +46,14 @@ def head_lines(status: int, headers: Headers, framing: bytes) -> bytes:
     """The head of an answer. Raises ValueError for a header that holds the end of a line, or no token for a name."""
     if not 200 <= status <= 999 and status != 101:
         raise ValueError(f"{status} is no status of an answer")
-    lines, count, has_date = [], 0, False
+    lines, has_date = [], False
     for name, value in headers:
         if name == b"date":
             has_date = True
         lines.append(b"%s: %s\r\n" % (name, value))
-        count += 1
     text = b"".join(lines)
-    if text.count(b"\n") != count or text.count(b"\r") != count or b"\0" in text:
-        raise ValueError("a header of the answer holds the end of a line")
+    if text.count(b"\n") != len(lines) or not FIELDS.fullmatch(text):
+        raise ValueError("a header of the answer is no field: its name is no token, or it holds the end of a line")
     start = _LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
     return start + text + framing + (b"\r\n" if has_date else _date.line() + b"\r\n")
 
@@ -203,9 +202,11 @@ class Exchange:
         else:
             framing, closes = b"", True
         self._left = 0 if is_bodiless else length
+        # Only what is sent has begun: a head that is refused leaves room for an answer that says so.
+        head = head_lines(status, kept, framing + self._closing(closes or not self._at_end))
         self._connection.closes_after = closes
         self.status = status
-        self._connection.send(head_lines(status, kept, framing + self._closing(closes or not self._at_end)))
+        self._connection.send(head)
 
     async def write(self, data: bytes) -> None:
         """Send a part of the body, and wait while the client reads slowly. Raises ClientGone."""

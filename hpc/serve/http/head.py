@@ -24,7 +24,8 @@ MAX_TRAILER_BYTES = 8 * 1024
 
 _TOKEN = rb"[!#-'*+\-.0-9A-Z^_`a-z|~]+"
 _LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/([0-9])\.([0-9])\r\n")
-_FIELDS = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)*")
+#: The fields of a head, each with the end of its line.
+FIELDS = re.compile(rb"(?:" + _TOKEN + rb":[\t -~\x80-\xff]*\r\n)*")
 _FIELD = re.compile(rb"(" + _TOKEN + rb"):[\t ]*([\t -~\x80-\xff]*)\r\n")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~\-%]*)(?::[0-9]{0,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -78,7 +79,7 @@ def read_head(data: bytes) -> Head:
     line = _LINE.match(data)
     if line is None:
         raise _bad_line(data)
-    if not _FIELDS.fullmatch(data, line.end(), len(data) - 2):
+    if not FIELDS.fullmatch(data, line.end(), len(data) - 2):
         raise _bad_field(data, line.end())
     method, target, major, minor = line.groups()
     if major != b"1" or minor not in b"01":

@@ -14,6 +14,7 @@ from http_wire import Wire, statuses
 
 from hpc.serve.config import HTTPOptions
 from hpc.serve.http import proxy as proxies
+from hpc.serve.http.accesslog import AccessLog
 from hpc.serve.http.proxy import Proxy
 from hpc.serve.messages import DeploymentID, HttpReply, HttpRequest, RouteRow, RouteTable
 
@@ -106,3 +107,10 @@ def test_a_shadow_that_does_not_answer_heaps_up_nothing(monkeypatch: pytest.Monk
         assert [request.body for request in shadow.asked] == [b"abc"] and proxy._copied == 0
 
     run(work())
+
+
+def test_an_id_that_a_client_chooses_is_plain_and_short_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="hpc.serve.access"):
+        AccessLog().note("GET", "/", None, 200, 0.001, "\x9b31m\x85" + "a" * 60_000)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("GET - 200 1.0ms \\x9b31m\\x85aaa") and len(record.getMessage()) < 150

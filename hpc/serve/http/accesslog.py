@@ -10,6 +10,8 @@ logger = logging.getLogger("hpc.serve.access")
 
 #: Lines of a second; what is beyond them is counted.
 LINES_PER_S = 100
+#: Characters of a request's id in a line. Clients may choose it.
+MOST_ID = 100
 
 
 class AccessLog:
@@ -35,4 +37,5 @@ class AccessLog:
             self._left_out += 1
             return
         route = row.prefix if row is not None else "-"
-        logger.info("%s %s %s %.1fms %s", method, route, status, latency_s * 1000, request_id)
+        ident = request_id[:MOST_ID].encode("ascii", "backslashreplace").decode()
+        logger.info("%s %s %s %.1fms %s", method, route, status, latency_s * 1000, ident)

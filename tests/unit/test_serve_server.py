@@ -249,6 +249,24 @@ def test_a_client_that_leaves_the_end_of_an_answer_unread_is_ended(request_: byt
     run(work())
 
 
+def test_an_answer_before_the_whole_request_is_read_to_its_end() -> None:
+    async def early(exchange: Exchange) -> None:
+        exchange.reply(200, [], b"x" * 1000)
+
+    async def work() -> None:
+        wire = Wire(early)
+        wire.transport.unsent = 500
+        await wire.send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n")
+        for _ in range(5):
+            wire.transport.unsent -= 100
+            wire.tick(1)
+        assert not wire.transport.is_aborted
+        wire.tick(3)
+        assert wire.transport.is_aborted
+
+    run(work())
+
+
 def test_one_connection_does_not_end_the_deadlines_of_others() -> None:
     async def work() -> None:
         wire = Wire()

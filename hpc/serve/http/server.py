@@ -345,7 +345,7 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, ticks: int, limits: Limits) -> None:
         """End what takes too long. One tick is one second."""
-        if self._is_closing:
+        if self._is_closing or (self._is_lingering and self._transport.get_write_buffer_size()):
             self._sweep_writing(ticks, limits)
         elif self._is_lingering:
             if ticks - self._since > LINGER_S:

@@ -323,7 +323,7 @@ class _Running:
         return self._is_done
 
     async def _left(self) -> None:
-        """Nobody reads further. Who has sent all goes on: a file that was sent may be removed in the background."""
+        """Nobody reads further. An application that has sent all goes on: it may remove the file that it has sent."""
         if self._is_done:
             self._receive.leave()
         else:

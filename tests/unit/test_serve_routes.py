@@ -41,6 +41,15 @@ def test_the_longest_prefix_at_the_end_of_a_part(path: str, prefix: str | None) 
     assert (row.prefix if row else None) == prefix
 
 
+def test_a_path_of_thousands_of_parts_is_looked_up_in_no_time() -> None:
+    found = routes("/", "/a", "/a/b")
+    began = time.perf_counter()
+    for path, prefix in (("/" * 16_000, "/"), ("/a/b" + "/" * 16_000, "/a/b"), ("/a" + "/b" * 8000, "/a/b")):
+        for _ in range(100):
+            assert found.match(path).prefix == prefix  # type: ignore[union-attr]
+    assert time.perf_counter() - began < 1  # where each part was looked up, one path took 0.05 s
+
+
 def test_the_root_takes_all_other_paths() -> None:
     found = routes("/", "/a")
     assert [found.match(path).prefix for path in ("/", "/x", "/ab", "/a/c", "//")] == ["/", "/", "/", "/a", "/"]  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ class Routes:
     def __init__(self, table: RouteTable) -> None:
         self.version = table.version
         self._rows = {row.prefix: row for row in table.rows}
+        self._longest = max(map(len, self._rows), default=0)
 
     def __bool__(self) -> bool:
         return bool(self._rows)
@@ -25,6 +26,8 @@ class Routes:
         """The row with the longest prefix of a path: /a is one of /a and /a/b, and none of /ab."""
         rows = self._rows
         at = path
+        if len(at) > self._longest:  # a path may have thousands of parts, and no prefix has
+            at = at[: max(at.rfind("/", 0, self._longest + 1), 0)]
         while at:
             row = rows.get(at)
             if row is not None:

@@ -375,6 +375,14 @@ def test_a_client_that_waits_for_100_gets_it_when_the_body_is_read() -> None:
     async def refuse(exchange: Exchange) -> None:
         exchange.reply(404, [], b"")
 
+    async def both(exchange: Exchange) -> None:
+        exchange.open(200, [])
+        await exchange.write(b"a")
+        part = await exchange.receive()
+        assert part is not None
+        await exchange.write(part[0])
+        exchange.end()
+
     async def work() -> None:
         wire = Wire()
         assert await wire.send(expecting) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -382,6 +390,9 @@ def test_a_client_that_waits_for_100_gets_it_when_the_body_is_read() -> None:
         wire = Wire(refuse)
         out = await wire.send(expecting)
         assert statuses(out) == [404] and b"connection: close" in out
+        wire = Wire(both)
+        out = await wire.send(expecting, b"hello")
+        assert b"100 Continue" not in out and out.endswith(b"\r\n\r\n1\r\na\r\n5\r\nhello\r\n0\r\n\r\n")
 
     run(work())
 

@@ -115,7 +115,7 @@ class Exchange:
         """The next part of the body, and whether more follows. None when the client is gone.
 
         After the body it waits until the client goes, as ASGI has it."""
-        if self._wants and not self._at_end and not self.is_answered:
+        if self._wants and not self._at_end and not self.status:  # once the answer has begun it would be part of it
             self._connection.say_continue()
         self._wants = False
         while not self._parts:

@@ -182,7 +182,7 @@ def test_an_event_that_nobody_waited_for_to_its_end_is_not_lost() -> None:
     came: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def heartbeat(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
+        assert (await receive())["type"] == "websocket.connect"
         await send({"type": "websocket.accept"})
         for number in range(3):
             with contextlib.suppress(asyncio.TimeoutError):
@@ -348,13 +348,16 @@ def test_what_a_stream_has_behind_it_runs_to_its_end() -> None:
         await asyncio.sleep(0.01)
         yield "b"
 
-    found = answer(StreamingResponse(parts(), background=BackgroundTask(tidy)), is_asgi=True)
+    async def sent(request: Request) -> StreamingResponse:
+        return StreamingResponse(parts(), background=BackgroundTask(tidy))
+
+    found = answer(sent)
     assert isinstance(found, Stream) and found.first == b"ab" and ends == ["tidied"]
 
 
 def test_several_tasks_send_into_one_stream() -> None:
     async def talk(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
+        assert (await receive())["type"] == "websocket.connect"
         await send({"type": "websocket.accept"})
         message = {"type": "websocket.send", "bytes": b"x" * 70_000}
         first, second, third = (asyncio.ensure_future(send(message)) for _ in range(3))

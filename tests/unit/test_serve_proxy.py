@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
 
-from http_wire import Wire, statuses
+from http_wire import Wire, settle, statuses
 
 from hpc.serve.config import HTTPOptions
 from hpc.serve.http import proxy as proxies
@@ -80,7 +80,7 @@ def test_a_proxy_that_is_started_again_gives_nobody_the_body_of_another(monkeypa
             await wire.send(b"secret")
             assert (await pulled)["body"] == b"secret"
             wire.transport.abort()
-            await wire.send()
+            await settle()
             assert not proxy._sources and (await proxy.receive(number))["type"] == "http.disconnect"
         assert len(numbers) == 2
 

@@ -194,6 +194,7 @@ def test_a_body_that_stops_in_the_middle_is_forgotten_whole() -> None:
         wire = Wire(reader, Limits(body_s=5))
         await wire.send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n", b"a" * 100_000)
         wire.tick(7)
+        await settle()
         assert statuses(await wire.send()) == [408]
         assert told == [None] and wire.server.gathered == 0
 

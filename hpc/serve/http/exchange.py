@@ -46,13 +46,14 @@ def head_lines(status: int, headers: Headers, framing: bytes) -> bytes:
     """The head of an answer. Raises ValueError for a header that holds the end of a line, or no token for a name."""
     if not 200 <= status <= 999 and status != 101:
         raise ValueError(f"{status} is no status of an answer")
-    lines, has_date = [], False
+    lines, has_date, has_colon = [], False, False
     for name, value in headers:
         if name == b"date":
             has_date = True
+        has_colon = has_colon or b":" in name
         lines.append(b"%s: %s\r\n" % (name, value))
     text = b"".join(lines)
-    if text.count(b"\n") != len(lines) or not FIELDS.fullmatch(text):
+    if has_colon or text.count(b"\n") != len(lines) or not FIELDS.fullmatch(text):
         raise ValueError("a header of the answer is no field: its name is no token, or it holds the end of a line")
     start = _LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
     return start + text + framing + (b"\r\n" if has_date else _date.line() + b"\r\n")

@@ -201,6 +201,7 @@ class ChildModel(Model):
             await self._printed()
             if self._printing is not None:
                 self._printing.cancel()
+            process._transport.close()  # type: ignore[attr-defined]  # our end of its output
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

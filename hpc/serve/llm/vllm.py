@@ -56,7 +56,8 @@ class VllmEngine(Engine):
         config = self._own.vllm_config
         cache = config.cache_config
         # Models for conversations end their turn by another token than their tokenizer ends a text.
-        ends = getattr(config.model_config, "try_get_generation_config", dict)().get("eos_token_id")
+        generation = getattr(config.model_config, "try_get_generation_config", None)
+        ends = None if generation is None else generation().get("eos_token_id")
         self.ends = frozenset(() if ends is None else (ends,) if isinstance(ends, int) else ends)
         return EngineInfo(
             model_id=self._model_id,

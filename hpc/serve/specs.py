@@ -38,7 +38,6 @@ class AppSpec:
     logging_config: LoggingConfig | None = None
     external_scaler_enabled: bool = False
     source: Literal["imperative", "declarative"] = "imperative"
-    docs_path: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import os
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from hpc import cloudpickle
 from hpc.serve.exceptions import RayServeException
 from hpc.serve.messages import ReplicaID
+from hpc.util.loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from hpc.serve.calls.call import Call
@@ -25,29 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hpc.serve")
 
 
-class _Loop:
-    """The event loop of routers in this process."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._making = threading.Lock()
-
-    def get(self) -> asyncio.AbstractEventLoop:
-        """The loop, which runs."""
-        with self._making:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="hpc-serve-routers", daemon=True).start()
-            return self._loop
-
-    def begin(self) -> None:
-        """The thread of the process that this one is a copy of is not here."""
-        self._loop = None
-        self._making = threading.Lock()
-
-
-_loop = _Loop()
-os.register_at_fork(after_in_child=_loop.begin)
+_loop = LoopThread("hpc-serve-routers")
 
 
 def loop() -> asyncio.AbstractEventLoop:

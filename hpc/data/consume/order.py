@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from hpc.data.block import promote
 from hpc.data.block.flat import row_numbers
+from hpc.data.block.views import rows_of
 from hpc.data.consume.sharing import Equal
 
 
@@ -140,7 +141,7 @@ class RankRows:
                 wanted = rows[here]
                 neighbours = wanted[-1] - wanted[0] == len(wanted) - 1 and bool((np.diff(wanted) == 1).all())
                 found.append(
-                    table.slice(int(wanted[0]), len(wanted)) if neighbours else table.take(row_numbers(wanted))
+                    table.slice(int(wanted[0]), len(wanted)) if neighbours else rows_of(table, row_numbers(wanted))
                 )
         return promote.concat(found)
 

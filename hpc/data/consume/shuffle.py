@@ -18,6 +18,7 @@ from hpc.data.block import promote
 from hpc.data.block.bare import names
 from hpc.data.block.batch import column_to_numpy
 from hpc.data.block.flat import row_numbers
+from hpc.data.block.views import rows_of
 from hpc.data.consume.views import Views, pieces
 
 #: A row number has its block above these bits, and its place in the block below.
@@ -135,7 +136,7 @@ class Window:
         for number in sparse:
             places = np.flatnonzero(numbers == number)
             rows = ids[places] & ((1 << BITS) - 1)
-            self.blocks[number] = Views(self.blocks[number].table.take(row_numbers(rows)))
+            self.blocks[number] = Views(rows_of(self.blocks[number].table, row_numbers(rows)))
             self.ids[places] = np.arange(len(places)) + (number << BITS)
 
 
@@ -162,12 +163,12 @@ Gathered = list[tuple[Views, np.ndarray, np.ndarray]]
 
 def gather_table(parts: Gathered) -> pa.Table:
     """The table of rows of several blocks, each at its place."""
-    taken = [views.table.take(row_numbers(rows)) for views, rows, _ in parts]
+    taken = [rows_of(views.table, row_numbers(rows)) for views, rows, _ in parts]
     if len(taken) == 1:
         return taken[0]
     order = np.empty(sum(len(rows) for _, rows, _ in parts), dtype=np.int64)
     order[np.concatenate([places for _, _, places in parts])] = np.arange(len(order))
-    return promote.concat(taken).combine_chunks().take(row_numbers(order))
+    return rows_of(promote.concat(taken).combine_chunks(), row_numbers(order))
 
 
 def gather_numpy(parts: Gathered) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from hpc.data.exec.budget import NodeRoom
 from hpc.data.exec.loosen import loosen
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.combine import MixOperator, RandomizeOperator, UnionOperator, ZipOperator
+from hpc.data.exec.operators.cutting import CutExchangeOperator, CuttingReadOperator, SampledBody
 from hpc.data.exec.operators.exchange import ExchangeOperator
 from hpc.data.exec.operators.joining import JoinedBody, JoiningReadOperator, JoinOperator
 from hpc.data.exec.operators.maps import (
@@ -25,6 +26,7 @@ from hpc.data.exec.operators.maps import (
 )  # fmt: skip
 from hpc.data.exec.settings import MIB, RunSettings, block_target
 from hpc.data.exec.work import Block
+from hpc.data.plan.cutting import CutRead, cut_in_reads
 from hpc.data.plan.joining import joins_in_reads
 from hpc.data.plan.nodes import (
     Apply,
@@ -93,6 +95,9 @@ def _add(
     side = joins_in_reads(stage)
     if side is not None:
         return _add_join(stage, side, ops, context, settings, rooms, parts_of)
+    cut = cut_in_reads(stage, sum(room.store for room in rooms.values()), parts_of)
+    if cut is not None:
+        return _add_cut(stage, cut, ops, settings, rooms, parts_of)
     ups = [_add(one, ops, context, settings, rooms, parts_of) for one in stage.inputs]
     op = _operator(stage, settings, rooms, parts_of)
     for port, up in enumerate(ups):
@@ -128,6 +133,29 @@ def _add_join(
         _join(reader if port == side else other, join, port)
     ops += [reader, join]
     return join
+
+
+def _add_cut(
+    stage: Stage, cut: CutRead, ops: list[Operator], settings: RunSettings, rooms: Rooms, parts_of: PartsOf
+) -> Operator:
+    """An exchange whose rows are cut by the tasks that read them."""
+    (read,), node = stage.inputs, stage.node
+    assert isinstance(node, Exchanged) and isinstance(read.node, Read)
+    op = CutExchangeOperator(stage.name, node.exchange, 1, **_exchange_options(stage, settings, rooms))
+    parts = parts_of(read.node)
+    if read.node.parallelism <= 0:
+        parts = min(parts, op.map_tasks(cut.nbytes))
+    reader = CuttingReadOperator(
+        read.name,
+        ChainBody(read.chain, settings.target_bytes),
+        None if cut.keys is None else SampledBody(node.exchange, cut.keys),
+        read.node.source,
+        parts,
+        read.options,
+    )
+    _join(reader, op, 0)
+    ops += [reader, op]
+    return op
 
 
 def _exchange_options(stage: Stage, settings: RunSettings, rooms: Rooms) -> dict[str, Any]:

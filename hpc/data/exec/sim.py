@@ -24,10 +24,18 @@ from hpc.data.exec.loosen import loosen
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.combine import RandomizeOperator, UnionOperator, ZipOperator
-from hpc.data.exec.operators.exchange import ExchangeOperator
 from hpc.data.exec.operators.maps import LimitOperator, MapOperator, OutputOperator, ReadOperator, ResizeOperator
 from hpc.data.exec.settings import RunSettings
-from hpc.data.exec.sim_exchange import KINDS, OTHER_KINDS, exchange_operator, join_of_reads, joining_read, pieces_of
+from hpc.data.exec.sim_exchange import (
+    KINDS,
+    OTHER_KINDS,
+    cutting_read,
+    exchange_of_reads,
+    exchange_operator,
+    join_of_reads,
+    joining_read,
+    pieces_of,
+)  # fmt: skip
 from hpc.data.exec.sim_others import Others
 from hpc.data.exec.sim_store import Rows, Stored, check_rows, gathered
 from hpc.data.exec.work import BLOCK_OVERHEAD, Actor, Block, Cause, Part, Work, WorkState
@@ -165,8 +173,11 @@ class World:
                 count = draw.choice([0, 1, 10, 100, 10_000])
                 after = LimitOperator("Limit", count)
                 rows = rows[:count]
-            elif kind == "union":
-                other, more = self._read()
+            elif kind in ("union", "cut-reads"):
+                other, more = self._read() if kind == "union" else self._read(partial(cutting_read, draw))
+                if kind == "cut-reads":
+                    reader, other, self.ordered = other, exchange_of_reads(draw), False
+                    self._join(other, reader)
                 after = UnionOperator("Union", 2)
                 self._join(after, op, other)
                 op, rows = after, rows + more
@@ -371,8 +382,8 @@ class World:
     def _blocks_of(self, work: Work, part: Part) -> list[tuple[Rows, int]]:
         """What a part gives: a function of its input alone, in blocks of sizes that follow from the rows."""
         op, note = work.op, part.note
-        if isinstance(op, ExchangeOperator):
-            return [(rows, 50 + 20 * len(rows)) for rows in pieces_of(op, work, part)]
+        if (pieces := pieces_of(op, work, part)) is not None:
+            return [(rows, 50 + 20 * len(rows)) for rows in pieces]
         if part.unit is not None:
             rows: Rows = part.unit
         elif isinstance(op, ZipOperator):

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from hpc.data.exec.operators import Operator
+from hpc.data.exec.operators.cutting import CUT, SAMPLED, CutBody, CutExchangeOperator, CuttingReadOperator
 from hpc.data.exec.operators.exchange import ExchangeOperator
 from hpc.data.exec.operators.joining import JoiningReadOperator, JoinOperator
 from hpc.data.exec.work import Part, Work
@@ -17,7 +18,7 @@ from hpc.data.shuffle.ranges import cut_rows, even_bounds
 
 Rows = tuple[Any, ...]
 #: What worlds with exchanges are made of.
-KINDS = ["map", "pool", "resize", "exchange", "exchange", "join", "joined-reads"]
+KINDS = ["map", "pool", "resize", "exchange", "exchange", "join", "joined-reads", "cut-reads"]
 #: And those without.
 OTHER_KINDS = ["map", "map", "pool", "pool", "limit", "union", "zip", "resize", "shuffle"]
 
@@ -83,15 +84,47 @@ def join_of_reads(draw: random.Random, reader: Any) -> Operator:
     return JoinOperator("Join", exchange, 2, reader=reader, side=0, cpus=draw.randint(1, 4))
 
 
+def cutting_read(draw: random.Random, source: list[Rows]) -> Operator:
+    """What reads the rows of an exchange, and cuts them."""
+    sampled = draw.choice([None, _no_body])
+    return CuttingReadOperator("Read", _no_body, sampled, source, -1, Options())
+
+
+def exchange_of_reads(draw: random.Random) -> Operator:
+    """The exchange of what such an operator reads."""
+    op = exchange_operator(draw, 1, CutExchangeOperator)
+    exchange: Any = op.exchange
+    exchange.gathers, exchange.in_order = False, draw.random() < 0.3
+    exchange.few_bytes = 0
+    return op
+
+
+def _read_and_cut(op: CuttingReadOperator, work: Work, part: Part) -> list[Rows] | None:
+    """What the tasks of such a reader give: a sample, or one piece of rows for each group and round."""
+    if work.body == "main":
+        return None
+    if work.body == SAMPLED:
+        return [()]
+    body = op.bodies[CUT]
+    assert isinstance(body, CutBody)
+    rows, bounds = part.unit, body.cut.bounds
+    step = max(1, len(rows) if body.most_bytes is None else len(rows) // 2)
+    rounds = [rows[first : first + step] for first in range(0, len(rows), step)]
+    return [tuple(row for row in some if first <= _partition(row, bounds[-1]) < last)
+            for some in rounds for first, last in pairwise(bounds)]  # fmt: skip
+
+
 def _no_body(*_: Any) -> Any:
     raise AssertionError("bodies do not run here")
 
 
-def exchange_operator(draw: random.Random, inputs: int) -> ExchangeOperator:
+def exchange_operator(
+    draw: random.Random, inputs: int, kind: type[ExchangeOperator] = ExchangeOperator
+) -> ExchangeOperator:
     """An operator of a simulated exchange."""
     nodes = ["1"] * draw.randint(1, 3)
     estimate, store = draw.choice([None, 0, 1_000_000]), draw.choice([10_000, 1 << 30])
-    return ExchangeOperator(
+    return kind(
         "Exchange",
         SimExchange(draw, inputs),
         inputs,
@@ -104,8 +137,12 @@ def exchange_operator(draw: random.Random, inputs: int) -> ExchangeOperator:
     )
 
 
-def pieces_of(op: ExchangeOperator, work: Work, part: Part) -> list[Rows]:
-    """What the tasks of an exchange give: one piece of rows for each object or block."""
+def pieces_of(op: Operator, work: Work, part: Part) -> list[Rows] | None:
+    """What the tasks of an exchange give: one piece of rows for each object or block. None: it is none of these."""
+    if isinstance(op, CuttingReadOperator):
+        return _read_and_cut(op, work, part)
+    if not isinstance(op, ExchangeOperator):
+        return None
     everything = tuple(row for block in part.blocks for row in block.ref.rows)
     if work.body == "sample":
         return [()]

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
@@ -126,6 +126,10 @@ class FileTask(SourceTask):
     def key(self) -> str:  # type: ignore[override]
         text = "\n".join(f"{part.path}\t{part.first}\t{part.end}" for part in self.parts)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def with_columns(self, names: Sequence[str]) -> SourceTask | None:
+        narrow = self.reading.narrow.with_columns(list(names))
+        return FileTask(replace(self.reading, narrow=narrow), self.parts, self.node)
 
     @property
     def where(self) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from hpc.data.block import batch, codes, promote
 from hpc.data.block.nanoseconds import python_values
+from hpc.data.block.views import rows_of, taken_of
 from hpc.data.io import paths, retrying
 from hpc.data.io.filenames import FilenameProvider, split_extension
 from hpc.data.io.ledger import Ledger
@@ -313,10 +314,10 @@ def partitioned(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[str, 
         raise ValueError("a write needs a column that is none of partition_cols")
     ids, count = codes.codes_of_rows([table[name] for name in names])
     first = pa.array(codes.first_rows(ids, count))
-    values = zip(*(python_values(table[name].take(first)) for name in names))
+    values = zip(*(python_values(taken_of(table[name], first)) for name in names))
     folders = [hive_folder(names, some) for some in values]
     if count > 1:
-        rest = rest.take(pa.array(codes.stable_order(ids, count)))
+        rest = rows_of(rest, pa.array(codes.stable_order(ids, count)))
     start = 0
     for folder, rows in zip(folders, np.bincount(ids, minlength=count).tolist()):
         yield folder, rest.slice(start, rows)

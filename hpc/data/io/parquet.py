@@ -24,6 +24,8 @@ from hpc.data.io.source import Estimate, Source, SourceTask
 class ParquetSource(FileSource):
     """The rows of parquet files."""
 
+    reads_columns_alone = True
+
     @property
     def format(self) -> ParquetFormat:
         form = self.reading.format

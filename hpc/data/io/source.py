@@ -6,7 +6,7 @@ the same parallelism yields the same tasks in the same order, in each process: r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ class SourceTask:
         """What is read, in ranges that do not depend on how many tasks there are, where the source knows such."""
         return ((self.key, 0, None),)
 
+    def with_columns(self, names: Sequence[str]) -> SourceTask | None:
+        """The same part with these columns alone; None: it cannot leave out columns."""
+        return None
+
     def cells(self, task: TaskContext) -> Cells | None:
         """Its rows as Python values, where it knows that they are few and plain; else None, and they are to be read.
 
@@ -84,6 +88,8 @@ class Source:
 
     #: What is read, in one word, for plans and progress: "Parquet" is shown as ReadParquet.
     name: str = "Source"
+    #: Its tasks can read some columns in about that share of the time that all of them take.
+    reads_columns_alone: bool = False
 
     def estimate(self) -> Estimate:
         """What is known at once, without a full listing or an open file where that is possible."""

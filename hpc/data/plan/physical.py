@@ -138,9 +138,14 @@ def _follows(node: Node) -> bool:
     not: these tasks may be fewer than the blocks that they make."""
     if isinstance(node, Apply):
         return isinstance(node.transform, (PartialGroups, TopRows))
+    return not isinstance(node, Write) and not takes_long(node)
+
+
+def takes_long(node: Node) -> bool:
+    """Whether functions of users, or a network, are asked for the rows of a filter or for columns."""
     exprs = [node.expr] if isinstance(node, Filter) else []
     exprs += [expr for _, expr in node.columns] if isinstance(node, WithColumns) else []
-    return not isinstance(node, Write) and not any(isinstance(one, _OWN_TASKS) for expr in exprs for one in expr.walk())
+    return any(isinstance(one, _OWN_TASKS) for expr in exprs for one in expr.walk())
 
 
 def _rows_of_parts(read: Read, parts: int) -> float | None:

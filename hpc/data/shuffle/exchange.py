@@ -256,6 +256,14 @@ class Exchange(Protocol):
     def steady(self) -> Exchange:
         """The exchange whose rows come in one order, whatever the number of partitions and the size of stores."""
 
+    @property
+    def cut_by_reads(self) -> bool:
+        """The rows of its one input may be cut by the tasks that read them: only `plan` and `split` look at them."""
+
+    @property
+    def columns_looked_at(self) -> tuple[str, ...]:
+        """The columns that `sample` needs."""
+
     def sample(self, side: int, table: pa.Table, task: TaskContext | None) -> pa.Table | None:
         """A small table that `plan` wants of each input block; only where needs is "samples"."""
 
@@ -280,6 +288,9 @@ class Base:
     sorts_pieces: bool = False
     # Whether a filter of the result may as well be one of its one input.
     takes_filters: bool = False
+    # Whether the tasks that read its rows may cut them; and the columns of which it wants samples.
+    cut_by_reads: bool = False
+    columns_looked_at: tuple[str, ...] = ()
     # Where samples are needed: of how many bytes at most one task makes the result, without them.
     few_bytes: int = 0
 

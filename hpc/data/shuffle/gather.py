@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from hpc.data.block.views import taken_of
+
 _LARGE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
 _MOST_BYTES = 2**31 - 1
 # Tables of fewer bytes than this are brought together before their rows are cut.
@@ -35,10 +37,10 @@ def take_column(
         if taken is not None:
             return taken
         if shared is None:
-            return array.take(pa.array(indices))
+            shared = []
         if not shared:
             shared.append(pa.array(indices))
-        return array.take(shared[0])
+        return taken_of(array, shared[0])
     return _take_large(array, indices)
 
 

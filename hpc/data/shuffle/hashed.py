@@ -33,6 +33,7 @@ class HashShuffle(Base):
     exact: bool = True
     keeps_rows: bool = True
     by_hash: bool = False
+    cut_by_reads: bool = True
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hpc.data.block.views import taken_of
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Gather, Need, Parts, Place, Range
 from hpc.data.shuffle.matches import Matches, Rows, comparable, keys_of
@@ -139,7 +140,7 @@ def take_or_null(table: pa.Table, rows: Rows) -> pa.Table:
             storage = pa.concat_arrays([chunk.storage for chunk in column.chunks])
             columns.append(pa.ExtensionArray.from_storage(kind, storage.take(indices)))
         else:
-            columns.append(column.take(indices))
+            columns.append(taken_of(column, indices))
     return pa.table(columns, table.column_names)
 
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from hpc.data.block.codes import plain_floats, stable_order, whole
 from hpc.data.block.flat import to_numpy
 from hpc.data.block.promote import Conflict, common
+from hpc.data.block.views import plain
 from hpc.data.shuffle.dense import codes_of_both
 from hpc.data.shuffle.groups import offsets_of
 from hpc.data.shuffle.states import no_column
@@ -121,7 +122,7 @@ def keys_of(table: pa.Table, names: Sequence[str]) -> list[pa.Array]:
     for name in names:
         if name not in table.column_names:
             raise ValueError(no_column(name, table.column_names))
-    return [whole(table.column(name)) for name in names]
+    return [plain(whole(table.column(name))) for name in names]
 
 
 def comparable(one: pa.Array, other: pa.Array, names: tuple[str, str]) -> tuple[pa.Array, pa.Array]:

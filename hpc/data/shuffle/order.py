@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from hpc.data.block.codes import whole
 from hpc.data.block.flat import to_numpy
+from hpc.data.block.views import plain
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.states import no_column
 
@@ -63,7 +64,7 @@ def reverse(numbers: np.ndarray) -> np.ndarray:
 
 def ranked(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Numbers in the order of the values, and for each whether it is behind all: 1 for NaN, 2 for null (None: none)."""
-    array = whole(column)
+    array = plain(whole(column))
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType) or pa.types.is_nested(kind):
         raise TypeError(f"rows cannot be sorted by column {name!r}: values of type {kind} have no order")

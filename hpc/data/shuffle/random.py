@@ -35,6 +35,7 @@ class RandomShuffle(Base):
     seed: int | None = None
     keeps_rows: bool = True
     reorders: bool = True
+    cut_by_reads: bool = True
     sorts_pieces: bool = True
 
     @property

@@ -45,6 +45,14 @@ class Sort(Base):
         return self.boundaries is None
 
     @property
+    def cut_by_reads(self) -> bool:  # type: ignore[override]
+        return self.boundaries is None and self.most is None
+
+    @property
+    def columns_looked_at(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(dict.fromkeys(key.column for key in self.keys))
+
+    @property
     def name(self) -> str:
         return f"Sort({', '.join(key.column for key in self.keys)})"
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from hpc.data.block.codes import codes, first_rows, whole
 from hpc.data.block.flat import to_numpy
 from hpc.data.block.nanoseconds import bring_pandas, python_value, python_values
+from hpc.data.block.views import taken_of
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.groups import ByRows, Groups, States, offsets_of
 from hpc.data.shuffle.kernel import Kernel
@@ -323,7 +324,7 @@ def counted_texts(values: Column, items: bool) -> Iterator[tuple[str, int]]:
         array = array.flatten()
     array = array.drop_null()
     ids, size = codes(array)
-    firsts = python_values(array.take(pa.array(first_rows(ids, size))))
+    firsts = python_values(taken_of(array, pa.array(first_rows(ids, size))))
     for value, often in zip(firsts, np.bincount(ids, minlength=size).tolist()):
         yield pickle.dumps(value).hex(), often
 

@@ -12,6 +12,7 @@ from hpc.data.block import build
 from hpc.data.block.batch import Batcher, rows, to_batch
 from hpc.data.block.cells import Cells, of_arrays, of_rows
 from hpc.data.block.cut import slice_rows
+from hpc.data.block.views import filtered
 from hpc.data.transform.base import TaskContext
 from hpc.data.transform.udf import MOST_ROWS, Pieces, Udf
 
@@ -179,7 +180,7 @@ class FilterRows(UdfTransform):
                         kept = [bool(found[-1]) for found in udf.results(rows(part), ASYNC_ROWS, task) if found]
                 except Exception as error:
                     raise udf.failed(error, f"row {len(kept)} of {part.num_rows}", task) from error
-                yield part if all(kept) else part.filter(pa.array(kept, pa.bool_()))
+                yield part if all(kept) else filtered(part, pa.array(kept, pa.bool_()))
 
 
 class MapBatches(UdfTransform):

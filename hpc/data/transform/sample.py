@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from hpc.data.block.views import filtered
 from hpc.data.expr.special import Draws
 from hpc.data.transform.base import TaskContext
 
@@ -31,4 +32,4 @@ class RandomSample:
     def __call__(self, tables: Iterator[pa.Table], task: TaskContext) -> Iterator[pa.Table]:
         numbers = Draws(task, self.seed, self.reseed)
         for table in tables:
-            yield table.filter(pa.array(numbers.next(table.num_rows) < self.fraction))
+            yield filtered(table, pa.array(numbers.next(table.num_rows) < self.fraction))

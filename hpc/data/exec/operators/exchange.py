@@ -88,7 +88,11 @@ class MapBody:
         self.bounds = tuple(bounds)
 
     def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[Piece]:
-        parts = self.partitioner.split(Place(*note), iter(inputs), task)
+        yield from self.cut(Place(*note), iter(inputs), task)
+
+    def cut(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Iterator[Piece]:
+        """The objects of all groups."""
+        parts = self.partitioner.split(place, tables, task)
         for first, last in pairwise(self.bounds):
             value, rows, size = [], 0, 0
             for some in parts:
@@ -274,6 +278,8 @@ class ExchangeOperator(Operator):
         #: The numbers of the map tasks of each side, in their order.
         self._numbers: list[list[int]] = [[] for _ in range(ports)]
         self._reducing = False
+        #: The tasks that cut its rows as they read them; 0: its own tasks cut them.
+        self._cut_parts = 0
         if exchange.needs == "samples":
             self.bodies["sample"] = SampleBody(exchange)
 
@@ -352,7 +358,7 @@ class ExchangeOperator(Operator):
         self._bounds = [self._tasks[group * tasks // groups] for group in range(groups + 1)]
         self._pieces = [[] for _ in range(groups)]
         self.bodies["map"] = MapBody(plan, self._bounds)
-        maps = -(-size // self._bundle_bytes())
+        maps = self._cut_parts or self.map_tasks(size)
         if maps * groups > self._most_objects:
             self._merged = max(LEAST_MERGED, min(MOST_MERGED, maps * groups // self._most_objects))
             self.bodies["merge"] = MergeBody()
@@ -398,6 +404,10 @@ class ExchangeOperator(Operator):
     def _bundle_bytes(self) -> int:
         """A map task takes blocks of so many bytes, or a little more."""
         return max(self._least, min(MOST_BUNDLE, self._room(), int((self._estimate or 0) / (4 * self._cpus))))
+
+    def map_tasks(self, size: int) -> int:
+        """Into how many map tasks so many bytes go."""
+        return max(1, -(-size // self._bundle_bytes()))
 
     def _merge(self, group: int, side: int, number: int, block: Block) -> None:
         """An object of a group has come of the map task of this number on its side. Those of tasks that follow each
@@ -542,11 +552,16 @@ class ExchangeOperator(Operator):
         elif work.body == "merge":
             group, side, number = part.note
             self._pieces[group].append((side, number * self._merged, block))
-        elif self._merged:
-            side = part.note[0]
-            self._merge(work.seen - 1, side, bisect_left(self._numbers[side], part.seq), block)
         else:
-            self._pieces[work.seen - 1].append((part.note[0], part.seq, block))
+            self.cut_off(work.seen - 1, part.note[0], part.seq, block)
+
+    def cut_off(self, at: int, side: int, number: int, block: Block) -> None:
+        """An object has come of the map task of this number on its side, for a group."""
+        group = at % len(self._pieces)
+        if self._merged:
+            self._merge(group, side, bisect_left(self._numbers[side], number), block)
+        else:
+            self._pieces[group].append((side, number, block))
 
     def part_over(self, work: Work, part: Part) -> None:
         if work.body == "reduce":

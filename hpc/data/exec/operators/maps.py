@@ -93,9 +93,13 @@ class ReadOperator(MapOperator):
             self.closed[0] = True
 
     def part_over(self, work: Work, part: Part) -> None:
+        self.count_read(part)
+        super().part_over(work, part)
+
+    def count_read(self, part: Part) -> None:
+        """A part has been read."""
         self.parts_read += 1
         self.bytes_read += getattr(part.unit, "nbytes", None) or 0
-        super().part_over(work, part)
 
     def why_waits(self) -> Wait:
         return Wait.LISTING if self.asked and not self.parts else Wait.INPUT

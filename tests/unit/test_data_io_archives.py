@@ -8,6 +8,7 @@ import os
 import sqlite3
 import struct
 import tarfile
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -231,6 +232,62 @@ def test_the_index_of_an_archive_is_made_once_while_it_stays_as_it_is(tmp_path, 
     assert len(opened) == 1
     sampled(path, 25)
     assert sum(task.rows for task in source(form, str(path)).tasks(4)) == 25 and len(opened) == 2
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_an_index_by_threads_is_that_of_one_pass(tmp_path, form, small_index, monkeypatch):
+    """Also where contents look like headers, where folders are between members, and where one is longer than others."""
+    within = sampled(tmp_path / "within.tar", 9, form).read_bytes()
+    more = {"f0/x.bin": within, "f1/x.bin": b"x" * 20_000, "f2/x.bin": within[512:], f"g/{'n' * 90}.txt": b"y" * 700}
+    path = sampled(tmp_path / "a.tar", 40, form, **more)
+    with tarfile.open(path, "a", format=form) as tar:
+        for number in range(30):
+            tar.addfile(folder := tarfile.TarInfo(f"z{number}"))
+            folder.type = tarfile.DIRTYPE
+            tar.addfile(folder)
+            member = tarfile.TarInfo(f"z{number}.txt")
+            member.size = 100 * number
+            tar.addfile(member, io.BytesIO(b"z" * member.size))
+    data = path.read_bytes()
+    for number, end in enumerate((len(data), len(data) - 20_000, len(data) - 30_100, len(data) // 2 + 100)):
+        cut = written(tmp_path / f"{number}.tar", data[:end])
+        alone = walked(cut)
+        assert len(alone) > 40
+        with monkeypatch.context() as patch:
+            patch.setattr(tar_index, "SLOW_S", -1.0)
+            for stretch in (512, 2048, 5120, 51_200):
+                patch.setattr(tar_index, "STRETCH", stretch)
+                assert walked(cut) == alone
+
+
+def walked(path):
+    """The members of an archive as an index has them, or the error of one that is damaged."""
+    with open(path, "rb") as file:
+        try:
+            return list(tar_index._members(file.fileno(), os.path.getsize(path)))
+        except TarError as error:
+            return str(error)
+
+
+def test_headers_that_take_long_are_read_ahead(tmp_path, small_index, monkeypatch):
+    """As many at a time as there are threads: the first of them waits until others have come."""
+    path, real = sampled(tmp_path / "a.tar", 250), os.pread
+    together, size = threading.Barrier(8), path.stat().st_size
+    seen = set()
+
+    def read(descriptor, length, place):
+        if threading.current_thread() is not threading.main_thread() and threading.get_ident() not in seen:
+            seen.add(threading.get_ident())
+            if len(seen) <= 8:
+                together.wait(timeout=30)
+        return real(descriptor, length, place)
+
+    monkeypatch.setattr(tar_index, "SLOW_S", -1.0)
+    monkeypatch.setattr(tar_index, "STRETCH", size // 64)
+    expected = walked(path)
+    monkeypatch.setattr(tar_index.os, "pread", read)
+    assert walked(path) == expected
+    assert len(seen) >= 8
 
 
 def test_archives_that_need_no_index_have_none(tmp_path, small_index, monkeypatch):

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
@@ -547,10 +547,11 @@ def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         slow = time.perf_counter() - began > QUICK_S
         yield value
         if slow:
-            yield from _by_threads(function, left)
+            yield from by_threads(function, left)
 
 
-def _by_threads(function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
+def by_threads(function: Callable[[T], R], items: Iterator[T]) -> Generator[R, None, None]:
+    """The function's values in order. So many calls are made ahead as there are threads, twice."""
     with ThreadPoolExecutor(THREADS, "hpc-metadata") as pool:
         waiting: deque[Future[R]] = deque()
         try:

@@ -27,10 +27,10 @@ def members(stream: Any, at: int = 0, end: int | None = None) -> Iterator[tuple[
         yield name, data
 
 
-def starts(read: Callable[[int, int], bytes]) -> Iterator[tuple[int, str, int]]:
+def starts(read: Callable[[int, int], bytes], at: int = 0) -> Iterator[tuple[int, str, int]]:
     """Where each file of an archive begins, with all that is before its header, its name, and where it ends. Headers
-    alone are read, by ``read(place, bytes)``. Raises TarError."""
-    place = 0
+    alone are read, by ``read(place, bytes)``. Raises TarError. at: where the first of them begins."""
+    place = at
 
     def skip(count: int) -> None:
         nonlocal place
@@ -40,8 +40,19 @@ def starts(read: Callable[[int, int], bytes]) -> Iterator[tuple[int, str, int]]:
         skip(count)
         return read(place - count, count)
 
-    for begin, name, _ in _walk(some, skip, 0, None, contents=False):
+    for begin, name, _ in _walk(some, skip, at, None, contents=False):
         yield begin, name, place
+
+
+def looks_like_header(block: bytes) -> bool:
+    """Whether a block is a header by its sum and its magic word. Bytes of a file may look like one, too."""
+    if block[257:262] != b"ustar" or len(block) < BLOCK:
+        return False
+    try:
+        check(block, 0)
+    except TarError:
+        return False
+    return True
 
 
 def _walk(

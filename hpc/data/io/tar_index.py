@@ -1,21 +1,25 @@
 """Where the samples of large tar archives begin, so that several tasks, or ranks, read one archive at a time.
 
-One pass over the headers of an archive tells that: 10 us for each member, where reading it takes 100. What a pass has
-found is kept for the rest of the process, beside what was listed. Small archives are read as wholes, and so are those
-of small members: there most of the bytes would be read twice. Archives that are compressed or in an object store have
-no index.
+One pass over the headers of an archive tells that: 10 us for each member, where reading it takes 100. Where headers
+come from a network file system, threads read them of several stretches at a time. What a pass has found is kept for
+the rest of the process, beside what was listed. Small archives are read as wholes, and so are those of small members:
+there most of the bytes would be read twice. Archives that are compressed or in an object store have no index.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
 
+from hpc.data.io.files import by_threads
 from hpc.data.io.grouping import Piece
 from hpc.data.io.opened import OpenFile
-from hpc.data.io.tar import BLOCK, starts
+from hpc.data.io.tar import BLOCK, TarError, looks_like_header, starts
 
 #: Archives from so many bytes on have an index; pieces of so many bytes, or one sample.
 LARGE, PART = 64 << 20, 16 << 20
@@ -23,6 +27,9 @@ LARGE, PART = 64 << 20, 16 << 20
 LOOKED, MEAN = 64, 32 << 10
 #: The indices of so many archives are kept.
 KEPT = 64
+#: Archives are walked through in stretches of so many bytes, by threads where a member takes so long: headers that the
+#: machine has in memory take 10 us. The first header of a stretch is looked for in so many bytes, by the word in it.
+STRETCH, SLOW_S, NEAR, MAGIC = 32 << 20, 50e-6, 1 << 20, 257
 
 #: The sample of a member, what of it the member is, and whether it is wanted; None where it is of no sample.
 Named = Callable[[str], "tuple[str, str, bool] | None"]
@@ -58,17 +65,86 @@ def _indexed(local: str, path: str, size: int, named: Named) -> list[Piece] | No
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         pieces = _Pieces(path)
-        for count, (begin, name, end) in enumerate(starts(lambda place, length: os.pread(descriptor, length, place))):
-            if count == LOOKED and begin < LOOKED * MEAN:
-                return None
-            found = named(name)
-            if end > size or (found is not None and not pieces.add(begin, *found)):
-                return None
+        with closing(_members(descriptor, size)) as members:
+            for count, (begin, name, end) in enumerate(members):
+                if count == LOOKED and begin < LOOKED * MEAN:
+                    return None
+                found = named(name)
+                if end > size or (found is not None and not pieces.add(begin, *found)):
+                    return None
         return pieces.ended(size)
     except ValueError:
         return None
     finally:
         os.close(descriptor)
+
+
+#: Where a member begins, its name, and where it ends.
+Member = tuple[int, str, int]
+
+
+class _Walked(NamedTuple):
+    """The members of a stretch of an archive. ``first``: where the first of them begins. ``next``: where that of the
+    next stretch does; None at the end of the archive."""
+
+    first: int
+    members: list[Member]
+    next: int | None
+
+
+def _members(descriptor: int, size: int) -> Generator[Member, None, None]:
+    """The members of an archive in turn.
+
+    Where a header takes long, as in a network file system that has not read it yet, threads walk through stretches that
+    come later. Each begins at what looks like a header. It counts only if the stretch before it ends just there: else
+    it is walked through once more."""
+    begun = time.perf_counter()
+    walked = _walk(descriptor, 0, STRETCH)
+    yield from walked.members
+    is_slow = time.perf_counter() - begun > SLOW_S * (1 + len(walked.members))
+    guess = partial(_guess, descriptor)
+    stretches = iter(range(STRETCH, size, STRETCH))
+    with closing(by_threads(guess, stretches)) if is_slow else nullcontext(iter(())) as guesses:
+        for begin in range(STRETCH, size, STRETCH):
+            found = next(guesses, None)
+            at = walked.next
+            if at is None:
+                return
+            if found is None or found.first != at:
+                found = _walk(descriptor, at, begin + STRETCH)
+            walked = found
+            yield from walked.members
+
+
+def _walk(descriptor: int, at: int, end: int) -> _Walked:
+    """The members from a place on that begin before the end of a stretch. Raises TarError."""
+    if at >= end:
+        return _Walked(at, [], at)
+    found: list[Member] = []
+    after = at
+    for member in starts(lambda place, length: os.pread(descriptor, length, place), at):
+        if member[0] >= end:
+            return _Walked(at, found, after)
+        found.append(member)
+        after = member[2]
+        if after >= end:
+            return _Walked(at, found, after)
+    return _Walked(at, found, None)
+
+
+def _guess(descriptor: int, begin: int) -> _Walked | None:
+    """The members of the stretch that begins there; None where nothing near its beginning looks like a header."""
+    data = os.pread(descriptor, NEAR, begin)
+    word = data.find(b"ustar")
+    while word >= 0:
+        first, rest = divmod(word - MAGIC, BLOCK)
+        if not rest and first >= 0 and looks_like_header(data[first * BLOCK : (first + 1) * BLOCK]):
+            try:
+                return _walk(descriptor, begin + first * BLOCK, begin + STRETCH)
+            except TarError:
+                return None
+        word = data.find(b"ustar", word + 1)
+    return None
 
 
 class _Pieces:

@@ -329,6 +329,8 @@ class ActorHost:
         kind = results[-1].kind if results else 0
         end = record.mark() if run_us > record.MARK_US and not self.pools else None
         worker.record.append((done.task, ran, name, start, run_us, kind, end, method))
+        if worker.tally is not None:
+            worker.tally.note(name, run_us, kind)
         if self.pools:
             done.run_us = max(run_us, FLUSH_US)
         worker.reply(src, done, met)

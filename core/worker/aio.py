@@ -312,6 +312,8 @@ class AsyncActorHost(ActorHost):
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[-1].kind if results else 0
         worker.record.append((msg.task, msg.ran, context.name, start, run_us, kind, None, context.method))
+        if worker.tally is not None:
+            worker.tally.note(context.name, run_us, kind)
         done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
         main = group.loop is self.loop
         if not main:

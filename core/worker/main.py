@@ -92,8 +92,7 @@ class Worker:
         self.functions = process.code
         self.hook = SetupHook(process.env, self.client)
         self.record = record.new_record()
-        if client.telling.on:
-            self.record.fold = client.telling.tally.fold
+        self.tally = client.telling.tally if client.telling.on else None
         self.actor: ActorHost | None = None
         self.spec = spec
         process.devices = spec.devices
@@ -204,11 +203,8 @@ class Worker:
         return None
 
     def _look(self) -> None:
-        """Read what has come, and count what was run: in the middle of much to do."""
+        """Read what has come, in the middle of much to do."""
         self.client.look()
-        if self.record.is_behind:
-            with self.client.lock:
-                self.record.keep_up()
 
     def next_item(self) -> tuple[Address, Any]:
         """The next item; waits for one, polling."""
@@ -225,8 +221,6 @@ class Worker:
                 if self._published and loop.may_end and not client.sockets.any_unsent():
                     self._published = False
                     client.arena.publish(b"", 0, False)
-                if self.record.is_behind:  # after what is awaited was sent
-                    self.record.keep_up()
             if ends:
                 if self.actor is None or not self.actor.moving:
                     self.exit("it was not needed any more")
@@ -389,6 +383,13 @@ class Worker:
         kind = results[-1].kind if results else INLINE
         end = record.mark() if run_us > record.MARK_US else None
         self.record.append((msg.task, msg.ran, name, start, run_us, kind, end, msg.fn))
+        if (tally := self.tally) is not None:
+            mine = tally.current
+            if name is not mine.name:
+                mine = tally.current = tally.named(name)
+            if kind:
+                mine.odd.append(kind)
+            mine.add(run_us)
         spent = self.hook.failed or (bool(max_calls) and loop.is_last(msg.fn, max_calls))
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met, False, not msg.retriable)
         if spent:
@@ -444,6 +445,8 @@ class Worker:
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[0].kind
         self.record.append((msg.actor, msg.incarnation, context.name, start, run_us, kind, record.mark(), b""))
+        if self.tally is not None:
+            self.tally.note(context.name, run_us, kind)
         done = self.executor.created = Done(msg.actor, msg.incarnation, results, SHORT_US + 1)
         self.reply(src, done, met)
 

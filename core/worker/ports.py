@@ -10,6 +10,7 @@ from hpc.core.process.context import TaskContext
 from hpc.core.wire import Call, Done, Result
 
 if TYPE_CHECKING:
+    from hpc.core.metrics.tally import Tally
     from hpc.core.owner.shell.client import Client
     from hpc.core.worker.executor import Executor
     from hpc.core.worker.interrupt import Interrupter
@@ -27,6 +28,10 @@ class Leaves(Protocol):
 
     @property
     def record(self) -> Record: ...
+
+    #: None: nothing is counted.
+    @property
+    def tally(self) -> Tally | None: ...
 
     @property
     def actor(self) -> object: ...

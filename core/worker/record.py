@@ -32,9 +32,6 @@ MAX_BYTES = 1 << 20
 HAND_OVER_S, FEW_S = 2.0, 0.25
 FEW = 500
 
-#: Events are counted by this many, while the processor's cache has them. One costs 80 ns then, and 250 to 450 later.
-FOLD = 512
-
 #: Tasks that ran so long have a mark in the log; the mark costs about 1 us.
 MARK_US = 200
 
@@ -54,22 +51,7 @@ class Record:
         #: How many were cut off since events were handed over.
         self.lost = 0
         self.append: Callable[[Event], None] = self.events.append if on else deque[Event](maxlen=0).append
-        #: Is given all events, many at a time, each of them once: who counts them.
-        self.fold: Callable[[list[Event]], None] = lambda events: None
-        #: How many of the events were folded.
-        self._folded = 0
         self._handed_over = 0.0
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether it is time to count what is new."""
-        return len(self.events) - self._folded >= FOLD
-
-    def keep_up(self) -> None:
-        """Count what is new."""
-        count = len(self.events)
-        self.fold(self.events[self._folded : count])
-        self._folded = count
 
     def trim(self) -> None:
         """Cut off the oldest, if there are too many."""
@@ -84,9 +66,6 @@ class Record:
         self.lost += count
 
     def _cut(self, count: int) -> None:
-        if count > self._folded:
-            self.fold(self.events[self._folded : count])
-        self._folded = max(0, self._folded - count)
         del self.events[:count]
         self.first += count
 

@@ -33,6 +33,7 @@ def make_calls(host: HostsCalls, src: Address, run: Calls) -> None:
     if name != worker.title.now:
         worker.title.show(name)
     function = host.methods.get(method)
+    mine = None if worker.tally is None else worker.tally.named(name)
     start = monotonic()
     for task, data in loop.calls(src, run):
         if host.exiting:
@@ -74,5 +75,9 @@ def make_calls(host: HostsCalls, src: Address, run: Calls) -> None:
         now = monotonic()
         run_us = int((now - start) * 1e6)
         remember((task, 0, name, start, run_us, result.kind, record.mark() if run_us > record.MARK_US else None, b""))
+        if mine is not None:
+            if result.kind:
+                mine.odd.append(result.kind)
+            mine.add(run_us)
         start = now
         loop.result, loop.run_us = result, run_us

@@ -1,15 +1,17 @@
-"""What a process counts: tasks by name, many at a time, and what its sources say has changed."""
+"""What a process counts: tasks by name, and what its sources say has changed."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc.core.metrics import tally as module
-from hpc.core.metrics.merge import MAX_SETS, OTHER
+from hpc.core.metrics.merge import MAX_SETS, OTHER, Merged
 from hpc.core.metrics.sample import HISTOGRAM, Sample, counted, gauge
-from hpc.core.metrics.table import TASK_SECONDS, TASKS_FINISHED, TASKS_UNFINISHED
+from hpc.core.metrics.table import TASK_BOUNDS_S, TASK_SECONDS, TASKS_FINISHED, TASKS_UNFINISHED
 from hpc.core.metrics.tally import Tally
 
 
@@ -18,8 +20,14 @@ def no_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "sources", [])
 
 
-def event(name: str, run_us: int, kind: int = 0) -> tuple[object, ...]:
-    return (b"t", 0, name, 1.0, run_us, kind, None, b"")
+def run(tally: Tally, name: str, run_us: int, kind: int = 0) -> None:
+    """A task has ended in a worker that runs one after the other (see `hpc.core.worker.main`)."""
+    mine = tally.current
+    if name is not mine.name:
+        mine = tally.current = tally.named(name)
+    if kind:
+        mine.odd.append(kind)
+    mine.add(run_us)
 
 
 def told(tally: Tally, now: float = 0.0) -> dict[tuple[str, ...], Sample]:
@@ -28,10 +36,10 @@ def told(tally: Tally, now: float = 0.0) -> dict[tuple[str, ...], Sample]:
     return {(one.name, *one.labels): one for one in news.samples}
 
 
-def test_events_are_counted_by_name_outcome_and_time():
+def test_tasks_are_counted_by_name_outcome_and_time():
     tally = Tally()
-    tally.fold([event("a", 5), event("a", 20_000, 2), event("b", 7_000_000, 1)])
-    tally.fold([event("a", 5)])
+    for name, run_us, kind in (("a", 5, 0), ("a", 20_000, 2), ("b", 7_000_000, 1), ("a", 5, 0)):
+        run(tally, name, run_us, kind)
     found = told(tally)
     assert found[TASKS_FINISHED, "name", "a", "outcome", "ok"].total == 2
     assert found[TASKS_FINISHED, "name", "a", "outcome", "failed"].total == 1
@@ -41,40 +49,57 @@ def test_events_are_counted_by_name_outcome_and_time():
     slow = found[TASK_SECONDS, "name", "b"]
     assert [end for end, count in zip(slow.bounds, slow.bins) if count] == [10.0]
     assert tally.news(2.0) is None, "nothing has changed"
+    run(tally, "a", 7)
+    assert told(tally)[TASK_SECONDS, "name", "a"].total == pytest.approx(7e-6)
 
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from("ab"), st.sampled_from([0, 1, 10, 11, 500, 10**10]), st.integers(0, 3)), max_size=12
-    ),
-    st.booleans(),
+        st.tuples(
+            st.sampled_from("ab"), st.sampled_from([0, 1, 10, 11, 500, 10**10]), st.integers(0, 3), st.integers(0, 3)
+        ),
+        max_size=20,
+    )
 )
-def test_counting_many_at_a_time_is_counting_one_by_one(events, is_short):
-    if is_short:
-        events = [("a", min(run_us, 10), kind) for _, run_us, kind in events]
-    whole, single = Tally(), Tally()
-    whole.fold([event(*one) for one in events])
-    for one in events:
-        single.fold([event(*one)])
-    assert whole.ended == single.ended and sum(whole.ended.values()) == len(events)
-    assert set(whole.times) == set(single.times)
-    for name, (bins, total) in whole.times.items():
-        assert bins == single.times[name][0] and total == pytest.approx(single.times[name][1])
-        us = [run_us for one, run_us, _ in events if one == name]
-        assert bins[0] == sum(one <= 10 for one in us) and total == pytest.approx(sum(us) / 1e6)
-    failed = sum(kind > 1 for _, _, kind in events)
-    assert sum(count for (_, outcome), count in whole.ended.items() if outcome == "failed") == failed
+def test_each_task_counts_once_whenever_it_is_told(events):
+    """Of threads that make calls (1), before a look at what was appended (2), and before it is told (3)."""
+    tally, whole = Tally(), Merged()
+    for name, run_us, kind, how in events:
+        (tally.note if how == 1 else partial(run, tally))(name, run_us, kind)
+        if how == 2:
+            tally.settle()
+        news = tally.news(0.0) if how == 3 else None
+        whole.add_all(news.samples if news is not None else ())
+    news = tally.news(0.0)
+    whole.add_all(news.samples if news is not None else ())
+    for name in "ab":
+        us = [run_us for one, run_us, _, _ in events if one == name]
+        found = whole.samples.get((TASK_SECONDS, ("name", name)))
+        assert (found is not None) == bool(us)
+        if found is not None:
+            assert found.count == len(us) and found.total == pytest.approx(sum(us) / 1e6)
+            ends = [bound * 1e6 for bound in TASK_BOUNDS_S]
+            bins = [sum(one <= end for one in us) for end in (*ends, float("inf"))]
+            assert [sum(found.bins[: at + 1]) for at in range(len(bins))] == bins
+        for outcome, is_it in (("failed", lambda kind: kind > 1), ("ok", lambda kind: kind <= 1)):
+            count = sum(one == name and is_it(kind) for one, _, kind, _ in events)
+            there = whole.samples.get((TASKS_FINISHED, ("name", name, "outcome", outcome)))
+            assert (0 if there is None else there.total) == count
 
 
-def test_a_time_at_a_bound_is_below_it():
+def test_a_name_is_quick_to_compare_with_though_its_text_is_another_object():
     tally = Tally()
-    tally.fold([event("a", 10), event("a", 11)])
-    assert told(tally)[TASK_SECONDS, "name", "a"].bins[:2] == [1, 1]
+    for _ in range(3):
+        name = "".join(["na", "me"])
+        run(tally, name, 1)
+        assert tally.current.name is name
+    assert told(tally)[TASK_SECONDS, "name", "name"].count == 3
 
 
 def test_names_beyond_the_limit_count_together():
     tally = Tally()
-    tally.fold([event(f"name{number}", 1) for number in range(1000)])
+    for number in range(1000):
+        run(tally, f"name{number}", 1)
     found = told(tally)
     assert len([key for key in found if key[0] == TASKS_FINISHED]) == MAX_SETS
     assert found[TASKS_FINISHED, "name", OTHER, "outcome", "ok"].total == 1000 - (MAX_SETS - 1)

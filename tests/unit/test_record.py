@@ -67,29 +67,6 @@ def test_events_with_very_long_names_are_handed_over_as_far_as_they_fit(monkeypa
     assert not ring.is_due(5.0 + record.FEW_S) and ring.is_due(5.0 + record.HAND_OVER_S)
 
 
-@given(st.lists(st.tuples(st.sampled_from(("keep_up", "trim", "hand_over")), st.integers(0, 9)), max_size=30))
-def test_each_event_is_counted_once_whenever_it_is_counted_or_cut(steps):
-    ring, counted, number = record.Record(), [], 0
-    ring.fold = counted.extend
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record, "MAX_EVENTS", 12)
-        patch.setattr(record, "FOLD", 4)
-        for what, more in steps:
-            for _ in range(more):
-                ring.append(event(number, None))
-                number += 1
-            if what == "trim":
-                ring.trim()
-            elif what == "hand_over":
-                ring.hand_over(0.0)
-                assert len(counted) == number and not ring.is_behind
-            elif ring.is_behind:
-                ring.keep_up()
-                assert len(counted) == number and not ring.is_behind
-        ring.hand_over(0.0)
-    assert [int.from_bytes(one[0], "big") for one in counted] == [*range(number)]
-
-
 def test_a_record_that_is_off_keeps_nothing():
     ring = record.Record(on=False)
     ring.append(event(1, None))

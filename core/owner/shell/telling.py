@@ -27,8 +27,10 @@ class Telling:
 
     def tick(self, now: float) -> None:
         """Tell, if it is time."""
-        if self.on and self.tally.is_due(now):
-            self.tell(now)
+        if self.on:
+            self.tally.settle()
+            if self.tally.is_due(now):
+                self.tell(now)
         self.bulletins.tick(now)
 
     def last(self) -> None:

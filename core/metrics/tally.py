@@ -37,8 +37,9 @@ SHORTEST_US = _BOUNDS_US[0]
 
 
 class Counted:
-    """The tasks of one name. ``add`` takes the time of one that has ended, in microseconds, from any thread. Before, the
-    kind of its result is appended to ``odd``, if that is not 0. The rest has those that were looked at, and not told."""
+    """The tasks of one name. ``add`` takes the time of one that has ended, in microseconds, from any thread. Before,
+    the kind of its result is appended to ``odd``, if that is not 0. The rest has those that were looked at and not
+    told."""
 
     __slots__ = ("_us", "add", "bins", "name", "odd", "sum_us")
 

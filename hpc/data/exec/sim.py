@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from hpc.data.block.meta import BlockMeta
+from hpc.data.exec import sim_exchange
 from hpc.data.exec.actions import Cancel, Emit, Finish, Found, Pull, Report, StartActor, StopActor, Submit, Take
 from hpc.data.exec.budget import NodeRoom
 from hpc.data.exec.loosen import loosen
@@ -26,16 +27,7 @@ from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.combine import RandomizeOperator, UnionOperator, ZipOperator
 from hpc.data.exec.operators.maps import LimitOperator, MapOperator, OutputOperator, ReadOperator, ResizeOperator
 from hpc.data.exec.settings import RunSettings
-from hpc.data.exec.sim_exchange import (
-    KINDS,
-    OTHER_KINDS,
-    cutting_read,
-    exchange_of_reads,
-    exchange_operator,
-    join_of_reads,
-    joining_read,
-    pieces_of,
-)  # fmt: skip
+from hpc.data.exec.sim_exchange import KINDS, OTHER_KINDS, exchange_operator, join_of_reads, joining_read, pieces_of
 from hpc.data.exec.sim_others import Others
 from hpc.data.exec.sim_store import Rows, Stored, check_rows, gathered
 from hpc.data.exec.work import BLOCK_OVERHEAD, Actor, Block, Cause, Part, Work, WorkState
@@ -174,9 +166,9 @@ class World:
                 after = LimitOperator("Limit", count)
                 rows = rows[:count]
             elif kind in ("union", "cut-reads"):
-                other, more = self._read() if kind == "union" else self._read(partial(cutting_read, draw))
+                other, more = self._read() if kind == "union" else self._read(partial(sim_exchange.cutting_read, draw))
                 if kind == "cut-reads":
-                    reader, other, self.ordered = other, exchange_of_reads(draw), False
+                    reader, other, self.ordered = other, sim_exchange.exchange_of_reads(draw), False
                     self._join(other, reader)
                 after = UnionOperator("Union", 2)
                 self._join(after, op, other)

@@ -551,7 +551,7 @@ def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 
 def by_threads(function: Callable[[T], R], items: Iterator[T]) -> Generator[R, None, None]:
-    """The function's values in order. So many calls are made ahead as there are threads, twice."""
+    """The function's values in order. For each thread two calls are made ahead."""
     with ThreadPoolExecutor(THREADS, "hpc-metadata") as pool:
         waiting: deque[Future[R]] = deque()
         try:

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -104,9 +104,10 @@ def _members(descriptor: int, size: int) -> Generator[Member, None, None]:
     is_slow = time.perf_counter() - begun > SLOW_S * (1 + len(walked.members))
     guess = partial(_guess, descriptor)
     stretches = iter(range(STRETCH, size, STRETCH))
-    with closing(by_threads(guess, stretches)) if is_slow else nullcontext(iter(())) as guesses:
+    guesses = by_threads(guess, stretches) if is_slow else None
+    try:
         for begin in range(STRETCH, size, STRETCH):
-            found = next(guesses, None)
+            found = None if guesses is None else next(guesses, None)
             at = walked.next
             if at is None:
                 return
@@ -114,6 +115,9 @@ def _members(descriptor: int, size: int) -> Generator[Member, None, None]:
                 found = _walk(descriptor, at, begin + STRETCH)
             walked = found
             yield from walked.members
+    finally:
+        if guesses is not None:
+            guesses.close()
 
 
 def _walk(descriptor: int, at: int, end: int) -> _Walked:

@@ -136,6 +136,7 @@ class CuttingReadOperator(ReadOperator):
         if self.phase is not Phase.SAMPLING or not self.closed[0] or self.parts or self._begun:
             return
         parts, samples = sorted(self._sampled, key=lambda part: part.seq), self._samples
+        counts: list[int | None]
         self._sampled = []
         if self._needs_samples:
             parts = [part for part in parts if part.seq in samples]

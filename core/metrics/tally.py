@@ -3,8 +3,8 @@
 A source is a part of the process that keeps metrics (`hpc.util.metrics`): it says what has changed since it was asked
 last.
 
-Of tasks there may be 250,000 a second. So one appends its time to the list of its name (`Counted`), and lists are
-looked at each tenth of a second: 60 ns in all. Rejected: to count from the events, many at a time. That took 140 to
+Of tasks there may be 250,000 a second. So one appends its time to the list of its name (`Counted`). Lists are looked at
+each tenth of a second: 60 ns for each task in all. Rejected: to count from the events, many at a time. That took 140 to
 390 ns for each, as they are in no cache by then.
 """
 

@@ -29,8 +29,8 @@ class CutRead(NamedTuple):
 
 
 def cut_in_reads(stage: Stage, store: int, parts_of: Callable[[Read], int]) -> CutRead | None:
-    """How the rows of an exchange are cut by the tasks that read them; None: they are not. Where a store of so many
-    bytes has room for all rows as they are, and for what is made of them, nothing would be saved."""
+    """How the rows of an exchange are cut by the tasks that read them; None: they are not. Nothing would
+    be saved where a store of so many bytes has room for all rows, and for what is made of them."""
     node = stage.node
     if not isinstance(node, Exchanged) or stage.options != PLAIN or len(stage.inputs) != 1:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import hpc
@@ -22,9 +23,12 @@ def is_safe(request: HttpRequest) -> bool:
     """Whether a request of HTTP may run twice: by its method, or since the client says so."""
     if request.more or request.kind != "http" or len(request.body) > MAX_KEPT_BYTES:
         return False
-    if request.method in IDEMPOTENT:
-        return True
-    return any(name.lower() == b"idempotency-key" for name, _ in request.headers)
+    return is_repeatable(request.method, request.headers)
+
+
+def is_repeatable(method: str, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a request with this head may run twice."""
+    return method in IDEMPOTENT or any(name.lower() == b"idempotency-key" for name, _ in headers)
 
 
 async def ask_http(router: Routes, meta: RequestMeta, request: HttpRequest) -> HttpReply | HttpStream:

@@ -194,6 +194,7 @@ class Router:
         """Send a request, or have it wait. What is wrong with it is its error. ``by_parent``: the code of the request
         that makes it calls this, so that the runtime knows it as a child of that."""
         error: BaseException | None = None
+        by_parent = by_parent and (not call.parent or current_request.get().is_call)
         with self.lock:
             table = self.table
             if call.is_cancelled:

@@ -47,10 +47,10 @@ def clear(path: str) -> None:
         pass
 
 
-def bound(path: str) -> socket.socket:
+def bound(path: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """A socket at a path, which its user alone can open from the first moment on."""
     clear(path)
-    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    found = socket.socket(socket.AF_UNIX, kind)
     before = os.umask(0o177)
     try:
         found.bind(path)

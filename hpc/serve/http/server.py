@@ -81,6 +81,10 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._heard = self._since = server.ticks
         self._unsent = 0
+        #: Whose loop reads it: see `lending`. ``served``: what the last request went to, of the handler's choice.
+        self.is_lent = False
+        self.served: Any = None
+        self.lend_after = self.lend_pause_s = 0.0
 
     # -------------------------------------------------------------- asyncio's side
 
@@ -305,6 +309,43 @@ class Connection(asyncio.Protocol):
             self.resume()
             if self._input:
                 self._advance()
+            elif self._server.at_rest is not None:
+                self._server.at_rest(self)
+
+    # -------------------------------------------------------------- lending
+
+    def socket(self) -> Any:
+        """The socket, for questions about it."""
+        return self._transport.get_extra_info("socket")
+
+    def lend(self) -> Any:
+        """Let another process read and write from here on. Returns the socket; None where that cannot be now."""
+        is_plain = self.scheme == "http" and self._exchange is None and self._socket is None and not self._input
+        if not is_plain or self._is_lost or self._is_closing or self._is_lingering or self.closes_after:
+            return None
+        if self._server.is_draining or self._transport.get_write_buffer_size():
+            return None
+        self.pause()
+        self.is_lent = True
+        return self.socket()
+
+    def take_back(self, data: bytes, *, closes: bool = False, refused: Refused | None = None) -> None:
+        """Go on here, with what the other process has read and not answered. ``closes``: after the next answer.
+        ``refused``: there is none."""
+        self.is_lent = False
+        if self._is_lost:
+            return
+        self._heard = self._since = self._server.ticks
+        self.closes_after = self.closes_after or closes
+        if refused is not None:
+            self._refuse(refused)
+            return
+        if data:
+            self.data_received(data)
+        elif self._server.is_draining or closes:
+            self._close(False)
+        if self._exchange is None or not self._exchange.has_all:
+            self.resume()
 
     def release(self) -> None:
         """Close the connection after a websocket's end."""
@@ -345,6 +386,8 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, ticks: int, limits: Limits) -> None:
         """End what takes too long. One tick is one second."""
+        if self.is_lent:
+            return
         if self._is_closing or (self._is_lingering and self._transport.get_write_buffer_size()):
             self._sweep_writing(ticks, limits)
         elif self._is_lingering:
@@ -388,7 +431,7 @@ class Connection(asyncio.Protocol):
         self.closes_after = True
         if self._socket is not None:
             self._socket.leave()
-        elif self._exchange is None and not self._scanned:
+        elif self._exchange is None and not self._scanned and not self.is_lent:
             self._close(False)
 
 
@@ -418,6 +461,8 @@ class Server:
         #: Bytes of bodies that are being gathered.
         self.gathered = 0
         self.is_draining = False
+        #: Told of each connection that has its answer, and of which nothing more was read.
+        self.at_rest: Callable[[Connection], None] | None = None
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: list[asyncio.AbstractServer] = []

@@ -414,6 +414,19 @@ class Router:
             call.finish(call.cancelled_error() if call.is_cancelled else error)
         spi.send_now()
 
+    def ended(self, ident: str) -> None:
+        """The process of a replica is gone, as is known before a call of it fails: nothing is sent there any more."""
+        with self.lock:
+            seat = self.machine.seats.get(ident)
+            if seat is not None:
+                self.machine.lost(ident)
+                self._telling.tell_dead(seat)
+
+    def served_beside(self, count: int) -> None:
+        """So many requests of the deployment had answers of replicas that were not asked by this router."""
+        with self.lock:
+            self.machine.served_beside(count)
+
     def _not_begun(self, call: Call) -> bool:
         """Whether the replica has said nothing since the request was sent, and a stream not that it was accepted."""
         if call.kind == "stream":

@@ -254,12 +254,12 @@ class Lending:
             loan.connection.abort()
             return
         assert lane.slots is not None
-        why, served = message[2], message[3]
-        connection = loan.connection
+        why, connection, left = message[2], loan.connection, lane.slots.left(message[1])
+        self._proxy.router_of(lane.deployment).served_beside(left.served)
         if why in (FULL, OTHER):
-            pause_s = PAUSE_S if served >= GOOD_RUN else min(MOST_PAUSE_S, 2 * connection.lend_pause_s or PAUSE_S)
+            pause_s = PAUSE_S if left.served >= GOOD_RUN else min(MOST_PAUSE_S, 2 * connection.lend_pause_s or PAUSE_S)
             connection.lend_pause_s, connection.lend_after = pause_s, time.monotonic() + pause_s
-        connection.take_back(lane.slots.left(message[1]).unread, closes=why == IDLE)
+        connection.take_back(left.unread, is_idle=why == IDLE)
 
     # -------------------------------------------------------------- replicas that end
 
@@ -267,29 +267,31 @@ class Lending:
         """A replica has ended: go on with its connections."""
         if self._lanes.get(ident) is lane:
             del self._lanes[ident]
+        self._proxy.router_of(lane.deployment).ended(ident)
         loans, lane.loans = lane.loans, {}
         for number, loan in loans.items():
             try:
-                self._recover(lane, number, loan, False)
+                self._recover(lane, number, loan)
             except Exception:
                 logger.exception("A connection is broken, since its replica is gone")
                 loan.connection.abort()
         if lane.slots is not None:
             lane.slots.close()
 
-    def _recover(self, lane: _ReplicaLane, number: int, loan: _Loan, closes: bool) -> None:
+    def _recover(self, lane: _ReplicaLane, number: int, loan: _Loan) -> None:
         assert lane.slots is not None
         left, connection = lane.slots.left(number), loan.connection
         state, unread = left.state, left.unread
+        self._proxy.router_of(lane.deployment).served_beside(left.served)
         if state == State.ANSWERING:
             state, unread = _was_sent(left, loan)
         if state == State.ANSWERING:
             connection.abort()  # the client sees that the answer is not whole
         elif state == State.READING or self._may_repeat(lane, unread):
-            connection.take_back(unread, closes=closes)
+            connection.take_back(unread)
         else:
             name = str(lane.deployment)
-            connection.take_back(b"", closes=closes, refused=Refused(500, f"a replica of {name} died with the request"))
+            connection.take_back(b"", refused=Refused(500, f"a replica of {name} died with the request"))
 
     def _may_repeat(self, lane: _ReplicaLane, data: bytes) -> bool:
         """Whether a request that had begun may run twice."""
@@ -324,7 +326,8 @@ class Lending:
             lane.slots.revoke(number)
         loans, lane.loans = lane.loans, {}
         for number, loan in loans.items():
-            self._recover(lane, number, loan, True)
+            loan.connection.share()
+            self._recover(lane, number, loan)
         lane.lane.say("recall")
         lane.lane.close()
         self._lanes = {ident: one for ident, one in self._lanes.items() if one is not lane}

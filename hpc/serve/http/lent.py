@@ -154,7 +154,6 @@ class Lent(asyncio.BufferedProtocol):
         self._is_whole = False
         self._sent = 0
         self._size = 0
-        self._served = 0
         self._is_over = False
         self._why = ""
         self._ticks = 0
@@ -266,7 +265,6 @@ class Lent(asyncio.BufferedProtocol):
     def answered(self, closes: bool) -> None:
         """The request has its answer."""
         self._asked = None
-        self._served += 1
         if self._is_over:
             return
         self._slot.answered(self._size, self._sent)
@@ -317,7 +315,7 @@ class Lent(asyncio.BufferedProtocol):
         """The proxy goes on with it, and with what was read. The transport closes this process's descriptor alone."""
         self._is_over = True
         self._transport.abort()
-        self._lane.say("back", self._number, why, self._served)
+        self._lane.say("back", self._number, why)
 
     def _drop(self) -> None:
         """The proxy has taken it back meanwhile."""

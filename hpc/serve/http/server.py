@@ -7,6 +7,7 @@ ends connections that are too slow, so that no request needs a timer of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -83,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._unsent = 0
         #: Whose loop reads it: see `lending`. ``served``: what the last request went to, of the handler's choice.
         self.is_lent = False
+        self._is_shared = False
         self.served: Any = None
         self.lend_after = self.lend_pause_s = 0.0
 
@@ -248,7 +250,7 @@ class Connection(asyncio.Protocol):
         self._stop_gathering()
         self._has_begun = True
         exchange.begin()
-        self.closes_after = self._server.is_draining
+        self.closes_after = self._server.is_draining or self._is_shared
         exchange.task = self._server.run(exchange)
 
     def _begin_socket(self, head: Head) -> None:
@@ -329,20 +331,25 @@ class Connection(asyncio.Protocol):
         self.is_lent = True
         return self.socket()
 
-    def take_back(self, data: bytes, *, closes: bool = False, refused: Refused | None = None) -> None:
-        """Go on here, with what the other process has read and not answered. ``closes``: after the next answer.
-        ``refused``: there is none."""
+    def share(self) -> None:
+        """The other process may have it open still, and cannot be told: close after the next answer, for both."""
+        self._is_shared = self.closes_after = True
+
+    def take_back(
+        self, data: bytes, *, is_idle: bool = False, refused: Refused | None = None
+    ) -> None:
+        """Go on here, with what the other process has read and not answered. ``is_idle``: nothing has come for too long.
+        ``refused``: what it is."""
         self.is_lent = False
         if self._is_lost:
             return
         self._heard = self._since = self._server.ticks
-        self.closes_after = self.closes_after or closes
         if refused is not None:
             self._refuse(refused)
             return
         if data:
             self.data_received(data)
-        elif self._server.is_draining or closes:
+        elif self._server.is_draining or is_idle:
             self._close(False)
         if self._exchange is None or not self._exchange.has_all:
             self.resume()
@@ -353,6 +360,9 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Break the connection at once."""
+        if self._is_shared and not self._is_lost:
+            with contextlib.suppress(OSError):  # the client is gone
+                self.socket().shutdown(socket.SHUT_RDWR)
         self._transport.abort()
 
     def _refuse(self, refused: Refused) -> None:
@@ -371,7 +381,7 @@ class Connection(asyncio.Protocol):
         if self._is_lost:
             return
         self._since, self._unsent = self._server.ticks, self._transport.get_write_buffer_size()
-        if not lingers:
+        if not lingers and not self._is_shared:
             # It is closed once the client has read all, or has read nothing for too long.
             self._is_closing = True
             self._transport.close()

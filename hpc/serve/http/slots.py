@@ -18,7 +18,7 @@ SLOTS = 1024
 SLOT_BYTES = 16 * 1024
 #: State, where unread bytes begin and end, where the request that was begun ends, bytes of answers: sent, being sent.
 _HEAD = struct.Struct("<BxxxIIIQQ")
-_USED_AT, _END_AT, _ANSWER_AT, _REVOKED_AT = 8, 12, 24, 32
+_USED_AT, _END_AT, _ANSWER_AT, _REVOKED_AT, _SERVED_AT = 8, 12, 24, 32, 36
 HEAD_BYTES = 40
 _USED = struct.Struct("<I")
 _ANSWER = struct.Struct("<Q")
@@ -40,13 +40,15 @@ class State(enum.IntEnum):
 
 class Left(NamedTuple):
     """What a replica has left of a connection. ``unread``: received, and not answered. ``rest``: what of that comes
-    after the request that was begun. ``sent``: bytes of the answers before, ``answer``: of the one being sent."""
+    after the request that was begun. ``sent``: bytes of the answers before, ``answer``: of the one being sent.
+    ``served``: how many requests were answered."""
 
     state: State
     unread: bytes
     rest: bytes
     sent: int
     answer: int
+    served: int
 
 
 def new_memory() -> int:
@@ -79,7 +81,8 @@ class Slots:
         told = self.memory[start + begin : start + used]
         beyond = self.memory[start + used : at + SLOT_BYTES].rstrip(b"\0")
         unread = told + beyond
-        return Left(State(state), unread, unread[max(end - begin, 0) :] if state else unread, sent, answer)
+        served = _USED.unpack_from(self.memory, at + _SERVED_AT)[0]
+        return Left(State(state), unread, unread[max(end - begin, 0) :] if state else unread, sent, answer, served)
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -92,7 +95,7 @@ class Slots:
 class Slot:
     """The slot of one connection, as the replica that has it writes it."""
 
-    __slots__ = ("_at", "_memory", "_sent", "_start", "_view", "begin", "used")
+    __slots__ = ("_at", "_memory", "_sent", "_start", "_view", "begin", "served", "used")
 
     def __init__(self, slots: Slots, number: int) -> None:
         self._memory = slots.memory
@@ -100,7 +103,7 @@ class Slot:
         self._start = self._at + HEAD_BYTES
         self._view = memoryview(slots.memory)[self._start : self._at + SLOT_BYTES]
         self._sent = 0
-        self.begin = self.used = 0
+        self.begin = self.used = self.served = 0
 
     @property
     def is_revoked(self) -> bool:
@@ -135,6 +138,8 @@ class Slot:
         """The request of so many bytes was answered by so many."""
         self.begin += request
         self._sent += sent
+        self.served += 1
+        _USED.pack_into(self._memory, self._at + _SERVED_AT, self.served)
         _HEAD.pack_into(self._memory, self._at, 0, self.begin, self.used, 0, self._sent, 0)
         if self.begin == self.used and self.used > REQUEST_BYTES:
             self._view[: self.used] = _ZEROS[: self.used]

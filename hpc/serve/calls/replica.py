@@ -385,7 +385,7 @@ class Replica:
         self._borrower.join(path)
 
     def has_room(self, spare: int) -> bool:
-        """Whether it takes a request of a connection that was lent. Where others wait it takes none: they come first."""
+        """Whether it takes a request of a connection that was lent. Others that wait come first."""
         if self._is_draining or self._ongoing >= self._limit:
             self._wanted_at = time.monotonic()
             return False

@@ -417,8 +417,7 @@ class Router:
     def ended(self, ident: str) -> None:
         """The process of a replica is gone, as is known before a call of it fails: nothing is sent there any more."""
         with self.lock:
-            seat = self.machine.seats.get(ident)
-            if seat is not None:
+            if (seat := self.machine.seats.get(ident)) is not None:
                 self.machine.lost(ident)
                 self._telling.tell_dead(seat)
 
@@ -572,8 +571,6 @@ class Router:
 
 _routers: dict[tuple[str, DeploymentID, bool], Router] = {}
 _making = threading.Lock()
-
-
 #: Deployments that run in this process for tests: see `hpc.serve.calls.local`.
 local_routers: dict[DeploymentID, Any] = {}
 

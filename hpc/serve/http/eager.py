@@ -18,8 +18,8 @@ Work = Coroutine[Any, Any, None]
 
 
 class Beginner:
-    """Begins coroutines that handle all of their errors, but for a cancel. Each has a copy of ``context``, and leaves it
-    as it was, unless other code sets variables there."""
+    """Begins coroutines that handle all of their errors, but for a cancel. Each has a copy of ``context``, and leaves
+    it as it was, unless other code sets variables there."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self._loop = loop
@@ -28,7 +28,8 @@ class Beginner:
         self._standing: _Standing | None = None
 
     def begin(self, work: Work) -> asyncio.Task[None] | None:
-        """Run until the first wait. Returns the task that goes on then, or None where it has ended."""
+        """Run until the first wait. Returns the task that goes on then, or None where it has ended. Called by the loop,
+        and not in a task."""
         if sys.version_info >= (3, 12):
             task = asyncio.Task(work, loop=self._loop, context=self._clean.copy(), eager_start=True)
             if task.done():

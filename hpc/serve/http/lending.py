@@ -1,9 +1,9 @@
-"""What a proxy lends: kept connections of clients go to replicas of its node, which read and answer requests themselves.
+"""What a proxy lends: kept connections of clients go to replicas of its node, which answer requests themselves.
 
 A connection is lent once the proxy has answered a request of it, and only where a replica can do all that the proxy
-would do: a route of one application without a split, no keys, no TLS, no limit of time, no queue. The proxy keeps its own
-descriptor. It takes a connection back with what was read of it, when the replica gives it back, dies, or is silent.
-A request that a dead replica had begun is served again if it may run twice.
+would do: a route of one application without a split, no keys, no TLS, no limit of time, no queue, no autoscaling. The
+proxy keeps its own descriptor. It takes a connection back with what was read of it, when the replica gives it back,
+dies, or is silent. A request that a dead replica had begun is served again if it may run twice.
 """
 
 from __future__ import annotations
@@ -155,9 +155,10 @@ class Lending:
             lane = self._lanes.get(seat.id)
             if lane is None or (lane.lane is None and time.monotonic() - lane.asked_at > JOIN_AGAIN_S):
                 self._ask(seat.id, deployment, row, router, terms)
-            elif lane.lane is not None and lane.free and not lane.is_silent:
-                if best is None or len(lane.loans) < len(best.loans):
-                    best = lane
+            elif lane.lane is None or not lane.free or lane.is_silent:
+                continue
+            elif best is None or len(lane.loans) < len(best.loans):
+                best = lane
         if best is not None and best.terms != terms:
             self._agree(best, row, terms)
         return best

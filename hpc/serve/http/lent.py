@@ -270,8 +270,8 @@ class Lent(asyncio.BufferedProtocol):
         self._slot.answered(self._size, self._sent)
         if closes:
             self._transport.close()
-        elif not self.is_full:
-            self._rest()
+        elif self._why or self._slot.used != self._slot.begin:  # not in the task of this request
+            asyncio.get_running_loop().call_soon(self._rest)
 
     def _rest(self) -> None:
         """Go on once nothing runs, and the client has read its answer."""

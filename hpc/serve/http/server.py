@@ -335,10 +335,8 @@ class Connection(asyncio.Protocol):
         """The other process may have it open still, and cannot be told: close after the next answer, for both."""
         self._is_shared = self.closes_after = True
 
-    def take_back(
-        self, data: bytes, *, is_idle: bool = False, refused: Refused | None = None
-    ) -> None:
-        """Go on here, with what the other process has read and not answered. ``is_idle``: nothing has come for too long.
+    def take_back(self, data: bytes, *, is_idle: bool = False, refused: Refused | None = None) -> None:
+        """Go on here, with what the other process has read and not answered. ``is_idle``: nothing came for too long.
         ``refused``: what it is."""
         self.is_lent = False
         if self._is_lost:

@@ -69,13 +69,13 @@ class _Standing:
 
     def step(self, work: Work) -> bool:
         """Run the first step. Returns whether that was all."""
-        asyncio.tasks._enter_task(self._loop, self.task)  # type: ignore[attr-defined]
+        asyncio.tasks._enter_task(self._loop, self.task)
         try:
             waits_for = self._context.run(work.send, None)
         except (StopIteration, asyncio.CancelledError):
             return True
         finally:
-            asyncio.tasks._leave_task(self._loop, self.task)  # type: ignore[attr-defined]
+            asyncio.tasks._leave_task(self._loop, self.task)
         self._work.set_result((work, waits_for))
         return False
 
@@ -97,13 +97,13 @@ class _Rest:
     def __await__(self) -> Generator[Any, Any, None]:
         waits_for = self._waits_for
         while True:
+            error: BaseException | None = None
+            given: Any = None
             try:
                 given = yield waits_for
-            except BaseException as error:
-                step, value = self._work.throw, error
-            else:
-                step, value = self._work.send, given
+            except BaseException as raised:
+                error = raised
             try:
-                waits_for = step(value)
+                waits_for = self._work.send(given) if error is None else self._work.throw(error)
             except StopIteration:
                 return

@@ -12,7 +12,6 @@ import logging
 import pickle
 import random
 import secrets
-import socket
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -215,7 +214,9 @@ class Proxy:
                 raise door.DoorError(
                     f"port {options.port} of {options.host} cannot be listened at: {error.strerror}; 0 takes a free one"
                 ) from None
-            host = socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host
+            host = options.host
+            if host in ("0.0.0.0", "::"):
+                host = await asyncio.to_thread(door.reachable_name)
             doors.append(f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}")
         self._tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._look())]
         self._doors = doors

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import hpc
 from hpc import cloudpickle, spi
 from hpc.serve import context as contexts
+from hpc.serve.calls.reporting import LoadTeller
 from hpc.serve.calls.servable import Servable
 from hpc.serve.context import NO_REQUEST, RequestContext, cancel_children, current_request
 from hpc.serve.messages import (
@@ -87,6 +88,7 @@ class Replica:
         self._is_deleted = False
         self._metrics = ReplicaNumbers(replica_id)
         self._borrower: Any = None
+        self._telling: asyncio.Task[None] | None = None
 
     # -------------------------------------------------------------- its life
 
@@ -116,6 +118,7 @@ class Replica:
             await app.start()
             self._asgi = app
         self._servable = servable
+        self._telling = asyncio.ensure_future(LoadTeller(self._id, self._metrics, lambda: self._ongoing).run())
         identity = spi.whoami()
         return ReplicaFacts(
             os.getpid(), str(identity.node), str(identity.worker), spec.is_asgi, servable.hooks(),
@@ -295,13 +298,14 @@ class Replica:
                 attempt_id=attempt,
                 priority=meta.priority,
                 is_call=is_call,
+                began=time.monotonic(),
             )
         )
         return meta
 
-    def _leave(self) -> None:
+    def _leave(self, request: RequestContext | None = None) -> None:
         self._ongoing -= 1
-        self._metrics.done += 1
+        self._metrics.took(time.monotonic() - (request or current_request.get()).began)
         if not self._ongoing and self._is_draining:
             self._idle.set()
 
@@ -322,6 +326,7 @@ class Replica:
         try:
             request = http_request(data)
             answer = await self.http_app().handle(request, partial(self._pull, request, request_id))
+            self._metrics.errors += answer.status >= 500
             if type(answer) is HttpReply:
                 return packed_http(answer)
             ident = f"{request_id}/{next(self._numbers)}"
@@ -365,7 +370,7 @@ class Replica:
         if found is not None:
             self._metrics.cancelled += 1
             cancel_children(found.request.attempt_id)
-            self._leave()
+            self._leave(found.request)
             await found.answer.close()
 
     def http_app(self) -> Any:

@@ -41,7 +41,7 @@ class Machine:
         self.deployments: dict[DeploymentID, Deployment] = {}
         self.apps = Applications()
         self.splits: dict[str, Split] = {}
-        self._judges: dict[str, Judge] = {}
+        self.judges: dict[str, Judge] = {}
         self.proxies = Proxies(self._say)
         self.target_capacity: float | None = None
         self.alive: set[str] = set()
@@ -216,7 +216,7 @@ class Machine:
             self.splits.pop(app, None)
         else:
             self.splits[app] = split
-        self._judges.pop(app, None)
+        self.judges.pop(app, None)
         self._routes_dirty = True
         self._settle()
 
@@ -235,7 +235,7 @@ class Machine:
             for app, split in self.splits.items():
                 if row.app not in split.weights:
                     continue
-                judge = self._judges.setdefault(app, Judge())
+                judge = self.judges.setdefault(app, Judge())
                 judge.note(row, now)
                 verdict = judge.verdict(split, now)
                 if verdict is not None:

@@ -456,6 +456,7 @@ class ProxyLane:
             )  # fmt: skip
             answer = await self.host.http_app().handle(request, _nothing_further)
             status = answer.status
+            is_error = status >= 500
             await self._answer(asked, answer, (b"x-request-id", ident.encode("latin-1")))
         except asyncio.CancelledError:
             status, is_cancelled = 499, True

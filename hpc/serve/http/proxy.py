@@ -45,6 +45,7 @@ from hpc.serve.messages import (
     DeploymentID,
     HttpReply,
     HttpRequest,
+    ProxyLoad,
     RequestMeta,
     RouteRow,
     RouteTable,
@@ -169,7 +170,7 @@ class Proxy:
         self._shadows: set[asyncio.Task[Any]] = set()
         self._copied = 0
         self._leaves_out = False
-        self._is_draining = False
+        self._is_draining = self._has_queued = False
         self._opening = asyncio.Lock()
         timeout = http_options.request_timeout_s
         self._timeout_s = timeout if timeout is None or timeout > 0 else None
@@ -276,12 +277,24 @@ class Proxy:
                     logger.error("Nobody is let in: %s", error)
             if self._lending is not None:
                 self._lending.look()
+            self._tell_queued()
             told = [one for one in (outcomes.take() for outcomes in self._outcomes.values()) if one is not None]
             if told:
                 try:
                     controller().note_outcomes.remote(told)
                 except Exception as error:
                     logger.warning("The outcomes of a split are told to nobody: %s", error)
+
+    def _tell_queued(self) -> None:
+        """Tell the controller how many requests wait, while any do, and when none does any more."""
+        rows = {f"{one.app_name}#{one.name}": router.machine.queued for one, router in self._routers.items()}
+        rows = {key: count for key, count in rows.items() if count}
+        if rows or self._has_queued:
+            self._has_queued = bool(rows)
+            try:
+                controller().note_load.remote(ProxyLoad(self._node, rows))
+            except Exception as error:
+                logger.debug("nobody is told what waits: %s", error)
 
     # -------------------------------------------------------------- a request
 

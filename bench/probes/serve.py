@@ -17,8 +17,8 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator

@@ -1,7 +1,8 @@
 """What libraries tell of the runs of a program: how each stands, in short and in detail. One form for all libraries.
 
-A run is a training, a search, a dataset that flows, or an application that is served. The process that runs it tells: see `hpc.spi.tell_run`. Its
-raylet keeps the last word, also after the run's end and that of its process. `hpc.state.runs` asks for it.
+A run is a training, a search, a dataset that flows, or an application that is served. The process that runs it tells:
+see `hpc.spi.tell_run`. Its raylet keeps the last word, also after the run's end and that of its process.
+`hpc.state.runs` asks for it.
 """
 
 from __future__ import annotations
@@ -241,7 +242,7 @@ class SplitRow(Struct):
 
 
 class ServeDetail(Struct, tag="serve"):
-    """An application of a service. ``queued``: requests that wait in proxies. ``rolled_back``: why a canary has lost its
+    """An application of a service. ``queued``: requests that wait in proxies. ``rolled_back``: why a canary lost its
     weight."""
 
     route: str = ""

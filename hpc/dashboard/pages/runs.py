@@ -1,4 +1,4 @@
-"""Train, Tune, Data and Serve: the runs of one library each, those too that are over, and all that is told of the chosen one.
+"""Train, Tune, Data and Serve: the runs of one library each, those too that are over, and all that one has told.
 
 The rows are those of `hpc list runs`. What is told of one run its process is asked for while somebody looks at it.
 """

@@ -1,4 +1,4 @@
-"""What others are told of the applications of a service while they are there: replicas, rates, queues, latencies, splits.
+"""What others are told of the applications of a service: replicas, rates, queues, latencies, splits.
 
 Replicas and proxies tell the controller every two seconds, while they have something to tell. What comes of it is told
 as runs are: see `hpc.spi.tell_run`. It is made by another thread, which changes nothing of the machine.
@@ -152,8 +152,9 @@ class AppTelling:
             told = self._loads.rows.get(ident)
             took = self._loads.took(ident, now)
             row = bulletins.ServingRow(
-                replica.id.unique_id, one.id.name, replica.state.value, replica.facts.node, replica.facts.pid,
-                per_second=round(self._loads.rate(ident, now), 1), p50_s=quantile(took, 0.5), p99_s=quantile(took, 0.99),
+                replica.id.unique_id, one.id.name, replica.state.value, _node(replica.facts.node), replica.facts.pid,
+                per_second=round(self._loads.rate(ident, now), 1), p50_s=quantile(took, 0.5),
+                p99_s=quantile(took, 0.99),
             )  # fmt: skip
             if told is not None:
                 load = told[1]
@@ -210,6 +211,11 @@ class AppTelling:
             bulletins.Curve("99 % took at most, ms", [one[0] for one in late], [one[1] for one in late]),
             bulletins.Curve("requests that wait", [one[0] for one in points], [float(one[3]) for one in points]),
         ]
+
+
+def _node(text: str) -> str:
+    """The number of a node, as other pages have it."""
+    return text.removeprefix("NodeID(").removesuffix(")")
 
 
 class Telling:

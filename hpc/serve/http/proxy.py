@@ -19,7 +19,8 @@ from typing import Any, Literal
 import hpc
 from hpc import spi
 from hpc.serve.calls.asking import HttpStream
-from hpc.serve.calls.routing import Router, router_of
+from hpc.serve.calls.routers import router_of
+from hpc.serve.calls.routing import Router
 from hpc.serve.canary import Outcomes, choose
 from hpc.serve.context import controller, new_request_id
 from hpc.serve.exceptions import (

@@ -436,8 +436,8 @@ def test_a_handle_that_is_shut_down_leaves_others_alone() -> None:
     with pytest.raises(RayServeException, match="shut down"):
         mine.result(timeout_s=20)
     for made in (one.later, one.options(method_name="later"), one.slow_items.options(stream=True)):
+        found = made.remote(3)
         with pytest.raises(RayServeException, match="shut down"):
-            found = made.remote(3)
             next(iter(found)) if hasattr(found, "__next__") else found.result(timeout_s=20)
     hpc.get(board.open.remote())
     assert (runs.result(timeout_s=20), others.result(timeout_s=20)) == ("runs", 2)

@@ -55,6 +55,8 @@ class Work:
             return found
         if path == "/stream":
             return StreamingResponse(self.numbers(int(request.query_params["n"])), media_type="text/plain")
+        if path == "/large":
+            return b"a" * 3_000_000
         if path == "/error":
             raise ValueError("secret")
         if path == "/none":
@@ -149,7 +151,9 @@ def client(address: str) -> Iterator[Client]:
 
 
 def test_a_kept_connection_is_served_by_the_replica(client: Client) -> None:
+    assert len(client.ask("/large")[1]) == 3_000_000  # by the proxy, which has it of the store
     pid = client.lent()
+    assert len(client.ask("/large")[1]) == 3_000_000
     assert client.ask("/x")[1].startswith(b'{"v":"1","size":0,"id":"')
     assert client.ask("/x", headers="x-request-id: mine\r\n") == (200, b'{"v":"1","size":0,"id":"mine"}')
     assert b'"size":3000' in client.ask("/x", "POST", b"a" * 3000)[1]

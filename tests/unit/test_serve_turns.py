@@ -21,9 +21,9 @@ from hpc.serve.control.actors import GoneError
 from hpc.serve.control.controller import Controller
 from hpc.serve.control.keys import STATE_KEY, Keys
 from hpc.serve.control.machine import Machine
-from hpc.serve.control.telling import Telling
 from hpc.serve.control.proxies import Proxy
 from hpc.serve.control.state import Writer
+from hpc.serve.control.telling import Telling
 from hpc.serve.exceptions import RayServeException
 from hpc.serve.messages import DeploymentID, ReplicaID
 from hpc.serve.specs import AppFacts, AppSpec, DeploymentSpec

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import hpc
+from hpc import spi
 from hpc.serve.calls.call import Call, is_death
 from hpc.serve.exceptions import ReplicaDiedError
 from hpc.serve.messages import HttpOpened, HttpReply, HttpRequest, RequestMeta, http_answer, packed_http
@@ -40,7 +41,9 @@ async def ask_http(router: Routes, meta: RequestMeta, request: HttpRequest) -> H
     except BaseException:
         router.cancel(call)
         raise
-    answer = http_answer(call.value())
+    # What is in the store may be on another node: it is fetched while the loop goes on.
+    is_large = call.error is None and spi.answer_of(call.ref) is True
+    answer = http_answer(await call.ref if is_large else call.value())
     return HttpStream(router, call, answer) if type(answer) is HttpOpened else answer  # type: ignore[return-value]
 
 

@@ -271,7 +271,8 @@ class Controller:
     async def _step(self) -> None:
         """Write the state, then do what the machine says."""
         said = self._machine.take()
-        if said:
+        if said or self._machine.is_unsaved:
+            self._machine.is_unsaved = False
             data = self._writer.state_of(self._machine, self._options)
             await asyncio.to_thread(self._keys.write, data, dict(self._writer.blobs))
             pushed: dict[Any, None] = {}

@@ -55,6 +55,8 @@ class Work:
             return found
         if path == "/stream":
             return StreamingResponse(self.numbers(int(request.query_params["n"])), media_type="text/plain")
+        if path == "/busy":
+            time.sleep(0.02)
         if path == "/large":
             return b"a" * 3_000_000
         if path == "/error":
@@ -278,10 +280,19 @@ def test_a_silent_replica_loses_nothing_that_may_run_twice(address: str) -> None
     pid = clients[0].lent()
     serve.run(Work.options(num_replicas=2).bind())
     until(lambda: not clients[0].is_lent(pid), "the recall")  # there are other terms with two replicas
-    pids = [one.lent() for one in clients]
-    pid = next(pid for pid in pids if pids.count(pid) > 1)
-    one, other = [one for one, its in zip(clients, pids, strict=True) if its == pid][:2]
-    os.kill(pid, signal.SIGSTOP)
+
+    def stopped() -> Any:
+        """One replica, with two connections that it has just then."""
+        pids = [one.lent() for one in clients]
+        pid = next(pid for pid in pids if pids.count(pid) > 1)
+        found = [one for one, its in zip(clients, pids, strict=True) if its == pid][:2]
+        os.kill(pid, signal.SIGSTOP)
+        if all(one.is_lent(pid) for one in found):
+            return pid, found
+        os.kill(pid, signal.SIGCONT)  # a slow answer has sent one back
+        return None
+
+    pid, (one, other) = until(stopped)
     try:
         assert one.ask("/x")[0] == 200
         assert not one.sock.recv(1)  # it is closed: nothing of the other one can follow
@@ -290,6 +301,16 @@ def test_a_silent_replica_loses_nothing_that_may_run_twice(address: str) -> None
         os.kill(pid, signal.SIGCONT)
     for one in clients:
         one.close()
+    serve.run(Work.options(num_replicas=1).bind())
+
+
+def test_of_several_replicas_the_proxy_chooses_where_requests_are_slow(address: str) -> None:
+    serve.run(Work.options(num_replicas=2).bind())
+    one = Client(address)
+    pid = one.lent()
+    assert one.ask("/busy")[0] == 200
+    until(lambda: not one.is_lent(pid), "the way back")
+    one.close()
     serve.run(Work.options(num_replicas=1).bind())
 
 

@@ -22,7 +22,7 @@ from hpc.serve.calls.asking import is_repeatable
 from hpc.serve.http import door
 from hpc.serve.http.head import Refused, read_head
 from hpc.serve.http.lane import SOCKET, Lane, Terms, packed_terms
-from hpc.serve.http.lent import FULL, IDLE, OTHER
+from hpc.serve.http.lent import FULL, IDLE, OTHER, SLOW
 from hpc.serve.http.server import Connection, Limits
 from hpc.serve.http.slots import SLOTS, Left, Slots, State, new_memory
 from hpc.serve.messages import DeploymentID, RouteRow, RouteTable
@@ -31,6 +31,8 @@ logger = logging.getLogger("hpc.serve")
 
 #: A connection that came back for a request of its own is kept for this long, twice as long each time, and at most.
 PAUSE_S = 1.0
+#: One that could not be lent is looked at again after this time.
+TRY_AGAIN_S = 0.1
 MOST_PAUSE_S = 64.0
 #: So many requests that a replica has answered make up for one that was not for it.
 GOOD_RUN = 100
@@ -81,7 +83,8 @@ class _ReplicaLane:
         self.lane: Lane | None = None
         self.slots: Slots | None = None
         self.loans: dict[int, _Loan] = {}
-        self.free = list(range(SLOTS - 1, -1, -1))
+        #: Slots for further loans.
+        self.free: list[int] = []
         self.asked_at = time.monotonic()
         self.pinged_at = 0.0
         self.probe: asyncio.Task[Any] | None = None
@@ -112,11 +115,19 @@ class Lending:
         row = connection.served
         if row is None or self._is_over or time.monotonic() < connection.lend_after:
             return
+        try:
+            self._lend(connection, row)
+        except Exception:  # it was answered, and the proxy can serve it on
+            logger.exception("A connection could not be lent")
+            connection.lend_after = time.monotonic() + MOST_PAUSE_S
+
+    def _lend(self, connection: Connection, row: RouteRow) -> None:
         deployment = self._proxy.ingress_of(row)
         router = self._proxy.router_of(deployment)
         terms = self._terms(row, deployment, router)
         found = self._chosen(row, deployment, router, terms) if terms is not None else None
         if found is None or found.lane is None or found.slots is None:
+            connection.lend_after = time.monotonic() + TRY_AGAIN_S
             return
         sock = connection.lend()
         if sock is None:
@@ -214,7 +225,7 @@ class Lending:
             for fd in fds:
                 os.close(fd)
             if message[0] == "replica":
-                self._joined(message[1], lane)
+                self._joined(message[1], message[2], lane)
 
         def ended() -> None:
             self._unknown.discard(lane)
@@ -222,8 +233,8 @@ class Lending:
         lane = Lane(sock, heard, ended)
         self._unknown.add(lane)
 
-    def _joined(self, ident: str, lane: Lane) -> None:
-        """A replica is there."""
+    def _joined(self, ident: str, most: int, lane: Lane) -> None:
+        """A replica is there, which takes so many connections."""
         self._unknown.discard(lane)
         known = self._lanes.get(ident)
         if known is None or known.lane is not None or self._is_over:
@@ -238,6 +249,7 @@ class Lending:
         lane.retarget(heard, lambda: self._lost(ident, known))
         memory = new_memory()
         known.lane, known.slots = lane, Slots(memory)
+        known.free = list(range(min(most, SLOTS) - 1, -1, -1))
         lane.say("memory", fd=memory)
         os.close(memory)
         lane.say("terms", known.terms)
@@ -257,7 +269,7 @@ class Lending:
         assert lane.slots is not None
         why, connection, left = message[2], loan.connection, lane.slots.left(message[1])
         self._proxy.router_of(lane.deployment).served_beside(left.served)
-        if why in (FULL, OTHER):
+        if why in (FULL, OTHER, SLOW):
             pause_s = PAUSE_S if left.served >= GOOD_RUN else min(MOST_PAUSE_S, 2 * connection.lend_pause_s or PAUSE_S)
             connection.lend_pause_s, connection.lend_after = pause_s, time.monotonic() + pause_s
         connection.take_back(left.unread, is_idle=why == IDLE)

@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import logging
 import os
+import resource
 import socket
 import time
 from typing import Any, NamedTuple, Protocol
@@ -26,7 +27,7 @@ from hpc.serve.http.gate import Gate, Names
 from hpc.serve.http.head import Head, Refused, read_head
 from hpc.serve.http.lane import Lane, Terms, terms_of
 from hpc.serve.http.routes import Routes, plain_path
-from hpc.serve.http.slots import OPEN_ENDED, REQUEST_BYTES, Slot, Slots
+from hpc.serve.http.slots import OPEN_ENDED, REQUEST_BYTES, SLOTS, Slot, Slots
 from hpc.serve.messages import HttpReply, HttpRequest, RequestMeta
 
 logger = logging.getLogger("hpc.serve")
@@ -36,7 +37,11 @@ MOST_HEADS = 512
 #: A part of a request that has lain here for this long is the proxy's, whose deadlines hold for it.
 PART_S = 1
 #: Why connections go back. RECALLED: the proxy wants it. FULL: there is no room. OTHER: the request is not a plain one.
-RECALLED, FULL, OTHER, IDLE = "recalled", "full", "other", "idle"
+#: SLOW: a request took `SLOW_S`, so that the proxy costs little beside it, and there are other replicas to choose from.
+RECALLED, FULL, OTHER, IDLE, SLOW = "recalled", "full", "other", "idle", "slow"
+SLOW_S = 0.005
+#: This part of the files that the process may have open may be connections.
+FILES_PART = 4
 #: Headers by which a request wants something that the proxy does.
 _PROXYS = frozenset(
     {
@@ -359,14 +364,18 @@ class ProxyLane:
         self._timer: asyncio.TimerHandle | None = None
         self._lane = Lane(sock, self._heard, self._ended)
         self.say = self._lane.say
-        self.say("replica", replica)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // FILES_PART
+        self.say("replica", replica, max(0, min(SLOTS, most)))
 
     # -------------------------------------------------------------- what the proxy says
 
     def _heard(self, message: list[Any], fds: list[int]) -> None:
         kind = message[0]
         if kind == "lend":
-            self._take(message[1], message[2], message[3], fds[0])
+            if fds:
+                self._take(message[1], message[2], message[3], fds[0])
+            else:  # too many files are open here
+                self.say("back", message[1], FULL)
         elif kind == "recall":
             self.recall()
         elif kind == "terms":
@@ -404,10 +413,10 @@ class ProxyLane:
         for lent in list(self._lent):
             lent.finish()
 
-    def recall(self) -> None:
+    def recall(self, why: str = RECALLED) -> None:
         """Give all back."""
         for lent in list(self._lent):
-            lent.recall()
+            lent.recall(why)
 
     def leave(self) -> None:
         """Give all back, and take none any more."""
@@ -471,7 +480,10 @@ class ProxyLane:
             _fail(asked, ident)
         finally:
             self.host.left(is_error=is_error, is_cancelled=is_cancelled)
-            self._log.note(found.head.method, found.path, self._row, status, time.monotonic() - began, ident)
+            took_s = time.monotonic() - began
+            if took_s >= SLOW_S and terms.spare == 1:
+                self._loop.call_soon(self.recall, SLOW)
+            self._log.note(found.head.method, found.path, self._row, status, took_s, ident)
 
     async def _answer(self, asked: Asked, answer: Any, own: tuple[bytes, bytes]) -> None:
         if type(answer) is not HttpReply:

@@ -202,7 +202,7 @@ class Proxy:
             self._take_routes(decoded(RouteTable, routes))
         path = door.socket_path(spi.own_directory())
         if self._keys is None and not options.rate_limit_per_s and self._timeout_s is None:
-            fixed = Fixed(sorted(names), options.root_path.rstrip("/"), limits)
+            fixed = Fixed(sorted(map(str, names)), options.root_path.rstrip("/"), limits)
             self._lending = Lending(self, fixed, spi.own_directory())
             self._server.at_rest = self._lending.at_rest
         await self._server.listen_unix(door.bound(path), admit)

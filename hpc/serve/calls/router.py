@@ -274,7 +274,7 @@ class RouterMachine:
         return self.drain(now)
 
     def served_beside(self, count: int) -> None:
-        """So many requests were served without this machine: they allow retries as its own do."""
+        """A number of requests were served without this machine: they allow retries as its own do."""
         self._budget = min(RETRY_RESERVE * RETRY_EACH, self._budget + count)
 
     def may_retry(self, request: Request) -> bool:

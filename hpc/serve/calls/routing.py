@@ -428,7 +428,7 @@ class Router:
                 self._telling.tell_dead(seat)
 
     def served_beside(self, count: int) -> None:
-        """So many requests of the deployment had answers of replicas that were not asked by this router."""
+        """A number of requests of the deployment were answered, and not asked by this router."""
         with self.lock:
             self.machine.served_beside(count)
 

@@ -23,7 +23,7 @@ from hpc.serve.messages import RouteTable
 SOCKET = "serve-lanes.sock"
 _FD_BYTES = array.array("i").itemsize
 _PACKET_BYTES = 1 << 18
-#: So many packets are read in one turn of the loop.
+#: How many packets are read in one turn of the loop.
 _AT_ONCE = 64
 
 

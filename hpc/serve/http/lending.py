@@ -34,7 +34,7 @@ PAUSE_S = 1.0
 #: One that could not be lent is looked at again after this time.
 TRY_AGAIN_S = 0.1
 MOST_PAUSE_S = 64.0
-#: So many requests that a replica has answered make up for one that was not for it.
+#: After this number of answers of a replica a request that was not for it has no longer pause than the first.
 GOOD_RUN = 100
 #: How long a replica may take to answer a ping, and then a probe, until its connections are taken from it.
 SILENT_S = 1.0

@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._heard = self._since = server.ticks
         self._unsent = 0
-        #: Whose loop reads it: see `lending`. ``served``: what the last request went to, of the handler's choice.
+        #: Whether a replica's loop reads it: see `lending`. ``served``: what the last request went to.
         self.is_lent = False
         self._is_shared = False
         self.served: Any = None

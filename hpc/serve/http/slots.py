@@ -115,7 +115,7 @@ class Slot:
         return self._view[self.used :]
 
     def received(self, count: int) -> bytes:
-        """So many bytes have come; all that is unread."""
+        """This number of bytes has come. Returns all that is unread."""
         self.used += count
         _USED.pack_into(self._memory, self._at + _USED_AT, self.used)
         return self._memory[self._start + self.begin : self._start + self.used]
@@ -125,7 +125,7 @@ class Slot:
         return self._memory[self._start + self.begin : self._start + self.used]
 
     def began(self, size: int) -> None:
-        """The first so many unread bytes are a request that is served now."""
+        """A request of this size, the first of what is unread, is served now."""
         _USED.pack_into(self._memory, self._at + _END_AT, self.begin + size)
         self._memory[self._at] = State.BEGUN
 
@@ -135,7 +135,7 @@ class Slot:
         self._memory[self._at] = State.ANSWERING
 
     def answered(self, request: int, sent: int) -> None:
-        """The request of so many bytes was answered by so many."""
+        """The request has its answer. ``request``, ``sent``: the bytes of each."""
         self.begin += request
         self._sent += sent
         self.served += 1

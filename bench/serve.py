@@ -29,6 +29,7 @@ def _http(peer: str, target: Target) -> list[Line]:
     lines = []
     for count in CONNECTIONS:
         lines.append(Line(f"no-op, {count} connections: requests/s", f"rate_{count}", (target,), peer, True))
+        lines.append(Line(f"no-op, {count} connections: CPU time of a request, us", f"cpu_us_{count}", (target,), peer))
         lines.append(Line(f"no-op, {count} connections: p50, ms", f"p50_ms_{count}", (), peer))
         lines.append(Line(f"no-op, {count} connections: p99, ms", f"p99_ms_{count}", (), peer))
     return lines

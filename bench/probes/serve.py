@@ -3,6 +3,7 @@
     python serve.py serve hpc|ray|uvicorn            serve until stdin ends; prints "@port N" once it answers
     python serve.py load WHO PYTHON SECONDS COUNTS   no-op requests at each number of connections (1,16), by wrk or ours
     python serve.py stream WHO PYTHON CLIENTS CHUNKS GAP_MS    streams of 20 bytes each GAP_MS: the first one, the gaps
+    python serve.py turns PYTHON ROUNDS SECONDS COUNTS    hpc, and uvicorn under PYTHON: no-op requests in turns
 
 ``load`` and ``stream`` start ``serve`` under PYTHON, and print ``@bench {...}``. All answer "ok"; of uvicorn it is an
 application of starlette, of Ray and hpc a deployment with one replica and 100 requests at a time.
@@ -13,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -136,8 +139,8 @@ def serve(who: str) -> None:
 
 
 @contextlib.contextmanager
-def served(who: str, python: str) -> Iterator[int]:
-    """The port of a service in a process of its own."""
+def served(who: str, python: str) -> Iterator[tuple[int, int]]:
+    """The port of a service in a process of its own, and that process."""
     process = subprocess.Popen(
         [python, __file__, "serve", who],
         stdin=subprocess.PIPE,
@@ -154,7 +157,7 @@ def served(who: str, python: str) -> Iterator[int]:
         else:
             raise SystemExit(f"{who} did not begin to serve")
         asyncio.run(answers(port))
-        yield port
+        yield port, process.pid
     finally:
         process.stdin.close()
         try:
@@ -258,17 +261,59 @@ def wrk_load(port: int, connections: int, seconds: float) -> dict[str, float]:
 
 
 def load(who: str, python: str, seconds: float, connections: list[int]) -> None:
-    with served(who, python) as port:
-        by_wrk = shutil.which("wrk") is not None
-
-        def once(count: int, took: float) -> dict[str, float]:
-            return wrk_load(port, count, took) if by_wrk else asyncio.run(own_load(port, count, took))
-
-        once(16, 1.0)
+    with served(who, python) as (port, pid):
+        measured(port, pid, 16, 1.0)
         record: dict[str, Any] = {}
         for count in connections:
-            record |= {f"{key}_{count}": value for key, value in once(count, seconds).items()}
-    print("@bench " + json.dumps({**record, "wrk": by_wrk}), flush=True)
+            record |= {f"{key}_{count}": value for key, value in measured(port, pid, count, seconds).items()}
+    print("@bench " + json.dumps({**record, "wrk": HAS_WRK}), flush=True)
+
+
+HAS_WRK = shutil.which("wrk") is not None
+
+
+def measured(port: int, pid: int, count: int, seconds: float) -> dict[str, float]:
+    """What clients see, and the CPU time that each request costs the service, all of its processes together."""
+    before, began = cpu_s(pid), time.monotonic()
+    found = wrk_load(port, count, seconds) if HAS_WRK else asyncio.run(own_load(port, count, seconds))
+    used = cpu_s(pid)
+    cpu = sum(used[one] - before.get(one, 0.0) for one in used)
+    return {**found, "cpu_us": cpu / (found["rate"] * (time.monotonic() - began)) * 1e6}
+
+
+def cpu_s(pid: int) -> dict[int, float]:
+    """The CPU time of a process and of all below it."""
+    below: dict[int, list[int]] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+            below.setdefault(int(file.read().rpartition(")")[2].split()[1]), []).append(int(name))
+    found, todo = {}, [pid]
+    while todo:
+        one = todo.pop()
+        todo += below.get(one, [])
+        spent = 0
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{one}/task"):
+                with open(f"/proc/{one}/task/{task}/schedstat") as file:
+                    spent += int(file.read().split()[0])
+            found[one] = spent / 1e9
+    return found
+
+
+def turns(python: str, rounds: int, seconds: float, connections: list[int]) -> None:
+    """Both stay up, so that each measurement stands beside the other's of the same moment."""
+    rows: dict[tuple[int, str], list[dict[str, float]]] = {}
+    with served("hpc", sys.executable) as ours, served("uvicorn", python) as theirs:
+        services = {"hpc": ours, "uvicorn": theirs}
+        for turn in range(rounds + 1):
+            for count in connections:
+                for who, (port, pid) in services.items():
+                    found = measured(port, pid, count, seconds if turn else 1.0)
+                    if turn:  # the first one warms up
+                        rows.setdefault((count, who), []).append(found)
+    for (count, who), found in rows.items():
+        middle = {key: statistics.median(one[key] for one in found) for key in found[0]}
+        print(f"{count:4} connections, {who:8}", *(f"{key} {value:.2f}" for key, value in middle.items()), flush=True)
 
 
 # ---------------------------------------------------------------- streams
@@ -314,7 +359,7 @@ async def streams(port: int, clients: int, count: int, gap_ms: float) -> dict[st
 
 
 def stream(who: str, python: str, clients: int, count: int, gap_ms: float) -> None:
-    with served(who, python) as port:
+    with served(who, python) as (port, _):
         asyncio.run(streams(port, 4, 10, 1))
         lone: list[float] = []
         for _ in range(30):
@@ -332,5 +377,7 @@ if __name__ == "__main__":
         serve(words[0])
     elif what == "load":
         load(words[0], words[1], float(words[2]), [int(one) for one in words[3].split(",")])
+    elif what == "turns":
+        turns(words[0], int(words[1]), float(words[2]), [int(one) for one in words[3].split(",")])
     else:
         stream(words[0], words[1], int(words[2]), int(words[3]), float(words[4]))

@@ -1,4 +1,4 @@
-"""The parts of a report about trainings, searches and datasets, as HTML. Pure."""
+"""The parts of a report about trainings, searches, datasets and services, as HTML. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hpc.report import svg
 from hpc.report.facts import RunFact
 from hpc.report.masking import masked
 from hpc.report.parts import Cell, Clock, lines, table
-from hpc.state.bulletins import Curve, DataDetail, RunKind, TrainDetail, TuneDetail
+from hpc.state.bulletins import Curve, DataDetail, RunKind, ServeDetail, TrainDetail, TuneDetail
 
 TITLES: dict[RunKind, str] = {
-    "train": "Trainings", "tune": "Searches", "data": "Datasets", "serve": "Deployments",
+    "train": "Trainings", "tune": "Searches", "data": "Datasets", "serve": "Applications",
 }  # fmt: skip
 #: Runs of a kind that are told in full, and rows of their tables.
 MAX_TOLD, MAX_ROWS, MAX_CURVES = 8, 20, 4
@@ -46,6 +46,8 @@ def _one(run: RunFact, clock: Clock) -> Iterable[str]:
         yield from _search(run.name, detail)
     elif isinstance(detail, DataDetail):
         yield from _dataset(run.name, detail)
+    elif isinstance(detail, ServeDetail):
+        yield from _application(run.name, detail)
 
 
 def _curve(run: str, curve: Curve, across: str) -> str:
@@ -105,6 +107,44 @@ def _dataset(name: str, detail: DataDetail) -> Iterable[str]:
     )
     if detail.stats:
         yield f"<pre>{lines(detail.stats, False)}</pre>"
+
+
+def _application(name: str, detail: ServeDetail) -> Iterable[str]:
+    yield from (_curve(name, curve, "seconds") for curve in detail.curves[:MAX_CURVES] if any(curve.ys))
+    rows: list[tuple[Cell, ...]] = [
+        (
+            lines(one.name), one.state.lower(), f"{one.replicas} of {one.target}", f"{one.requests:,}",
+            f"{one.errors:,}", f"{one.rejected:,}", _ms(one.p50_s), _ms(one.p99_s), lines(one.why),
+        )
+        for one in detail.deployments[:MAX_ROWS]
+    ]  # fmt: skip
+    titles = (
+        f"deployments of {masked(name)}",
+        "",
+        "#replicas",
+        "#requests",
+        "#errors",
+        "#rejected",
+        "#p50",
+        "#p99",
+        "",
+    )
+    yield table(titles, rows)
+    if detail.split:
+        parts: list[tuple[Cell, ...]] = [
+            (
+                lines(one.app), one.role, "" if one.share is None else f"{one.share:.0%}", f"{one.requests:,}",
+                f"{one.errors:,}", _ms(one.p99_s),
+            )
+            for one in detail.split[:MAX_ROWS]
+        ]  # fmt: skip
+        yield table((f"split of {masked(detail.route)}", "", "#share", "#requests", "#errors", "#p99"), parts)
+    if detail.rolled_back:
+        yield f'<p class="note">{lines(detail.rolled_back)}</p>'
+
+
+def _ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1e3:,.3g} ms"
 
 
 def _size(nbytes: int) -> str:

@@ -15,7 +15,7 @@ import msgspec
 import hpc
 from hpc import spi
 from hpc.exceptions import ActorError
-from hpc.serve.calls import routing
+from hpc.serve.calls import routers
 from hpc.serve.canary import Split
 from hpc.serve.checks import as_config, choice
 from hpc.serve.config import ControllerOptions, HTTPOptions, LoggingConfig, ProxyLocation, gRPCOptions
@@ -249,7 +249,7 @@ def run_many(
     ]
     controller = _begin(_service_options(None, None, None, None), controller_options)
     for spec in specs:
-        routing.forget_local(spec.name)
+        routers.forget_local(spec.name)
     hpc.get(controller.deploy.remote(specs))
     if wait_for_applications_running:
         for spec in specs:

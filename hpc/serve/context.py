@@ -80,6 +80,10 @@ class RequestContext(msgspec.Struct, frozen=True):
     #: Of this one attempt: children of the request are known by it.
     attempt_id: str = ""
     priority: int = 0
+    #: Whether it is a call of the replica's actor: then the runtime cancels what its own code has begun.
+    is_call: bool = True
+    #: When it began, by the process's clock that never goes back.
+    began: float = 0.0
 
 
 NO_REQUEST = RequestContext()

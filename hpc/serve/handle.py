@@ -18,8 +18,9 @@ from typing import Any, Generic, TypeVar
 import hpc
 from hpc import spi
 from hpc.exceptions import GetTimeoutError, RayTaskError
-from hpc.serve.calls import clock, routing
+from hpc.serve.calls import clock, routers
 from hpc.serve.calls.call import MISSING, Call
+from hpc.serve.calls.routing import SHUT_DOWN
 from hpc.serve.context import NO_REQUEST, current_request, new_request_id
 from hpc.serve.exceptions import DeploymentUnavailableError, RayServeException
 from hpc.serve.messages import DEFAULT_APP, DeploymentID, RequestMeta, packed_meta
@@ -85,10 +86,25 @@ class HandleOptions:
         return HandleOptions(**{**self.given(), **changes})
 
 
+class Family:
+    """A handle, and those that were made of it by `options` and by names of methods. They are shut down together."""
+
+    is_closed = False
+
+
 class DeploymentHandle(Generic[T]):
     """A handle of a deployment. An attribute is a method: ``handle.predict.remote(x)``."""
 
-    def __init__(self, deployment_name: str, app_name: str = DEFAULT_APP, *, _options: Any = None, _router: Any = None):
+    def __init__(
+        self,
+        deployment_name: str,
+        app_name: str = DEFAULT_APP,
+        *,
+        _options: Any = None,
+        _router: Any = None,
+        _family: Family | None = None,
+    ):
+        self._family = _family or Family()
         self.deployment_id = DeploymentID(deployment_name, app_name)
         self._handle_options: HandleOptions = _options or HandleOptions()
         self._router: Any = _router
@@ -120,11 +136,11 @@ class DeploymentHandle(Generic[T]):
         if options:
             raise TypeError(f"_init() got an unexpected keyword argument {next(iter(options))!r}")
         self._handle_options = self._handle_options.changed({"prefers_node": _prefer_local_routing})
-        self._router = routing.router_of(self.deployment_id, prefers_node=_prefer_local_routing)
+        self._router = routers.router_of(self.deployment_id, prefers_node=_prefer_local_routing)
 
     def _ready(self) -> Any:
         if self._router is None:
-            self._router = routing.router_of(self.deployment_id, prefers_node=self._handle_options.prefers_node)
+            self._router = routers.router_of(self.deployment_id, prefers_node=self._handle_options.prefers_node)
         return self._router
 
     def running_replicas_populated(self) -> bool:
@@ -171,7 +187,9 @@ class DeploymentHandle(Generic[T]):
             )
             self._init(_prefer_local_routing=_prefer_local_routing)
         changed = self._handle_options.changed(changes)
-        return DeploymentHandle(self.deployment_name, self.app_name, _options=changed, _router=self._ready())
+        return DeploymentHandle(
+            self.deployment_name, self.app_name, _options=changed, _router=self._ready(), _family=self._family
+        )
 
     def __getattr__(self, name: str) -> DeploymentHandle[T]:
         if name.startswith("__") and name.endswith("__"):
@@ -186,6 +204,10 @@ class DeploymentHandle(Generic[T]):
         router = self._router or self._ready()
         options = self._handle_options
         call = router.begin("stream" if options.stream else "call", self._meta(options), args, kwargs)
+        call.family = self._family
+        if self._family.is_closed:
+            call.finish(RayServeException(SHUT_DOWN))
+            return DeploymentResponseGenerator(call) if options.stream else DeploymentResponse(call)
         waits = [one for one in (*args, *kwargs.values()) if isinstance(one, _Response)] if args or kwargs else ()
         if waits:
             _Resolving(call, waits)
@@ -218,9 +240,11 @@ class DeploymentHandle(Generic[T]):
         return DeploymentBroadcastResponse(self._ready(), meta, args, kwargs)
 
     def shutdown(self) -> None:
-        """Close the router of this deployment in this process. Requests that wait fail."""
+        """Send nothing more by this handle and those that were made of it. Their requests that wait fail. Other handles
+        of the deployment go on."""
+        self._family.is_closed = True
         if self._router is not None:
-            self._router.close()
+            self._router.strand(self._family)
 
     async def shutdown_async(self) -> None:
         """The same."""
@@ -460,33 +484,29 @@ class DeploymentBroadcastResponse:
     def __init__(self, router: Any, meta: RequestMeta, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._error: BaseException | None = None
         self._refs: list[Any] = []
-        packed = packed_meta(meta)
+        self._router = router
+        self._request = packed_meta(meta), args, kwargs
+        self._is_sent = threading.Event()
         with router.lock:
-            seats = list(router.machine.seats)
-            table = router.table
-            if table is not None and (table.is_deleted or not table.is_available or not seats):
-                self._error = DeploymentUnavailableError(router.deployment_id, "it has no replicas")
-            self._router = router
-            self._request = packed, args, kwargs
-            if table is not None and self._error is None:
-                self._send()
+            router.when_known(self._send)
 
     def _send(self) -> None:
-        packed, args, kwargs = self._request
-        self._refs = [
-            self._router.replicas[ident].actor.broadcast.remote(packed, *args, **kwargs)
-            for ident in self._router.machine.seats
-        ]
+        """It is known which replicas there are (the router's lock is held)."""
+        router, (packed, args, kwargs) = self._router, self._request
+        table, seats = router.table, list(router.machine.seats)
+        try:
+            if table is None or table.is_deleted or not table.is_available or not seats:
+                self._error = DeploymentUnavailableError(router.deployment_id, "it has no replicas")
+            for ident in seats if self._error is None else ():
+                self._refs.append(router.replicas[ident].actor.broadcast.remote(packed, *args, **kwargs))
+        except Exception as error:  # of arguments that cannot be sent
+            self._error = error
+        self._is_sent.set()
 
-    def _wait_for_table(self, timeout_s: float | None) -> None:
+    def _wait_until_sent(self, timeout_s: float | None) -> None:
         """The first word of the controller may be underway."""
-        if self._refs or self._error is not None:
-            return
-        if not self._router._populated.wait(timeout_s):
+        if not self._is_sent.wait(timeout_s):
             raise TimeoutError("Timed out waiting for broadcast results.")
-        with self._router.lock:
-            if not self._refs:
-                self._send()
 
     def results(self, *, timeout_s: float | None = None, return_exceptions: bool = False) -> list[Any]:
         """All results. Raises TimeoutError, and the first error; with ``return_exceptions`` errors are results."""
@@ -495,7 +515,7 @@ class DeploymentBroadcastResponse:
         if timeout_s is not None and timeout_s < 0:
             raise ValueError("timeout_s must be None or non-negative.")
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        self._wait_for_table(timeout_s)
+        self._wait_until_sent(timeout_s)
         if self._error is not None:
             raise self._error
         found: list[Any] = []
@@ -515,8 +535,8 @@ class DeploymentBroadcastResponse:
         """The same in coroutines."""
         if timeout_s is not None and timeout_s < 0:
             raise ValueError("timeout_s must be None or non-negative.")
-        if not self._refs and self._error is None:
-            await asyncio.get_running_loop().run_in_executor(None, self._wait_for_table, timeout_s)
+        if not self._is_sent.is_set():
+            await asyncio.get_running_loop().run_in_executor(None, self._wait_until_sent, timeout_s)
         if self._error is not None:
             raise self._error
         try:

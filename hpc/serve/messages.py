@@ -222,6 +222,27 @@ class ReplicaStats(msgspec.Struct, frozen=True, array_like=True):
     model_ids: list[str] = []
 
 
+class ReplicaLoad(msgspec.Struct, frozen=True, array_like=True):
+    """What a replica tells the controller for those who look: what it has done in all, and how long its requests took
+    in the last ``span_s`` seconds (see `latency`)."""
+
+    replica: str
+    ongoing: int
+    done: int
+    errors: int
+    rejected: int
+    cancelled: int
+    span_s: float
+    took: dict[int, int]
+
+
+class ProxyLoad(msgspec.Struct, frozen=True, array_like=True):
+    """How many requests wait in a proxy, by app#deployment."""
+
+    proxy: str
+    queued: dict[str, int] = {}
+
+
 class HandleMetrics(msgspec.Struct, frozen=True, array_like=True):
     """What a router tells the controller. ``running``: per replica's id, the requests that this router has there."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hpc import spi
 from hpc.serve.context import current_request, replica_context
+from hpc.serve.latency import Counts, bucket_of
 from hpc.serve.messages import ReplicaID
 from hpc.util import metrics
 
@@ -115,8 +116,21 @@ class ReplicaNumbers:
             ("replica", replica_id.unique_id),
         ]
         self.done = self.errors = self.rejected = self.cancelled = 0
+        #: How long requests took since `take` was asked.
+        self._took: Counts = {}
         self._told: dict[str, int] = {}
         spi.tell_metrics(self._changes)
+
+    def took(self, seconds: float) -> None:
+        """A request has ended."""
+        self.done += 1
+        bucket = bucket_of(seconds)
+        self._took[bucket] = self._took.get(bucket, 0) + 1
+
+    def take(self) -> Counts:
+        """How long requests took since this was asked last."""
+        took, self._took = self._took, {}
+        return took
 
     def _changes(self) -> list[spi.MetricChange]:
         changes: list[spi.MetricChange] = []

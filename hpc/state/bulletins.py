@@ -1,7 +1,8 @@
 """What libraries tell of the runs of a program: how each stands, in short and in detail. One form for all libraries.
 
-A run is a training, a search, or a dataset that flows. The process that runs it tells: see `hpc.spi.tell_run`. Its
-raylet keeps the last word, also after the run's end and that of its process. `hpc.state.runs` asks for it.
+A run is a training, a search, a dataset that flows, or an application that is served. The process that runs it tells:
+see `hpc.spi.tell_run`. Its raylet keeps the last word, also after the run's end and that of its process.
+`hpc.state.runs` asks for it.
 """
 
 from __future__ import annotations
@@ -193,7 +194,76 @@ class TuneDetail(Struct, tag="tune"):
     trials: list[dict[str, Any]] = field(default_factory=list)
 
 
-Detail = TrainDetail | DataDetail | TuneDetail
+class DeploymentRow(Struct):
+    """A deployment of an application. ``target``: how many replicas it shall have. ``per_second``: requests, lately."""
+
+    name: str
+    state: str
+    replicas: int
+    target: int
+    ongoing: int = 0
+    per_second: float = 0.0
+    p50_s: float | None = None
+    p99_s: float | None = None
+    queued: int = 0
+    requests: int = 0
+    errors: int = 0
+    rejected: int = 0
+    why: str = ""
+
+
+class ServingRow(Struct):
+    """A replica of a deployment, and what it has done so far."""
+
+    replica: str
+    deployment: str
+    state: str
+    node_id: str
+    pid: int = 0
+    ongoing: int = 0
+    per_second: float = 0.0
+    p50_s: float | None = None
+    p99_s: float | None = None
+    requests: int = 0
+    errors: int = 0
+    rejected: int = 0
+    cancelled: int = 0
+
+
+class SplitRow(Struct):
+    """A part of the requests of a route that is split. ``requests`` and others: in the time by which it is judged."""
+
+    app: str
+    role: Literal["baseline", "canary", "shadow"]
+    share: float | None = None
+    requests: int = 0
+    errors: int = 0
+    p99_s: float | None = None
+
+
+class ServeDetail(Struct, tag="serve"):
+    """An application of a service. ``queued``: requests that wait in proxies. ``rolled_back``: why a canary lost its
+    weight."""
+
+    route: str = ""
+    ingress: str = ""
+    per_second: float = 0.0
+    p50_s: float | None = None
+    p99_s: float | None = None
+    ongoing: int = 0
+    queued: int = 0
+    requests: int = 0
+    errors: int = 0
+    deployments: list[DeploymentRow] = field(default_factory=list)
+    replicas: list[ServingRow] = field(default_factory=list)
+    split: list[SplitRow] = field(default_factory=list)
+    sticky: str = ""
+    rolled_back: str = ""
+    doors: list[str] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+
+
+Detail = TrainDetail | DataDetail | TuneDetail | ServeDetail
 RowsOf = tuple[Sequence[str], Callable[[], Sequence[Mapping[str, Any]]]]
 
 _encode = msgspec.msgpack.encode

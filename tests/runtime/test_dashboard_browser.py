@@ -12,7 +12,7 @@ import pytest
 import hpc
 import hpc.data
 import hpc.train
-from hpc import tune
+from hpc import serve, tune
 from hpc.util.metrics import Counter
 from hpc.util.placement_group import placement_group
 from hpc.util.state import list_tasks
@@ -59,8 +59,19 @@ def tried(config: dict[str, Any]) -> None:
         raise ValueError(HOSTILE)
 
 
+@serve.deployment(ray_actor_options={"num_cpus": 0}, graceful_shutdown_wait_loop_s=0)
+class Served:
+    async def __call__(self) -> str:
+        return HOSTILE
+
+
 def use_libraries(folder: Path) -> None:
-    """A training, a search and a dataset, of which all has a hostile name."""
+    """A service, a training, a search and a dataset, of which all has a hostile name."""
+    serve.start(proxy_location="Disabled")
+    serve.run(Served.bind(), name="next-<b>", route_prefix=None)
+    handle = serve.run(Served.options(name=HOSTILE).bind(), name="serve-<b>", route_prefix="/x")
+    serve.split("serve-<b>", {"serve-<b>": 3, "next-<b>": 1})
+    assert handle.remote().result() == HOSTILE
     run = hpc.train.RunConfig(name="train-<b>", storage_path=folder, callbacks=[])
     PlainTrainer(trained, train_loop_config={}, run_config=run).fit()
     tune.run(
@@ -179,6 +190,7 @@ def test_texts_of_programs_are_texts_in_a_report(browser, dashboard, tmp_path):
     [
         ("r", "train", "train-<b>", ["Ranks", "Checkpoints", "Starts", "loss"]),
         ("s", "tune", "tune-<b>", ["Best trial", "Trials", "Decisions", "FIFOScheduler", "x=1"]),
+        ("v", "serve", "serve-<b>", ["Deployments", "Replicas", "Split", "requests a second", "canary"]),
         ("d", "data", "Dataset", ["Operators", "Budgets", "Statistics", "Remote wall time"]),
     ],
 )  # fmt: skip

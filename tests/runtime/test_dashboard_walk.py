@@ -5,6 +5,7 @@ With HPC_TEST_SCREENSHOTS=1 the pages are kept as pictures in docs/screenshots.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import time
@@ -17,8 +18,9 @@ import pytest
 import hpc
 import hpc.data
 import hpc.train
-from hpc import tune
+from hpc import serve, tune
 from hpc.util.placement_group import placement_group
+from hpc.util.state import list_runs
 from runtime.browsers import browsing, come_in_by, needs_browser, pages_of
 from runtime.dashboards import Dashboard, dashboard_of
 from runtime.running import eventually, one_node
@@ -111,8 +113,35 @@ def halved(batch: dict[str, Any]) -> dict[str, Any]:
     return {"id": batch["id"] // 2}
 
 
+@serve.deployment(ray_actor_options={"num_cpus": 0}, num_replicas=2, graceful_shutdown_wait_loop_s=0)
+class Digits:
+    def __init__(self, version: str) -> None:
+        self.version = version
+
+    async def __call__(self, number: int) -> str:
+        await asyncio.sleep(0.002 * (number % 5))
+        return self.version
+
+
+def use_service() -> None:
+    """Two versions of an application, of which one is a canary."""
+    serve.start(proxy_location="Disabled")
+    handle = serve.run(Digits.bind("v1"), name="digits", route_prefix="/digits")
+    serve.run(Digits.options(num_replicas=1).bind("v2"), name="digits-next", route_prefix=None)
+    serve.split("digits", {"digits": 0.9, "digits-next": 0.1}, sticky="header:x-user", max_error_rate=0.05)
+
+    def ask() -> bool:
+        for response in [handle.remote(number) for number in range(40)]:
+            response.result()
+        found = [row for row in list_runs([("kind", "=", "serve")]) if row.name == "digits"]
+        return bool(found) and found[0].numbers.get("requests_per_second", 0) > 0
+
+    eventually(ask)
+
+
 def use_libraries(folder: Path) -> None:
-    """A training, a search and a dataset."""
+    """A service, a training, a search and a dataset."""
+    use_service()
     run = hpc.train.RunConfig(name="digits", storage_path=folder, callbacks=[])
     PlainTrainer(trained, train_loop_config={}, run_config=run).fit()
     space = {"lr": tune.grid_search([0.01, 0.03, 0.1, 0.3])}
@@ -237,6 +266,7 @@ CHOSEN: dict[str, tuple[str, Callable[[Any], None] | None]] = {
     "train": ("", opened),
     "tune": ("", opened),
     "data": ("", opened),
+    "serve": ("sort=name", opened),
     "metrics": ("id=hpc_node_cpu_ratio", drawn),
 }
 

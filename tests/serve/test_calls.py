@@ -410,6 +410,41 @@ def test_broadcasts_reach_all() -> None:
     assert len(asyncio.run(deployment.handle.broadcast("pid").results_async())) == 3
 
 
+def test_a_broadcast_is_sent_with_the_first_table() -> None:
+    deployment = ByHand(Echo, name="sooner", replicas=2)
+    early = DeploymentHandle("later", "app").broadcast("pid")
+    never = DeploymentHandle("never", "app").broadcast("pid")
+    with pytest.raises(TimeoutError):
+        early.results(timeout_s=0.05)
+    later = ByHand(Echo, name="later", replicas=2)
+    assert set(early.results(timeout_s=20)) == set(later.pids.values()) != set(deployment.pids.values())
+    gone = ByHand(Echo, name="never")
+    gone.push(is_deleted=True)
+    with pytest.raises(DeploymentUnavailableError):  # it was there for a moment, or was never seen
+        DeploymentHandle("never", "app").broadcast("pid").results(timeout_s=20)
+    assert len(never.results(timeout_s=20, return_exceptions=True)) == 1
+
+
+def test_a_handle_that_is_shut_down_leaves_others_alone() -> None:
+    board = Board.remote()
+    ByHand(Echo, board, name="shared", max_ongoing_requests=1)
+    one, other = DeploymentHandle("shared", "app"), DeploymentHandle("shared", "app")
+    runs = one.waits.remote("runs")
+    heard(board, "began runs")
+    mine, others = one.later.remote(1), other.later.remote(2)
+    one.shutdown()
+    with pytest.raises(RayServeException, match="shut down"):
+        mine.result(timeout_s=20)
+    for made in (one.later, one.options(method_name="later"), one.slow_items.options(stream=True)):
+        found = made.remote(3)
+        with pytest.raises(RayServeException, match="shut down"):
+            next(iter(found)) if hasattr(found, "__next__") else found.result(timeout_s=20)
+    hpc.get(board.open.remote())
+    assert (runs.result(timeout_s=20), others.result(timeout_s=20)) == ("runs", 2)
+    assert other.later.remote(4).result(timeout_s=20) == 4
+    assert pickle.loads(pickle.dumps(one)).later.remote(5).result(timeout_s=20) == 5
+
+
 class Batched:
     def __init__(self) -> None:
         self.sizes: list[int] = []

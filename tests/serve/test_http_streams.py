@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import hpc
-from hpc.serve.calls import routing
+from hpc.serve.calls import routers
 from hpc.serve.messages import HttpRequest, RequestMeta, packed_http
 from tests.serve.by_hand import ByHand
 
@@ -33,7 +33,7 @@ class Endless:
 
 def router_of_one(name: str) -> Any:
     """The router of a deployment that has room for one request."""
-    return routing.router_of(ByHand(Endless, name=name, max_ongoing_requests=1).id)
+    return routers.router_of(ByHand(Endless, name=name, max_ongoing_requests=1).id)
 
 
 async def reads_again(router: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import pytest
+
 from hpc.serve.config import AutoscalingConfig, AutoscalingPolicy, DeploymentConfig, ProxyLocation
 from hpc.serve.control import commands as say
 from hpc.serve.control.autoscale import SILENT_S, capacity_of
@@ -190,3 +192,40 @@ def test_a_share_of_the_capacity_counts_once() -> None:
     assert [capacity_of(count, 0.5) for count in (1, 3, 5)] == [1, 2, 3]
     told.machine.set_capacity(0.0, 1.0)
     assert serving(told, 2.0, 1.0) == 0
+
+
+def test_a_target_alone_is_to_be_kept_and_is_the_next_ones() -> None:
+    told = Told()
+    spec = DeploymentSpec("d", b"", b"", DeploymentConfig(max_replicas_per_node=1, num_replicas=2), "1")
+    told.machine.deploy([AppSpec("app", "/", "d", [spec], external_scaler_enabled=True)], 0.0)
+    told.begun(told.machine.take(), 0.0)
+    told.machine.is_unsaved = False
+    told.machine.scale("app", "d", 3, 1.0)
+    assert told.machine.is_unsaved
+    told.machine.take()
+    told.machine.is_unsaved = False
+    told.machine.scale("app", "d", 3, 1.0)
+    assert not told.machine.is_unsaved
+    told.machine.set_capacity(50.0, 2.0)
+    assert told.machine.is_unsaved
+    told.succeeded(3.0)
+    assert (told.one.target, told.machine.target_capacity) == (3, 50.0)
+
+
+def test_a_route_that_was_given_is_not_given_twice() -> None:
+    told = Told()
+    for app, route in (("old", "/"), ("new", None)):
+        spec = DeploymentSpec("d", b"", b"", DeploymentConfig(), "1")
+        told.machine.deploy([AppSpec(app, route, "d", [spec])], 0.0)
+    told.machine.promote("old", "new", 1.0)
+    told.succeeded(2.0)
+    told.machine.promote("old", "new", 2.0)  # whoever asked has no answer of the controller that has done it
+    table = told.machine.apps.table
+    assert (table["old"].spec.route_prefix, table["new"].spec.route_prefix) == (None, "/")
+    told.machine.promote("new", "old", 3.0)
+    assert (table["old"].spec.route_prefix, table["new"].spec.route_prefix) == ("/", None)
+    told.machine.promote("old", "new", 4.0)
+    assert table["new"].spec.route_prefix == "/"
+    told.machine.deploy([AppSpec("new", None, "d", [spec])], 5.0)
+    with pytest.raises(ValueError, match="no route"):
+        told.machine.promote("old", "new", 6.0)

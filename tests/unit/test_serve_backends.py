@@ -169,3 +169,18 @@ def test_an_open_door_is_always_found_and_a_serving_job_comes_first(steps: list[
             assert states[found.job] is JobState.SERVING
             rivals = [door for door in doors if states[door.job] is JobState.SERVING and door.is_open(now)]
             assert found.running == min(door.running for door in rivals)
+
+
+def test_a_job_that_is_not_ready_in_time_is_not_waited_for() -> None:
+    machine, succession = Backends(HOST, LEAD_S), Succession(300.0, patience_s=10_000.0)
+    succession.submitted(machine, 0.0)
+    machine.update([row("a", 10.0, began_at=10.0, is_ready=False, ends_at=None)])
+    assert not succession.is_due(machine, 10.0)
+    machine.update([row("a", 310.0, began_at=10.0, is_ready=False, ends_at=None)])
+    assert not succession.is_due(machine, 310.0)
+    machine.update([row("a", 311.0, began_at=10.0, is_ready=False, ends_at=None)])
+    assert succession.is_due(machine, 311.0)
+    # One that was ready is, though it is not just now.
+    machine.update([row("a", 400.0, began_at=10.0, ends_at=None)])
+    machine.update([row("a", 600.0, began_at=10.0, is_ready=False, ends_at=None)])
+    assert not succession.is_due(machine, 600.0)

@@ -181,3 +181,27 @@ def test_the_line_for_ssh_leads_to_the_socket() -> None:
     assert door.ssh_line("/tmp/h/serve.sock", "n1", "me") == "ssh -N -L 8000:/tmp/h/serve.sock me@n1"
     assert door.ssh_line("/tmp/a b", "n1", "me", "login", 9) == "ssh -N -J me@login -L 9:'/tmp/a b' me@n1"
     assert door.user_name()
+
+
+@pytest.mark.parametrize(
+    ("found", "own", "told"),
+    [
+        (["10.1.2.3"], "10.1.2.3", "n1"),
+        (["127.0.1.1"], "10.1.2.3", "10.1.2.3"),
+        ([], "10.1.2.3", "10.1.2.3"),
+        (["::1", "fe80::1%eth0"], "10.1.2.3", "n1"),
+        ([], "127.0.0.1", "n1"),
+    ],
+)
+def test_a_door_tells_a_name_that_others_know(
+    monkeypatch: pytest.MonkeyPatch, found: list[str], own: str, told: str
+) -> None:
+    def look_up(name: str, port: None, **_: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        if not found:
+            raise OSError("no such name")
+        return [(2, 1, 6, "", (address, 0)) for address in found]
+
+    monkeypatch.setattr(door.socket, "gethostname", lambda: "n1")
+    monkeypatch.setattr(door.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(door, "get_node_ip_address", lambda: own)
+    assert door.reachable_name() == told

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from hpc import serve
-from hpc.serve.calls.routing import forget_local
+from hpc.serve.calls.routers import forget_local
 from hpc.serve.exceptions import RequestCancelledError
 
 

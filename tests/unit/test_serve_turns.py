@@ -23,6 +23,7 @@ from hpc.serve.control.keys import STATE_KEY, Keys
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.proxies import Proxy
 from hpc.serve.control.state import Writer
+from hpc.serve.control.telling import Telling
 from hpc.serve.exceptions import RayServeException
 from hpc.serve.messages import DeploymentID, ReplicaID
 from hpc.serve.specs import AppFacts, AppSpec, DeploymentSpec
@@ -151,6 +152,7 @@ def test_the_doors_of_a_proxy_that_is_gone_are_told_no_more(monkeypatch: pytest.
     monkeypatch.setattr(spi, "kv_put", lambda space, key, value: put.append(msgspec.msgpack.decode(value)))
     one = object.__new__(Controller)
     one._machine, one._told_doors, one._steps = Machine(lambda: "r0"), None, 0
+    one._telling = Telling(one._machine)
 
     async def steps() -> None:
         one._settled = asyncio.Condition()

@@ -65,6 +65,8 @@ class Sockets:
         self._addr = reader.addr
         self._paths = paths
         self._spin = Spinner(spin_s).spin
+        #: Whether what came last came for us, and not for what is polled beside: the next may come at once, too.
+        self._spins = True
         self._by_fd: dict[int, Stream] = {}
         self._epoll = select.epoll()
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -93,19 +95,20 @@ class Sockets:
     def poll(self, timeout_s: float, beside: select.epoll | None = None) -> None:
         """Wait for something to read, read it and hand it to the client. The caller holds the right to poll.
 
-        A thread that waits for other things too gives an epoll that has them and our `fileno`. They are seen when there
-        is nothing to read at once.
+        A thread that waits for other things too gives an epoll that has them and our `fileno`.
         """
         poll = self._epoll.poll
-        events = poll(0)
-        if not events and timeout_s > 0:
-            events = self._spin(poll)
-            if not events:
-                if beside is None:
-                    events = poll(timeout_s)
-                else:
-                    beside.poll(timeout_s)
-                    events = poll(0)
+        if beside is None:
+            events = poll(0)
+            if not events and timeout_s > 0:
+                events = self._spin(poll) or poll(timeout_s)
+        else:
+            found = beside.poll(0)
+            if not found and timeout_s > 0:
+                found = (self._spins and self._spin(beside.poll)) or beside.poll(timeout_s)
+            own = self._epoll.fileno()
+            self._spins = any(fd == own for fd, _ in found)
+            events = poll(0) if self._spins else []
         for fd, what in events:
             stream = self._by_fd.get(fd)
             if stream is not None:

@@ -26,6 +26,7 @@ PAGES: tuple[Page, ...] = (
     runs.TRAIN_PAGE,
     runs.TUNE_PAGE,
     runs.DATA_PAGE,
+    runs.SERVE_PAGE,
     jobs.PAGE,
     logs.PAGE,
     profile.PAGE,

@@ -1,4 +1,4 @@
-"""Train, Tune and Data: the runs of one library each, those too that are over, and all that is told of the chosen one.
+"""Train, Tune, Data and Serve: the runs of one library each, those too that are over, and all that one has told.
 
 The rows are those of `hpc list runs`. What is told of one run its process is asked for while somebody looks at it.
 """
@@ -50,3 +50,4 @@ MORE = {"detail": detail, "part": part}
 TRAIN_PAGE = Page("train", "Train", "r", ("runs",), view_of("train"), MORE)
 TUNE_PAGE = Page("tune", "Tune", "s", ("runs",), view_of("tune"), MORE)
 DATA_PAGE = Page("data", "Data", "d", ("runs",), view_of("data"), MORE)
+SERVE_PAGE = Page("serve", "Serve", "v", ("runs",), view_of("serve"), MORE)

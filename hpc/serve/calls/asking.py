@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import hpc
+from hpc import spi
 from hpc.serve.calls.call import Call, is_death
 from hpc.serve.exceptions import ReplicaDiedError
 from hpc.serve.messages import HttpOpened, HttpReply, HttpRequest, RequestMeta, http_answer, packed_http
@@ -22,9 +24,12 @@ def is_safe(request: HttpRequest) -> bool:
     """Whether a request of HTTP may run twice: by its method, or since the client says so."""
     if request.more or request.kind != "http" or len(request.body) > MAX_KEPT_BYTES:
         return False
-    if request.method in IDEMPOTENT:
-        return True
-    return any(name.lower() == b"idempotency-key" for name, _ in request.headers)
+    return is_repeatable(request.method, request.headers)
+
+
+def is_repeatable(method: str, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a request with this head may run twice."""
+    return method in IDEMPOTENT or any(name.lower() == b"idempotency-key" for name, _ in headers)
 
 
 async def ask_http(router: Routes, meta: RequestMeta, request: HttpRequest) -> HttpReply | HttpStream:
@@ -36,7 +41,9 @@ async def ask_http(router: Routes, meta: RequestMeta, request: HttpRequest) -> H
     except BaseException:
         router.cancel(call)
         raise
-    answer = http_answer(call.value())
+    # What is in the store may be on another node: it is fetched while the loop goes on.
+    is_large = call.error is None and spi.answer_of(call.ref) is True
+    answer = http_answer(await call.ref if is_large else call.value())
     return HttpStream(router, call, answer) if type(answer) is HttpOpened else answer  # type: ignore[return-value]
 
 

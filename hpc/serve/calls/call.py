@@ -51,8 +51,8 @@ class Call(Request):
     word has come. ``is_over``: there is an answer, or an error; of a stream, its first word."""
 
     __slots__ = (
-        "args", "error", "generator", "is_accepted", "is_begun", "is_cancelled", "is_over", "is_safe", "kind", "kwargs",
-        "latch", "meta", "parent", "ref", "router", "sent_at", "serial", "waiters",
+        "args", "error", "family", "generator", "is_accepted", "is_begun", "is_cancelled", "is_over", "is_safe", "kind",
+        "kwargs", "latch", "meta", "parent", "ref", "router", "sent_at", "serial", "waiters",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,8 @@ class Call(Request):
         self.parent = parent
         self.is_safe = is_safe
         self.serial = next(_numbers)
+        #: The handles by one of which it was made.
+        self.family: object = None
         self.ref: Any = None
         self.generator: Any = None
         self.error: BaseException | None = None

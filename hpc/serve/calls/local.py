@@ -18,7 +18,7 @@ from typing import Any
 
 from hpc import cloudpickle
 from hpc.serve import context as contexts
-from hpc.serve.calls import routing
+from hpc.serve.calls import routers
 from hpc.serve.calls.call import MISSING, Call, Kind
 from hpc.serve.calls.servable import Servable
 from hpc.serve.context import RequestContext, add_child, cancel_children, current_request
@@ -195,8 +195,8 @@ class LocalRouter:
                 call.items.put(_End(call.cancelled_error()))
         call.finish(call.cancelled_error())  # its coroutine may not have begun, and says nothing then
 
-    def close(self) -> None:
-        """As of `Router`: there is nothing to close."""
+    def strand(self, family: object) -> None:
+        """As of `Router`: nothing waits here."""
 
 
 def run_locally(target: Application, name: str) -> Any:
@@ -204,9 +204,9 @@ def run_locally(target: Application, name: str) -> Any:
     from hpc.serve.handle import DeploymentHandle
 
     spec = build(target, name, None)
-    routing.forget_local(name)
+    routers.forget_local(name)
     for one in spec.deployments:
         router = LocalRouter(name, one)
         asyncio.run_coroutine_threadsafe(router.construct(), _loop.get()).result()
-        routing.local_routers[router.deployment_id] = router
+        routers.local_routers[router.deployment_id] = router
     return DeploymentHandle[Any](spec.ingress, name)

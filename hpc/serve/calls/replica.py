@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import hpc
 from hpc import cloudpickle, spi
 from hpc.serve import context as contexts
+from hpc.serve.calls.reporting import LoadTeller
 from hpc.serve.calls.servable import Servable
-from hpc.serve.context import RequestContext, cancel_children, current_request
+from hpc.serve.context import NO_REQUEST, RequestContext, cancel_children, current_request
 from hpc.serve.messages import (
     HttpOpened,
     HttpReply,
@@ -86,6 +87,8 @@ class Replica:
         self._drops: set[asyncio.Task[None]] = set()
         self._is_deleted = False
         self._metrics = ReplicaNumbers(replica_id)
+        self._borrower: Any = None
+        self._telling: asyncio.Task[None] | None = None
 
     # -------------------------------------------------------------- its life
 
@@ -115,6 +118,7 @@ class Replica:
             await app.start()
             self._asgi = app
         self._servable = servable
+        self._telling = asyncio.ensure_future(LoadTeller(self._id, self._metrics, lambda: self._ongoing).run())
         identity = spi.whoami()
         return ReplicaFacts(
             os.getpid(), str(identity.node), str(identity.worker), spec.is_asgi, servable.hooks(),
@@ -163,6 +167,8 @@ class Replica:
         idle one waits for `TOLD_S` at most.
         False where something still does after ``timeout_s`` in all."""
         self._is_draining = True
+        if self._borrower is not None:
+            self._borrower.leave()
         try:
             await asyncio.wait_for(self._drained(wait_loop_s), timeout_s)
         except asyncio.TimeoutError:
@@ -276,7 +282,7 @@ class Replica:
             self._wanted_at = time.monotonic()
         return Rejected(self._ongoing, self._is_draining)
 
-    def _enter(self, meta: RequestMeta) -> RequestMeta:
+    def _enter(self, meta: RequestMeta, is_call: bool = True) -> RequestMeta:
         """A request is accepted: the code that runs from here on serves it."""
         self._ongoing += 1
         attempt = f"{meta.request_id}/{next(self._numbers)}"
@@ -291,13 +297,15 @@ class Replica:
                 trace=meta.trace,
                 attempt_id=attempt,
                 priority=meta.priority,
+                is_call=is_call,
+                began=time.monotonic(),
             )
         )
         return meta
 
-    def _leave(self) -> None:
+    def _leave(self, request: RequestContext | None = None) -> None:
         self._ongoing -= 1
-        self._metrics.done += 1
+        self._metrics.took(time.monotonic() - (request or current_request.get()).began)
         if not self._ongoing and self._is_draining:
             self._idle.set()
 
@@ -316,11 +324,9 @@ class Replica:
         request_id = self._enter(told).request_id
         streams = False
         try:
-            if self._asgi is None:
-                servable = self._ready()
-                self._asgi = self._app_of(servable, servable.instance)
             request = http_request(data)
-            answer = await self._asgi.handle(request, partial(self._pull, request, request_id))
+            answer = await self.http_app().handle(request, partial(self._pull, request, request_id))
+            self._metrics.errors += answer.status >= 500
             if type(answer) is HttpReply:
                 return packed_http(answer)
             ident = f"{request_id}/{next(self._numbers)}"
@@ -364,8 +370,44 @@ class Replica:
         if found is not None:
             self._metrics.cancelled += 1
             cancel_children(found.request.attempt_id)
-            self._leave()
+            self._leave(found.request)
             await found.answer.close()
+
+    def http_app(self) -> Any:
+        """What answers HTTP; a plain deployment has it with its first request of HTTP."""
+        if self._asgi is None:
+            servable = self._ready()
+            self._asgi = self._app_of(servable, servable.instance)
+        return self._asgi
+
+    async def join(self, path: str) -> None:
+        """Let the proxy that listens at a path lend its connections."""
+        from hpc.serve.http.lent import Borrower
+
+        self._ready()
+        if self._borrower is None:
+            self._borrower = Borrower(self, self._id.unique_id)
+        self._borrower.join(path)
+
+    def has_room(self, spare: int) -> bool:
+        """Whether it takes a request of a connection that was lent. Others that wait come first."""
+        if self._is_draining or self._ongoing >= self._limit:
+            self._wanted_at = time.monotonic()
+            return False
+        return self._ongoing < spare and (not self._wanted_at or time.monotonic() - self._wanted_at >= WANTED_S)
+
+    def enter(self, meta: RequestMeta) -> None:
+        """Such a request begins, in the context that serves it. It is no call of the actor."""
+        self._enter(meta, is_call=False)
+
+    def left(self, *, is_error: bool = False, is_cancelled: bool = False) -> None:
+        """Such a request has ended, in its context, which others may have after it."""
+        if is_cancelled:
+            self._cancelled()
+        elif is_error:
+            self._metrics.errors += 1
+        self._leave()
+        current_request.set(NO_REQUEST)
 
     def _taken(self, ident: str) -> _Opened | None:
         found = self._streams.pop(ident, None)
@@ -380,7 +422,6 @@ class Replica:
         task.add_done_callback(self._drops.discard)
 
     def _app_of(self, servable: Servable, target: Any) -> Any:
-        """What answers HTTP; a plain deployment has it with its first request of HTTP."""
         from hpc.serve.http.asgi import App
 
         return App(target, is_asgi=self._spec.is_asgi, in_thread=servable.in_thread)

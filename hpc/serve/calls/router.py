@@ -273,6 +273,10 @@ class RouterMachine:
         self._enqueue(request, now, front=True)
         return self.drain(now)
 
+    def served_beside(self, count: int) -> None:
+        """A number of requests were served without this machine: they allow retries as its own do."""
+        self._budget = min(RETRY_RESERVE * RETRY_EACH, self._budget + count)
+
     def may_retry(self, request: Request) -> bool:
         """Whether a request that may have begun is sent once more; the caller knows that it is safe. Counts it."""
         if request.retries >= MAX_RETRIES or self._budget < RETRY_EACH:

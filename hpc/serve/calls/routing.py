@@ -58,6 +58,7 @@ LOOK_MASK = 15
 #: A pickled `Rejected` is shorter than this and has its name in it: other answers are not unpickled to find out.
 REJECTED_BYTES = 160
 REJECTED = b"Rejected"
+SHUT_DOWN = "the handle was shut down"
 #: How many items of a stream may be underway before its reader has taken them.
 STREAM_WINDOW = 128
 
@@ -97,6 +98,8 @@ class Router:
         self._tick_at = 0.0
         self.is_closed = False
         self._populated = threading.Event()
+        #: Told once, with the lock held, when the first table is there.
+        self._awaiting: list[Callable[[], None]] = []
         self._watch = spi.watch(NAMESPACE, deployment_key(deployment_id.app_name, deployment_id.name))
         self._watch.when_changed(self._changed)
 
@@ -140,6 +143,9 @@ class Router:
                 self.send_all(assigned)
                 if table.replicas:
                     self._populated.set()
+            awaiting, self._awaiting = self._awaiting, []
+            for known in awaiting:
+                known()
         for request in stranded:
             request.finish(error)  # type: ignore[attr-defined]
         spi.send_now()
@@ -194,6 +200,7 @@ class Router:
         """Send a request, or have it wait. What is wrong with it is its error. ``by_parent``: the code of the request
         that makes it calls this, so that the runtime knows it as a child of that."""
         error: BaseException | None = None
+        by_parent = by_parent and (not call.parent or current_request.get().is_call)
         with self.lock:
             table = self.table
             if call.is_cancelled:
@@ -413,6 +420,34 @@ class Router:
             call.finish(call.cancelled_error() if call.is_cancelled else error)
         spi.send_now()
 
+    def ended(self, ident: str) -> None:
+        """The process of a replica is gone, as is known before a call of it fails: nothing is sent there any more."""
+        with self.lock:
+            if (seat := self.machine.seats.get(ident)) is not None:
+                self.machine.lost(ident)
+                self._telling.tell_dead(seat)
+
+    def served_beside(self, count: int) -> None:
+        """A number of requests of the deployment were answered, and not asked by this router."""
+        with self.lock:
+            self.machine.served_beside(count)
+
+    def when_known(self, known: Callable[[], None]) -> None:
+        """Call something, with the lock held, once it is known which replicas there are (the lock is held)."""
+        if self.table is not None or self.is_closed:
+            known()
+        else:
+            self._awaiting.append(known)
+
+    def strand(self, family: object) -> None:
+        """Requests of some handles that wait here fail."""
+        with self.lock:
+            stranded: list[Any] = [one for one in self.machine.waiting() if one.family is family]  # type: ignore[attr-defined]
+            for call in stranded:
+                self.machine.withdraw(call)
+        for call in stranded:
+            call.finish(RayServeException(SHUT_DOWN))
+
     def _not_begun(self, call: Call) -> bool:
         """Whether the replica has said nothing since the request was sent, and a stream not that it was accepted."""
         if call.kind == "stream":
@@ -522,9 +557,12 @@ class Router:
             stranded = list(self.machine.waiting())
             for request in stranded:
                 self.machine.withdraw(request)
+            awaiting, self._awaiting = self._awaiting, []
+            for known in awaiting:
+                known()
         self._watch.close()
         for request in stranded:
-            request.finish(RayServeException("the handle was shut down"))  # type: ignore[attr-defined]
+            request.finish(RayServeException(SHUT_DOWN))  # type: ignore[attr-defined]
 
     # -------------------------------------------------------------- HTTP
 
@@ -552,42 +590,3 @@ class Router:
         call.finish()
         if call.is_cancelled:  # while its answer was on the way
             drop(self, call)
-
-
-# ---------------------------------------------------------------- the routers of this process
-
-_routers: dict[tuple[str, DeploymentID, bool], Router] = {}
-_making = threading.Lock()
-
-
-#: Deployments that run in this process for tests: see `hpc.serve.calls.local`.
-local_routers: dict[DeploymentID, Any] = {}
-
-
-def router_of(deployment_id: DeploymentID, *, prefers_node: bool = False) -> Any:
-    """The router of this process for a deployment, made on first use. All handles share it."""
-    if deployment_id in local_routers:
-        return local_routers[deployment_id]
-    key = (spi.whoami().session, deployment_id, prefers_node)
-    with _making:
-        found = _routers.get(key)
-        if found is None or found.is_closed:
-            for old in [old for old in _routers if old[0] != key[0]]:
-                del _routers[old]
-            found = _routers[key] = Router(deployment_id, prefers_node=prefers_node)
-        return found
-
-
-def forget_local(name: str) -> None:
-    """An application of this name does not run in this process any more."""
-    for ident in [ident for ident in local_routers if ident.app_name == name]:
-        del local_routers[ident]
-
-
-def close_all() -> None:
-    """Close all routers of this process."""
-    with _making:
-        found = list(_routers.values())
-        _routers.clear()
-    for router in found:
-        router.close()

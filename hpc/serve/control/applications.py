@@ -14,12 +14,14 @@ from hpc.serve.specs import AppFacts, AppSpec
 
 @dataclass
 class Application:
-    """An application. deployed_at: seconds since 1970. is_new: it was not whole since it was deployed."""
+    """An application. deployed_at: seconds since 1970. is_new: it was not whole since it was deployed.
+    promoted_from: the application whose route it was given."""
 
     spec: AppSpec
     deployed_at: float
     deleting: bool = False
     is_new: bool = True
+    promoted_from: str = ""
 
     @property
     def facts(self) -> AppFacts:
@@ -70,7 +72,12 @@ class Applications:
             raise ValueError(f"application {app!r} has no route that could be split")
 
     def promote(self, app: str, to: str) -> None:
-        """The route of an application is another one's. Raises ValueError unless both are there."""
+        """The route of an application is another one's. Raises ValueError unless both are there. Said again, as after
+        the death of the controller that has done it, it changes nothing."""
+        before, after = self.table.get(app), self.table.get(to)
+        is_said_again = before is not None and after is not None and after.promoted_from == app
+        if is_said_again and before.spec.route_prefix is None and after.spec.route_prefix is not None:  # type: ignore[union-attr]
+            return
         self.check_split(app, None)
         if to not in self.table or self.table[to].deleting:
             raise ValueError(f"there is no application {to!r}")
@@ -79,6 +86,7 @@ class Applications:
         first, second = self.table[app], self.table[to]
         second.spec = replace(second.spec, route_prefix=first.spec.route_prefix)
         first.spec = replace(first.spec, route_prefix=None)
+        second.promoted_from = app
 
     def status(self, app: Application, deployments: Iterable[Deployment]) -> tuple[ApplicationStatus, str]:
         """How it stands, and why."""

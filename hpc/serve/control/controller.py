@@ -30,6 +30,7 @@ from hpc.serve.control.keys import Keys, read_blob, read_state
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.statuses import status_of
 from hpc.serve.control.tables import routes_of, table_of
+from hpc.serve.control.telling import Telling
 from hpc.serve.exceptions import RayServeException
 from hpc.serve.messages import (
     DOORS_KEY,
@@ -37,7 +38,9 @@ from hpc.serve.messages import (
     ROUTES_KEY,
     DeploymentID,
     HandleMetrics,
+    ProxyLoad,
     ReplicaID,
+    ReplicaLoad,
     deployment_key,
     encoded,
 )
@@ -78,6 +81,7 @@ class Controller:
         self._machine = Machine(_new_id, policy_of)
         self._machine.proxies.location = options.location
         self._keys = Keys()
+        self._telling = Telling(self._machine)
         self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -216,6 +220,10 @@ class Controller:
             self._machine.outcomes(rows, time.time())
             self._act()
 
+    async def note_load(self, told: ReplicaLoad | ProxyLoad) -> None:
+        """A replica tells what it has done, or a proxy what waits there."""
+        self._telling.loads.note(told, time.monotonic())
+
     async def until_end(self) -> None:
         """Never returns: the call breaks when the service is over."""
         await asyncio.get_running_loop().create_future()
@@ -263,7 +271,8 @@ class Controller:
     async def _step(self) -> None:
         """Write the state, then do what the machine says."""
         said = self._machine.take()
-        if said:
+        if said or self._machine.is_unsaved:
+            self._machine.is_unsaved = False
             data = self._writer.state_of(self._machine, self._options)
             await asyncio.to_thread(self._keys.write, data, dict(self._writer.blobs))
             pushed: dict[Any, None] = {}
@@ -277,6 +286,7 @@ class Controller:
                     if isinstance(command, commands.KillProxy):
                         self._ends = [*(one for one in self._ends if not one.done()), task]
         await self._tell_doors()
+        self._telling.look()
         self._steps += 1
         async with self._settled:
             self._settled.notify_all()
@@ -308,6 +318,7 @@ class Controller:
 
     async def _end(self) -> None:
         """The service is over: nothing of it stays."""
+        self._telling.end()
         if self._ends:
             await asyncio.wait(self._ends, timeout=END_S)
         try:  # another controller may have died between what it kept and what it did

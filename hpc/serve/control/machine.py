@@ -41,7 +41,7 @@ class Machine:
         self.deployments: dict[DeploymentID, Deployment] = {}
         self.apps = Applications()
         self.splits: dict[str, Split] = {}
-        self._judges: dict[str, Judge] = {}
+        self.judges: dict[str, Judge] = {}
         self.proxies = Proxies(self._say)
         self.target_capacity: float | None = None
         self.alive: set[str] = set()
@@ -53,6 +53,8 @@ class Machine:
         self._routes_dirty = False
         self._stop_by: dict[ReplicaID, float] = {}
         self.routes_version = 0
+        #: Something has changed that has to be kept, though no command may follow from it.
+        self.is_unsaved = False
 
     # -------------------------------------------------------------- what the shell asks
 
@@ -199,7 +201,7 @@ class Machine:
         """All deployments shall have this share of their replicas, in percent; None: all of them."""
         self.now = now
         if percent != self.target_capacity:
-            self.target_capacity = percent
+            self.target_capacity, self.is_unsaved = percent, True
             for one in self.deployments.values():
                 self._dirty[one.id] = None
                 if not one.deleting and not one.failed:
@@ -216,7 +218,7 @@ class Machine:
             self.splits.pop(app, None)
         else:
             self.splits[app] = split
-        self._judges.pop(app, None)
+        self.judges.pop(app, None)
         self._routes_dirty = True
         self._settle()
 
@@ -235,7 +237,7 @@ class Machine:
             for app, split in self.splits.items():
                 if row.app not in split.weights:
                     continue
-                judge = self._judges.setdefault(app, Judge())
+                judge = self.judges.setdefault(app, Judge())
                 judge.note(row, now)
                 verdict = judge.verdict(split, now)
                 if verdict is not None:
@@ -444,7 +446,7 @@ class Machine:
         if count == one.target or one.deleting:
             return
         status = Status.UPSCALING if count > one.target else Status.DOWNSCALING
-        one.target = count
+        one.target, self.is_unsaved = count, True
         if one.status not in (Status.UPDATING, Status.DEPLOY_FAILED, Status.UNHEALTHY):
             one.set_status(status, trigger)
         self._dirty[one.id] = None

@@ -7,6 +7,7 @@ they do. Nodes are about to be taken away, callers send requests. `World.check` 
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -89,6 +90,8 @@ class World:
         self.is_adopting = False
         self.deaths = self.crashes = self.answered = self.broken = self.started = 0
         self.quiet = False
+        #: When each router is to look again.
+        self._wakes: dict[int, float] = {}
         self._versions = 0
         self.writer = Writer()
         self.machine = self._new_machine()
@@ -417,8 +420,16 @@ class World:
 
     def _wake(self, router: RouterMachine) -> None:
         due = router.next_at(self.now)
-        if due is not None:
-            self.at(max(due - self.now, 0.0), lambda: self._send(router.tick(self.now)[0]))
+        if due is not None and due < self._wakes.get(id(router), math.inf):
+            self._wakes[id(router)] = due
+            self.at(max(due - self.now, 0.0), lambda: self._tick(router, due))
+
+    def _tick(self, router: RouterMachine, due: float) -> None:
+        """Time has passed. Where replicas were full again meanwhile, it looks again, as the shell does."""
+        if self._wakes.get(id(router)) == due:
+            del self._wakes[id(router)]
+        self._send(router.tick(self.now)[0])
+        self._wake(router)
 
     def _answer(self, call: Call, actor: Actor) -> None:
         if call.outcome:

@@ -64,9 +64,10 @@ class Door:
 
 @dataclass(slots=True)
 class Job:
-    """A job with a service."""
+    """A job with a service. ``well_at``: when it was ready last; before that, when it began."""
 
     row: JobRow
+    well_at: float = 0.0
     doors: dict[str, Door] = field(default_factory=dict)
 
 
@@ -89,6 +90,7 @@ class Backends:
         for name, row in told.items():
             job = self.jobs.setdefault(name, Job(row))
             job.row = row
+            job.well_at = max(job.well_at, row.at if row.is_ready else row.began_at)
             texts = reachable(row, self._host)
             self._forget(job, texts)
             for text in texts:
@@ -158,13 +160,15 @@ class Backends:
         times = [door.closed_until for door in self.doors() if door.is_well and door.closed_until > now]
         return min(times, default=None)
 
-    def serves_until(self, now: float) -> float | None:
-        """Until when some job has a service that can be relied on; None where the last one has no end.
+    def serves_until(self, now: float, warm_s: float) -> float | None:
+        """Until when some job has a service that can be relied on; None where the last one has no end. ``warm_s``: one
+        that was not ready for longer is not relied on.
 
         ``now`` where none serves or warms."""
         until = now
         for job in self.jobs.values():
-            if job.row.is_leaving or now - job.row.at > SILENT_S:
+            is_warm = job.row.is_ready or now - job.well_at <= warm_s
+            if job.row.is_leaving or now - job.row.at > SILENT_S or not is_warm:
                 continue
             if job.row.ends_at is None:
                 return None
@@ -182,7 +186,8 @@ def reachable(row: JobRow, host: str) -> list[str]:
 
 
 class Succession:
-    """When the next job is submitted: so that it serves before the last one ends. One at a time waits."""
+    """When the next job is submitted: so that it serves before the last one ends. One at a time waits. ``lead_s`` is
+    about how long one takes until it is ready: one that is not by then is not waited for."""
 
     def __init__(self, lead_s: float, patience_s: float) -> None:
         self.lead_s = lead_s
@@ -200,7 +205,7 @@ class Succession:
                 return False
             self._submitted_at = None
             self._failures = 0
-        until = backends.serves_until(now)
+        until = backends.serves_until(now, self.lead_s)
         return until is not None and until - now <= self.lead_s and now >= self._not_before
 
     def submitted(self, backends: Backends, now: float) -> None:

@@ -8,6 +8,7 @@ task of its own, because it may go on after its answer (background tasks of star
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import struct
@@ -44,6 +45,19 @@ Event = dict[str, Any]
 Pull = Callable[[], Awaitable[Event]]
 #: Runs a function in a thread: a replica gives its own pool.
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+#: What is no response of starlette's, and no generator.
+_PLAIN = frozenset({str, bytes, dict, list, int, float, bool, type(None)})
+
+
+@functools.cache
+def _starlette() -> tuple[Any, Any]:
+    """Starlette's Request and Response, which the gateway's machine need not have."""
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    return Request, Response
 
 
 async def _in_thread(work: Callable[[], Any]) -> Any:
@@ -133,12 +147,13 @@ class App:
             return error_reply(error)
 
     async def _answer(self, result: Any, request: HttpRequest, pull: Pull) -> HttpReply | Stream:
+        if type(result) in _PLAIN:
+            return converted(result)
         if inspect.isasyncgen(result):
             return await _streamed(result)
         if inspect.isgenerator(result):
             return await _streamed(_threaded(result, self._in_thread))
-        from starlette.responses import Response
-
+        Response = _starlette()[1]
         if not isinstance(result, Response):
             return converted(result)
         if type(result).__call__ is Response.__call__ and result.background is None:
@@ -242,9 +257,7 @@ class _Asking:
 
     def request(self) -> Any:
         """The request, as the user's code sees it."""
-        from starlette.requests import Request
-
-        return Request(self._app.scope(self._request), _Receiver(self._request, self._pull))
+        return _starlette()[0](self._app.scope(self._request), _Receiver(self._request, self._pull))
 
 
 class _Call:

@@ -6,6 +6,7 @@ it; so nothing listens on the network. A port of TCP is open to all users of the
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import pwd
 import shlex
@@ -19,6 +20,7 @@ import msgspec
 
 from hpc import spi
 from hpc.serve.messages import DOORS_KEY, NAMESPACE
+from hpc.util.node import get_node_ip_address
 
 #: The name of the socket; a path of a socket has 107 bytes at most.
 SOCKET = "serve.sock"
@@ -47,10 +49,10 @@ def clear(path: str) -> None:
         pass
 
 
-def bound(path: str) -> socket.socket:
+def bound(path: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """A socket at a path, which its user alone can open from the first moment on."""
     clear(path)
-    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    found = socket.socket(socket.AF_UNIX, kind)
     before = os.umask(0o177)
     try:
         found.bind(path)
@@ -82,6 +84,20 @@ def machine_names() -> set[str]:
     """The names of this machine, long and short."""
     name = socket.gethostname()
     return {name, name.partition(".")[0]}
+
+
+def reachable_name() -> str:
+    """The name by which other machines reach this one. It is the address that its node listens on, where its own name
+    says nothing of it here: so others will not know it either."""
+    name = socket.gethostname()
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        found = []
+    if any(not ipaddress.ip_address(str(row[4][0]).partition("%")[0]).is_loopback for row in found):
+        return name
+    address = get_node_ip_address()
+    return name if ipaddress.ip_address(address).is_loopback else address
 
 
 def ssh_line(path: str, host: str, user: str = "", login: str = "", port: int = LOCAL_PORT) -> str:

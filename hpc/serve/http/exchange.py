@@ -20,6 +20,11 @@ _LINES = {code: b"HTTP/1.1 %d %s\r\n" % (code, reason) for code, reason in _REAS
 _FRAMING = frozenset({b"transfer-encoding", b"keep-alive", b"upgrade", b"proxy-connection", b"te", b"trailer"})
 
 
+#: Headers that say something of the framing, or are made here else.
+_OWN = frozenset({b"content-length", b"connection", b"date"})
+_MARK = (b"date", b"")
+
+
 class ClientGone(Exception):
     """The client has closed the connection before the answer was whole."""
 
@@ -40,6 +45,23 @@ class _Date:
 
 
 _date = _Date()
+
+
+def date_line() -> bytes:
+    """The lines that each answer has: its time, and the server's name."""
+    return _date.line()
+
+
+def plain_start(status: int, headers: Headers) -> bytes | None:
+    """The first lines of an answer with these headers, up to those that frame its body. None where the headers have a
+    say in that, or the answer has no body. Raises ValueError as `head_lines` does."""
+    if status in _BODILESS:
+        return None
+    kept = [(name.lower(), value) for name, value in headers]
+    if any(name in _FRAMING or name in _OWN for name, _ in kept):
+        return None
+    lines = head_lines(status, [*kept, _MARK], b"")
+    return lines[: lines.index(b"date: \r\n")]
 
 
 def head_lines(status: int, headers: Headers, framing: bytes) -> bytes:
@@ -169,6 +191,10 @@ class Exchange:
     def is_awaited(self) -> bool:
         """Whether it is the client's turn to send some of the body."""
         return not self._at_end and not self._wants and not self.is_answered
+
+    def serve(self, what: object) -> None:
+        """Tell the connection what the request goes to."""
+        self._connection.served = what
 
     # -------------------------------------------------------------- the answer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Wire(Protocol):
@@ -13,6 +13,7 @@ class Wire(Protocol):
     scheme: str
     closes_after: bool
     is_full: bool
+    served: Any
 
     def send(self, data: bytes) -> None: ...
 

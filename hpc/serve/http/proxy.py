@@ -12,7 +12,6 @@ import logging
 import pickle
 import random
 import secrets
-import socket
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -20,7 +19,8 @@ from typing import Any, Literal
 import hpc
 from hpc import spi
 from hpc.serve.calls.asking import HttpStream
-from hpc.serve.calls.routing import Router, router_of
+from hpc.serve.calls.routers import router_of
+from hpc.serve.calls.routing import Router
 from hpc.serve.canary import Outcomes, choose
 from hpc.serve.context import controller, new_request_id
 from hpc.serve.exceptions import (
@@ -36,6 +36,7 @@ from hpc.serve.http.convert import TEXT as TEXT_TYPE
 from hpc.serve.http.exchange import ClientGone, Exchange
 from hpc.serve.http.gate import Gate, KeyFileError, Keys, Names
 from hpc.serve.http.head import Head, Refused
+from hpc.serve.http.lending import Fixed, Lending
 from hpc.serve.http.routes import Routes, ingress_of, plain_path, sticky_key
 from hpc.serve.http.server import Connection, Limits, Server
 from hpc.serve.http.websocket import Socket
@@ -45,6 +46,7 @@ from hpc.serve.messages import (
     DeploymentID,
     HttpReply,
     HttpRequest,
+    ProxyLoad,
     RequestMeta,
     RouteRow,
     RouteTable,
@@ -164,11 +166,12 @@ class Proxy:
         self._server: Server | None = None
         self._actor: Any = None
         self._keys: Keys | None = None
+        self._lending: Lending | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._shadows: set[asyncio.Task[Any]] = set()
         self._copied = 0
         self._leaves_out = False
-        self._is_draining = False
+        self._is_draining = self._has_queued = False
         self._opening = asyncio.Lock()
         timeout = http_options.request_timeout_s
         self._timeout_s = timeout if timeout is None or timeout > 0 else None
@@ -188,8 +191,8 @@ class Proxy:
         limits = Limits(idle_s=options.keep_alive_timeout_s, body_bytes=options.max_body_bytes)
         self._server = Server(self._answer, self._speak, limits)
         self._keys = Keys(options.api_keys_file) if options.api_keys_file else None
-        names = Names({*door.machine_names(), *options.allowed_hosts, *([options.host] if options.host else [])})
-        gate = Gate(names, self._keys, options.rate_limit_per_s)
+        names = {*door.machine_names(), *options.allowed_hosts, *([options.host] if options.host else [])}
+        gate = Gate(Names(names), self._keys, options.rate_limit_per_s)
 
         def admit(head: Head, connection: Connection) -> None:
             gate.admit(head, connection.client and connection.client[0], time.monotonic())
@@ -198,6 +201,10 @@ class Proxy:
         if routes is not None:  # before the door is open: a proxy that takes another's place answers no 404
             self._take_routes(decoded(RouteTable, routes))
         path = door.socket_path(spi.own_directory())
+        if self._keys is None and not options.rate_limit_per_s and self._timeout_s is None:
+            fixed = Fixed(sorted(map(str, names)), options.root_path.rstrip("/"), limits)
+            self._lending = Lending(self, fixed, spi.own_directory())
+            self._server.at_rest = self._lending.at_rest
         await self._server.listen_unix(door.bound(path), admit)
         doors = [f"unix:{path}"]
         if options.is_tcp:
@@ -209,7 +216,9 @@ class Proxy:
                 raise door.DoorError(
                     f"port {options.port} of {options.host} cannot be listened at: {error.strerror}; 0 takes a free one"
                 ) from None
-            host = socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host
+            host = options.host
+            if host in ("0.0.0.0", "::"):
+                host = await asyncio.to_thread(door.reachable_name)
             doors.append(f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}")
         self._tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._look())]
         self._doors = doors
@@ -229,6 +238,8 @@ class Proxy:
         if self._server is None:
             return True
         await asyncio.sleep(notice_s)
+        if self._lending is not None:
+            self._lending.close()
         is_empty = await self._server.drain(timeout_s)
         for task in self._tasks:
             task.cancel()
@@ -252,6 +263,8 @@ class Proxy:
             self._routers[deployment] = router_of(deployment, prefers_node=True)
         for deployment in set(self._routers) - wanted:
             del self._routers[deployment]
+        if self._lending is not None:
+            self._lending.routes_changed()
 
     async def _look(self) -> None:
         """Read the keys again where they have changed, and tell the controller how canaries do."""
@@ -263,12 +276,26 @@ class Proxy:
                 except KeyFileError as error:
                     self._keys.close()
                     logger.error("Nobody is let in: %s", error)
+            if self._lending is not None:
+                self._lending.look()
+            self._tell_queued()
             told = [one for one in (outcomes.take() for outcomes in self._outcomes.values()) if one is not None]
             if told:
                 try:
                     controller().note_outcomes.remote(told)
                 except Exception as error:
                     logger.warning("The outcomes of a split are told to nobody: %s", error)
+
+    def _tell_queued(self) -> None:
+        """Tell the controller how many requests wait, while any do, and when none does any more."""
+        rows = {f"{one.app_name}#{one.name}": router.machine.queued for one, router in self._routers.items()}
+        rows = {key: count for key, count in rows.items() if count}
+        if rows or self._has_queued:
+            self._has_queued = bool(rows)
+            try:
+                controller().note_load.remote(ProxyLoad(self._node, rows))
+            except Exception as error:
+                logger.debug("nobody is told what waits: %s", error)
 
     # -------------------------------------------------------------- a request
 
@@ -310,6 +337,7 @@ class Proxy:
         if asked.timeout_s is not None:
             asked.timer = asyncio.get_running_loop().call_later(asked.timeout_s, _late, exchange, asked)
         exchange.outlives_client = not asked.disconnects
+        exchange.serve(row)
         app = asked.app = self._chosen(row, head, asked)
         request, key = self._request(exchange, head, row, exchange.body, exchange.more)
         if row.shadow and not exchange.more:
@@ -374,7 +402,19 @@ class Proxy:
         )
 
     def _router(self, app: str, row: RouteRow) -> Router:
-        deployment = DeploymentID(ingress_of(row, app), app)
+        return self.router_of(DeploymentID(ingress_of(row, app), app))
+
+    def ingress_of(self, row: RouteRow) -> DeploymentID:
+        """The deployment that has the requests of a route."""
+        return DeploymentID(ingress_of(row, row.app), row.app)
+
+    @property
+    def table(self) -> RouteTable:
+        """All routes."""
+        return self._routes.table
+
+    def router_of(self, deployment: DeploymentID) -> Router:
+        """The router of a deployment, made on first use."""
         found = self._routers.get(deployment)
         if found is None:
             found = self._routers[deployment] = router_of(deployment, prefers_node=True)

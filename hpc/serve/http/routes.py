@@ -15,7 +15,7 @@ class Routes:
     """The routes of a table, to look a path up: one look for each part of the path."""
 
     def __init__(self, table: RouteTable) -> None:
-        self.version = table.version
+        self.table = table
         self._rows = {row.prefix: row for row in table.rows}
         self._longest = max(map(len, self._rows), default=0)
 

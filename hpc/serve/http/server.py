@@ -7,6 +7,7 @@ ends connections that are too slow, so that no request needs a timer of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -81,6 +82,11 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._heard = self._since = server.ticks
         self._unsent = 0
+        #: Whether a replica's loop reads it: see `lending`. ``served``: what the last request went to.
+        self.is_lent = False
+        self._is_shared = False
+        self.served: Any = None
+        self.lend_after = self.lend_pause_s = 0.0
 
     # -------------------------------------------------------------- asyncio's side
 
@@ -244,7 +250,7 @@ class Connection(asyncio.Protocol):
         self._stop_gathering()
         self._has_begun = True
         exchange.begin()
-        self.closes_after = self._server.is_draining
+        self.closes_after = self._server.is_draining or self._is_shared
         exchange.task = self._server.run(exchange)
 
     def _begin_socket(self, head: Head) -> None:
@@ -305,6 +311,46 @@ class Connection(asyncio.Protocol):
             self.resume()
             if self._input:
                 self._advance()
+            elif self._server.at_rest is not None:
+                self._server.at_rest(self)
+
+    # -------------------------------------------------------------- lending
+
+    def socket(self) -> Any:
+        """The socket, for questions about it."""
+        return self._transport.get_extra_info("socket")
+
+    def lend(self) -> Any:
+        """Let another process read and write from here on. Returns the socket; None where that cannot be now."""
+        is_plain = self.scheme == "http" and self._exchange is None and self._socket is None and not self._input
+        if not is_plain or self._is_lost or self._is_closing or self._is_lingering or self.closes_after:
+            return None
+        if self._server.is_draining or self._transport.get_write_buffer_size():
+            return None
+        self.pause()
+        self.is_lent = True
+        return self.socket()
+
+    def share(self) -> None:
+        """The other process may have it open still, and cannot be told: close after the next answer, for both."""
+        self._is_shared = self.closes_after = True
+
+    def take_back(self, data: bytes, *, is_idle: bool = False, refused: Refused | None = None) -> None:
+        """Go on here, with what the other process has read and not answered. ``is_idle``: nothing came for too long.
+        ``refused``: what it is."""
+        self.is_lent = False
+        if self._is_lost:
+            return
+        self._heard = self._since = self._server.ticks
+        if refused is not None:
+            self._refuse(refused)
+            return
+        if data:
+            self.data_received(data)
+        elif self._server.is_draining or is_idle:
+            self._close(False)
+        if self._exchange is None or not self._exchange.has_all:
+            self.resume()
 
     def release(self) -> None:
         """Close the connection after a websocket's end."""
@@ -312,6 +358,9 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Break the connection at once."""
+        if self._is_shared and not self._is_lost:
+            with contextlib.suppress(OSError):  # the client is gone
+                self.socket().shutdown(socket.SHUT_RDWR)
         self._transport.abort()
 
     def _refuse(self, refused: Refused) -> None:
@@ -330,7 +379,7 @@ class Connection(asyncio.Protocol):
         if self._is_lost:
             return
         self._since, self._unsent = self._server.ticks, self._transport.get_write_buffer_size()
-        if not lingers:
+        if not lingers and not self._is_shared:
             # It is closed once the client has read all, or has read nothing for too long.
             self._is_closing = True
             self._transport.close()
@@ -345,6 +394,8 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, ticks: int, limits: Limits) -> None:
         """End what takes too long. One tick is one second."""
+        if self.is_lent:
+            return
         if self._is_closing or (self._is_lingering and self._transport.get_write_buffer_size()):
             self._sweep_writing(ticks, limits)
         elif self._is_lingering:
@@ -388,7 +439,7 @@ class Connection(asyncio.Protocol):
         self.closes_after = True
         if self._socket is not None:
             self._socket.leave()
-        elif self._exchange is None and not self._scanned:
+        elif self._exchange is None and not self._scanned and not self.is_lent:
             self._close(False)
 
 
@@ -418,6 +469,8 @@ class Server:
         #: Bytes of bodies that are being gathered.
         self.gathered = 0
         self.is_draining = False
+        #: Told of each connection that has its answer, and of which nothing more was read.
+        self.at_rest: Callable[[Connection], None] | None = None
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: list[asyncio.AbstractServer] = []

@@ -1,0 +1,1 @@
+"""Environments, runners that step them, and the episodes they make."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hpc.rllib.core.columns import Columns
+from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
 from hpc.rllib.utils.trees import blank, concatenate, map_tree, put, take
-
-if TYPE_CHECKING:
-    from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
 
 #: The column of masks of allowed actions.
 ACTION_MASK = "action_mask"
@@ -123,8 +121,6 @@ class Fragment:
 
     def episodes(self) -> list[SingleAgentEpisode]:
         """The pieces of episodes as views of these arrays: nothing is copied."""
-        from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
-
         return [SingleAgentEpisode.of_fragment(self, *segment) for segment in self.segments()]
 
     @classmethod
@@ -226,8 +222,10 @@ class Sample:
     #: Steps by agent.
     agent_steps: dict[Any, int] = field(default_factory=dict)
     episodes: list[EpisodeRecord] = field(default_factory=list)
-    #: The sequence number of the weights that acted.
+    #: The sequence number of the weights that acted in its first row.
     version: int = 0
+    #: Weights that came in the middle: (row, version) of each change.
+    versions: list[tuple[int, int]] = field(default_factory=list)
     #: Index of the runner: 0 is the local one.
     runner: int = 0
     #: Wall seconds that the sample took.

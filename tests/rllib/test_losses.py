@@ -98,7 +98,7 @@ def slow_projection(probs, reward, discount, v_min, v_max):
     for j, p in enumerate(probs):
         moved = min(max(reward + discount * (v_min + j * width), v_min), v_max)
         place = (moved - v_min) / width
-        low = min(int(math.floor(place + 1e-9)), atoms - 1)
+        low = min(math.floor(place + 1e-9), atoms - 1)
         part = place - low
         out[low] += p * (1 - part)
         if part > 1e-9:

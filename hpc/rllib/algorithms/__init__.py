@@ -1,0 +1,1 @@
+"""Algorithms: their configurations, what they share, and each of them in its folder."""

@@ -1,0 +1,1 @@
+"""Small parts that several packages of hpc.rllib, and programs, use."""

@@ -133,9 +133,7 @@ class Fragment:
         lengths = [len(episode) for episode in kept]
         rows, width = max(lengths), len(kept)
         names = [name for name in pieces[0] if all(name in piece for piece in pieces)]
-        columns = {
-            name: blank(pieces[0][name], (rows + (name in WITH_LAST), width), skip=1) for name in names
-        }
+        columns = {name: blank(pieces[0][name], (rows + (name in WITH_LAST), width), skip=1) for name in names}
         for at, piece in enumerate(pieces):
             for name in names:
                 put(columns[name], (slice(0, lengths[at] + (name in WITH_LAST)), at), piece[name])

@@ -227,7 +227,9 @@ class SingleAgentEpisode:
         """What the module gave beside the actions, of one column."""
         return self.extra_model_outputs[key].get(indices, neg_index_as_lookback=neg_index_as_lookback, fill=fill)
 
-    def set_observations(self, *, new_data: Any, at_indices: Indices = None, neg_index_as_lookback: bool = False) -> None:
+    def set_observations(
+        self, *, new_data: Any, at_indices: Indices = None, neg_index_as_lookback: bool = False
+    ) -> None:
         """Write over observations."""
         self.observations.set(new_data, at_indices=at_indices, neg_index_as_lookback=neg_index_as_lookback)
 
@@ -405,7 +407,9 @@ class SingleAgentEpisode:
             Columns.TERMINATEDS: ends & bool(self.is_terminated),
             Columns.TRUNCATEDS: ends & bool(self.is_truncated),
         }
-        return out | {key: map_tree(np.asarray, whole.get_extra_model_outputs(key)) for key in whole.extra_model_outputs}
+        return out | {
+            key: map_tree(np.asarray, whole.get_extra_model_outputs(key)) for key in whole.extra_model_outputs
+        }
 
     def get_state(self) -> dict[str, Any]:
         """All it holds, to be pickled."""
@@ -418,7 +422,8 @@ class SingleAgentEpisode:
             "actions": self.actions.get_state(),
             "rewards": self.rewards.get_state(),
             "infos": self.infos.get_state(),
-            "extra_model_outputs": {key: column.get_state() for key, column in self.extra_model_outputs.items()} or None,
+            "extra_model_outputs": {key: column.get_state() for key, column in self.extra_model_outputs.items()}
+            or None,
             "is_terminated": self.is_terminated,
             "is_truncated": self.is_truncated,
             "t_started": self.t_started,

@@ -158,7 +158,9 @@ class InfiniteLookbackBuffer:
         at = self.lookback + index if index >= 0 or from_start else count + index
         if not 0 <= at < count:
             if fill is None:
-                raise IndexError(f"index {index} is out of range: the buffer has {len(self)} records, {self.lookback} before")
+                raise IndexError(
+                    f"index {index} is out of range: the buffer has {len(self)} records, {self.lookback} before"
+                )
             return fill if self.space is None else filled(self.space, fill, None, one_hot)
         found = map_tree(lambda leaf: leaf[at], self.data) if self.finalized else self.data[at]
         return one_hot_tree(found, self._space_to_one_hot()) if one_hot else found

@@ -178,7 +178,9 @@ def flatten(value: Any, space: gym.Space, *, lead: int = 0) -> np.ndarray:
 
 def clip_action(action: Any, action_space: Any) -> Any:
     """An action with the parts of Box spaces clipped to their bounds; the space may be nested dicts and tuples."""
-    return _map_struct(lambda a, s: np.clip(a, s.low, s.high) if isinstance(s, gym.spaces.Box) else a, action, action_space)
+    return _map_struct(
+        lambda a, s: np.clip(a, s.low, s.high) if isinstance(s, gym.spaces.Box) else a, action, action_space
+    )
 
 
 def unsquash_action(action: Any, action_space_struct: Any) -> Any:

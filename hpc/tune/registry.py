@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import io
 from collections.abc import Callable
@@ -13,6 +14,18 @@ from hpc.tune.error import TuneError
 from hpc.tune.placement import PlacementGroupFactory, resource_dict_to_pg_factory
 from hpc.tune.trainable import FunctionTrainable, Trainable, function_name, wrap_function
 
+#: Algorithms of hpc.rllib, which a Tuner finds by name without an import.
+LIBRARY_TRAINABLES = {
+    "APEX": "hpc.rllib.algorithms.apex_dqn.ApexDQN",
+    "APPO": "hpc.rllib.algorithms.appo.APPO",
+    "BC": "hpc.rllib.algorithms.bc.BC",
+    "CQL": "hpc.rllib.algorithms.cql.CQL",
+    "DQN": "hpc.rllib.algorithms.dqn.DQN",
+    "IMPALA": "hpc.rllib.algorithms.impala.IMPALA",
+    "MARWIL": "hpc.rllib.algorithms.marwil.MARWIL",
+    "PPO": "hpc.rllib.algorithms.ppo.PPO",
+    "SAC": "hpc.rllib.algorithms.sac.SAC",
+}
 _trainables: dict[str, type[Trainable]] = {}
 #: The room of a trial that asks for none: one object for all of them.
 _ONE_CPU = resource_dict_to_pg_factory()
@@ -43,11 +56,17 @@ def env_creator_of(name: str) -> Callable[..., Any]:
 
 
 def get_trainable_cls(trainable_name: str) -> type[Trainable]:
-    """The trainable that was registered by this name. Raises TuneError where there is none."""
-    try:
-        return _trainables[trainable_name]
-    except KeyError:
-        raise TuneError(f"no trainable is registered as {trainable_name!r}: call tune.register_trainable") from None
+    """The trainable that was registered by this name, else the algorithm of it. Raises TuneError where there is none."""
+    found = _trainables.get(trainable_name)
+    if found is not None:
+        return found
+    if trainable_name in LIBRARY_TRAINABLES:
+        module, _, name = LIBRARY_TRAINABLES[trainable_name].rpartition(".")
+        return getattr(importlib.import_module(module), name)
+    raise TuneError(
+        f"no trainable is registered as {trainable_name!r}: call tune.register_trainable, or give an algorithm: "
+        f"{', '.join(LIBRARY_TRAINABLES)}"
+    )
 
 
 def as_class(trainable: Any) -> type[Trainable]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hpc.rllib.utils.metrics.stats import DEFAULT_STATS_CLS_LOOKUP, StatsBase
+from hpc.rllib.utils.metrics.stats import DEFAULT_STATS_CLS_LOOKUP, SmoothedStats, StatsBase
 
+#: Kinds that are always there, beside those that are named.
+_ALWAYS: dict[str, type] = {SmoothedStats.stats_cls_identifier: SmoothedStats}
 #: A key, or the keys of nested dicts.
 Key = str | tuple[Any, ...]
 _JOINT = "--"
@@ -21,7 +23,7 @@ class MetricsLogger:
 
     def __init__(self, root: bool = False, stats_cls_lookup: dict[str, type] | None = None) -> None:
         self.stats: dict[str, Any] = {}
-        self.stats_cls_lookup = stats_cls_lookup or DEFAULT_STATS_CLS_LOOKUP
+        self.stats_cls_lookup = {**_ALWAYS, **(stats_cls_lookup or DEFAULT_STATS_CLS_LOOKUP)}
         self._root = root
         self._by_key: dict[Any, StatsBase] = {}
 

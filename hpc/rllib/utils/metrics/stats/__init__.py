@@ -11,6 +11,7 @@ from hpc.rllib.utils.metrics.stats.series import SumStats as SumStats
 from hpc.rllib.utils.metrics.stats.single import EmaStats as EmaStats
 from hpc.rllib.utils.metrics.stats.single import ItemStats as ItemStats
 from hpc.rllib.utils.metrics.stats.single import LifetimeSumStats as LifetimeSumStats
+from hpc.rllib.utils.metrics.stats.smoothed import SmoothedStats as SmoothedStats
 
 #: The classes by the names that ``log_value(reduce=..)`` takes.
 DEFAULT_STATS_CLS_LOOKUP: dict[str, type] = {

@@ -25,8 +25,8 @@ MOST_TRIES = 1000
 class EpisodeReplayBuffer(ReplayBufferInterface):
     """Keeps the newest `capacity` steps and draws from them with equal probability.
 
-    Steps are evicted one by one, oldest first. A window of n steps is cut where its episode ends, so the steps before an
-    end are trained on as well; the column `n_step` has its real length.
+    Steps are evicted one by one, oldest first. A window of n steps is cut where its episode ends, so the steps before
+    an end are trained on as well; the column `n_step` has its real length.
     """
 
     def __init__(

@@ -104,7 +104,7 @@ class PPOLearner(Learner):
 def values_of(learner: Any, module_id: str, fragment: Fragment) -> np.ndarray:
     """Values [T + 1, N] of a fragment's observations: those of the runner, or computed now where it has none."""
     found = fragment.get(Columns.VF_PREDS)
-    if found is None:
+    if found is None or len(found) != fragment.rows + 1:
         found = learner.values_of_fragment(module_id, fragment)
     return np.asarray(found, np.float32)
 

@@ -31,10 +31,7 @@ from hpc.rllib.connectors.module_to_env import (
     UnBatchToIndividualItems,
 )
 from hpc.rllib.core.masks import ACTION_MASK, split_mask
-
-#: Keys of spaces that runners give.
-INPUT_ENV_SPACES = "__env__"
-INPUT_ENV_SINGLE_SPACES = "__env_single__"
+from hpc.rllib.env import INPUT_ENV_SINGLE_SPACES
 
 
 def _given(function: Callable[..., Any] | None, setting: str, *args: Any) -> list[ConnectorV2]:

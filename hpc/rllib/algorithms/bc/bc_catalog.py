@@ -1,0 +1,7 @@
+"""The default catalog of BC, under RLlib's path."""
+
+from __future__ import annotations
+
+from hpc.rllib.core.default_modules.bc import BCCatalog
+
+__all__ = ["BCCatalog"]

@@ -1,0 +1,7 @@
+"""The default catalog of SAC, under RLlib's path."""
+
+from __future__ import annotations
+
+from hpc.rllib.core.default_modules.sac import SACCatalog
+
+__all__ = ["SACCatalog"]

@@ -35,7 +35,7 @@ class EnvRunner(Checkpointable, abc.ABC):
 
     Args:
         config: The algorithm's configuration.
-        worker_index: 0 is the local runner; actors have 1 and more.
+        worker_index: 0 is the local runner, actors have 1 and more; None for one that is in no group.
         num_workers: How many actors there are.
         restarts: How often this runner was started anew; its seeds depend on it.
     """
@@ -44,7 +44,7 @@ class EnvRunner(Checkpointable, abc.ABC):
         self,
         *,
         config: Any,
-        worker_index: int | None = 0,
+        worker_index: int | None = None,
         num_workers: int | None = None,
         restarts: int = 0,
         **kwargs: Any,
@@ -53,6 +53,9 @@ class EnvRunner(Checkpointable, abc.ABC):
         self.worker_index = worker_index or 0
         self.num_workers = config.num_env_runners if num_workers is None else num_workers
         self.restarts = restarts
+        #: A local runner beside actors needs no environment.
+        on_local = getattr(config, "create_env_on_local_worker", False)
+        self._has_env = worker_index is None or worker_index > 0 or self.num_workers == 0 or on_local
         self.spaces: dict[str, Any] = dict(kwargs.get("spaces") or {})
         self.tune_trial_id = kwargs.get("tune_trial_id")
         self.env: Any = None

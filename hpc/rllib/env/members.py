@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import hpc
-from hpc.exceptions import HpcError, SessionLostError, TaskError
+from hpc.exceptions import ActorError, HpcError, SessionLostError, TaskError
 from hpc.rllib.env.remote_runner import MAIL, RemoteRunner
 from hpc.rllib.flow.answers import Answers
 
@@ -159,7 +159,8 @@ class Members:
         return True
 
     def _is_too_much(self, error: Exception) -> bool:
-        at_start = not self._has_sampled and isinstance(error, TaskError) and self._failures >= MOST_AT_START
+        raised = isinstance(error, TaskError) or (isinstance(error, ActorError) and error.actor_init_failed)
+        at_start = not self._has_sampled and raised and self._failures >= MOST_AT_START
         return at_start or self._failures > self._policy.tolerance
 
     def _forget(self, member: Member) -> None:
@@ -199,8 +200,9 @@ class Members:
 
 
 def cause_of(error: Exception) -> Exception:
-    """The exception that users' code has raised, where there is one: it is an instance of its class then."""
-    return error
+    """What a constructor has raised, where the actor died of that. Errors of methods have their cause's class."""
+    cause = error.cause if isinstance(error, ActorError) else None
+    return cause if isinstance(cause, Exception) else error
 
 
 def _short(error: Exception) -> str:

@@ -44,8 +44,7 @@ class SingleAgentEnvRunner(EnvRunner):
         self._reset_from_generator = False
         self._live: LiveEpisodes | None = None
         self._done_episodes: list[SingleAgentEpisode] = []
-        has_env = self.worker_index > 0 or self.num_workers == 0 or getattr(config, "create_env_on_local_worker", True)
-        if has_env and self.config.env is not None:
+        if self._has_env:
             self.make_env()
         self._env_to_module = self.config.build_env_to_module_connector(self.env, self.spaces, None)
         self.make_module()

@@ -186,9 +186,7 @@ class NumpyActor(BatchActor):
         return (weights * self._atoms).sum(axis=-1) / weights.sum(axis=-1)
 
 
-def epsilon_greedy(
-    best: np.ndarray, n: int, mask: Any, epsilon: float, rng: np.random.Generator
-) -> np.ndarray:
+def epsilon_greedy(best: np.ndarray, n: int, mask: Any, epsilon: float, rng: np.random.Generator) -> np.ndarray:
     """The best actions, each replaced with probability ``epsilon`` by a random allowed one."""
     explores = rng.random(best.shape) < epsilon
     if mask is None:
@@ -245,7 +243,9 @@ class TorchActor(BatchActor):
             else:
                 out = module.forward_inference(batch)
             if Columns.ACTIONS not in out:
-                dist_cls = module.get_exploration_action_dist_cls() if explore else module.get_inference_action_dist_cls()
+                dist_cls = (
+                    module.get_exploration_action_dist_cls() if explore else module.get_inference_action_dist_cls()
+                )
             result = self._result(out)
             if dist_cls is not None:
                 self._draw(result, out[Columns.ACTION_DIST_INPUTS], dist_cls, explore, rng)

@@ -1,4 +1,4 @@
-"""The default catalog of BC, under RLlib's path."""
+"""RLlib's path of BC's catalog."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default catalog of DQN, under RLlib's path."""
+"""RLlib's path of DQN's catalog."""
 
 from __future__ import annotations
 

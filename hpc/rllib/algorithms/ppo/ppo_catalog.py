@@ -1,4 +1,4 @@
-"""The default catalog of PPO, under RLlib's path."""
+"""RLlib's path of PPO's catalog."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default catalog of SAC, under RLlib's path."""
+"""RLlib's path of SAC's catalog."""
 
 from __future__ import annotations
 

@@ -32,7 +32,10 @@ class Catalog:
             model_config_dict = dataclasses.asdict(model_config_dict)
         self.observation_space = observation_space
         self.action_space = action_space
-        self._model_config_dict: dict[str, Any] = {**dataclasses.asdict(DefaultModelConfig()), **(model_config_dict or {})}
+        self._model_config_dict: dict[str, Any] = {
+            **dataclasses.asdict(DefaultModelConfig()),
+            **(model_config_dict or {}),
+        }
         self._latent_dims: Any = None
         self._determine_components_hook()
 

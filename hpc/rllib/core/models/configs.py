@@ -95,7 +95,9 @@ class FreeLogStdMLPHeadConfig(_MLPConfig):
 
     def _validate(self, framework: str = "torch") -> None:
         if self.output_dims[0] % 2 == 1:
-            raise ValueError(f"means and log standard deviations are an even number of outputs, not {self.output_dims[0]}")
+            raise ValueError(
+                f"means and log standard deviations are an even number of outputs, not {self.output_dims[0]}"
+            )
         super()._validate(framework)
 
     def build(self, framework: str = "torch") -> Any:

@@ -42,7 +42,9 @@ def get_initializer_fn(name: str | Callable[..., Any] | None, framework: str = "
     from torch import nn
 
     if not name.endswith("_"):
-        raise ValueError(f"initializer {name!r} does not work in place: its name ends in an underscore, as {name + '_'!r}")
+        raise ValueError(
+            f"initializer {name!r} does not work in place: its name ends in an underscore, as {name + '_'!r}"
+        )
     found = getattr(nn.init, name.lower(), None)
     if found is None:
         raise ValueError(f"unknown initializer {name!r}: torch.nn.init has no function of that name")

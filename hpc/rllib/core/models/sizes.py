@@ -16,7 +16,9 @@ def pair(value: Pair) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def same_padding(in_size: Sequence[int], kernel: Pair, stride: Pair) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+def same_padding(
+    in_size: Sequence[int], kernel: Pair, stride: Pair
+) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
     """Padding (left, right, top, bottom) that keeps ceil(size / stride) outputs, and the output's size."""
     out, padding = [], []
     for size, k, s in zip(in_size, pair(kernel), pair(stride)):
@@ -34,7 +36,9 @@ def valid_padding(in_size: Sequence[int], kernel: Pair, stride: Pair) -> tuple[i
     return out[0], out[1]
 
 
-def transpose_padding(size: Sequence[int], kernel: Pair, stride: Pair) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+def transpose_padding(
+    size: Sequence[int], kernel: Pair, stride: Pair
+) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
     """Padding (left, right, top, bottom) of an image with zeros between its pixels, before a transposed convolution.
 
     Also the padded size. Without the kernel's border it is the stride times the size before the zeros.

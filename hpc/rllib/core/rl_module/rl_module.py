@@ -25,7 +25,9 @@ def validate_module_id(policy_id: str, error: bool = False) -> None:
     """Check that an id can name a folder; if not, raise a ValueError, or warn where ``error`` is False."""
     if isinstance(policy_id, str) and policy_id and not _FORBIDDEN.search(policy_id) and policy_id[-1] not in " .":
         return
-    said = f'module id {policy_id!r} is no file name: use a text without <>:"/\\|?* that does not end in a dot or a space'
+    said = (
+        f'module id {policy_id!r} is no file name: use a text without <>:"/\\|?* that does not end in a dot or a space'
+    )
     if error:
         raise ValueError(said)
     logger.warning(said)
@@ -56,7 +58,9 @@ class RLModuleSpec:
         if self.module_class is None:
             raise ValueError("this RLModuleSpec has no module_class: set one, or give the spec to config.rl_module()")
         if self.observation_space is None:
-            raise ValueError("this RLModuleSpec has no observation_space: set it, or give the spec to config.rl_module()")
+            raise ValueError(
+                "this RLModuleSpec has no observation_space: set it, or give the spec to config.rl_module()"
+            )
         return self.module_class(
             observation_space=self.observation_space,
             action_space=self.action_space,
@@ -112,7 +116,14 @@ class RLModuleSpec:
         """Take the other's values where it has any; without ``override`` only those that this one lacks."""
         if not isinstance(other, RLModuleSpec):
             raise ValueError(f"an RLModuleSpec is updated with an RLModuleSpec, not with {type(other).__name__}")
-        names = ["module_class", "observation_space", "action_space", "model_config", "catalog_class", "load_state_path"]
+        names = [
+            "module_class",
+            "observation_space",
+            "action_space",
+            "model_config",
+            "catalog_class",
+            "load_state_path",
+        ]
         for name in names:
             mine, theirs = getattr(self, name), getattr(other, name)
             if override:
@@ -163,7 +174,9 @@ class RLModule(Checkpointable, abc.ABC):
         if self._catalog is not None:
             self.action_dist_cls = self._catalog.get_action_dist_cls(framework=self.framework)
         if getattr(self, "_is_setup", False):
-            raise RuntimeError(f"setup() of {type(self).__name__} ran twice: inherit from TorchRLModule first, and once")
+            raise RuntimeError(
+                f"setup() of {type(self).__name__} ran twice: inherit from TorchRLModule first, and once"
+            )
         self.setup()
         self._is_setup = True
 

@@ -1,4 +1,4 @@
-"""The default module of BC, under RLlib's path."""
+"""RLlib's path of BC's default module in torch."""
 
 from __future__ import annotations
 

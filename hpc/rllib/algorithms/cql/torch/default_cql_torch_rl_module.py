@@ -1,4 +1,4 @@
-"""The default module of CQL, under RLlib's path."""
+"""RLlib's path of CQL's default module in torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default module of DQN, under RLlib's path."""
+"""RLlib's path of DQN's default module in torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default module of PPO, under RLlib's path."""
+"""RLlib's path of PPO's default module in torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default module of SAC, under RLlib's path."""
+"""RLlib's path of SAC's default module in torch."""
 
 from __future__ import annotations
 

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from hpc.rllib.core.columns import Columns
-from hpc.rllib.core.models.base import ACTOR, CRITIC, ENCODER_OUT, ActorCriticEncoder, Encoder, StatefulActorCriticEncoder
+from hpc.rllib.core.models.base import (
+    ACTOR,
+    CRITIC,
+    ENCODER_OUT,
+    ActorCriticEncoder,
+    Encoder,
+    StatefulActorCriticEncoder,
+)
 from hpc.rllib.core.models.names import get_activation_fn
 from hpc.rllib.core.models.torch.base import TorchModel
 from hpc.rllib.core.models.torch.heads import mlp_of

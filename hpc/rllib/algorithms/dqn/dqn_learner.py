@@ -27,22 +27,9 @@ class DQNLearner(Learner):
     """A learner whose modules have target networks."""
 
     def build(self) -> None:
-        """Builds modules, optimizers and target networks."""
-        super().build()
+        """Builds modules with target networks, and optimizers."""
         self.last_update_ts_by_mid: dict[str, int] = {}
-        for module_id in list(self.module.keys()):
-            self._make_targets(module_id)
-
-    def _make_targets(self, module_id: str) -> None:
-        module = self.module[module_id].unwrapped()
-        if isinstance(module, TargetNetworkAPI):
-            module.make_target_networks()
-
-    def add_module(self, *, module_id: str, **kwargs: Any) -> Any:
-        """Adds a module with its target networks."""
-        spec = super().add_module(module_id=module_id, **kwargs)
-        self._make_targets(module_id)
-        return spec
+        super().build()
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Moves the target networks that are due."""

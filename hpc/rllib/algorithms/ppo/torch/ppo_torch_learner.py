@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from hpc.rllib.algorithms.ppo.ppo import (
@@ -16,10 +15,8 @@ from hpc.rllib.algorithms.ppo.ppo_learner import PPOLearner
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
 from hpc.rllib.core.learner.torch.torch_learner import TorchLearner
-from hpc.rllib.env.fragment import Fragment
 from hpc.rllib.math.losses import explained_variance, masked_mean, ppo_loss
 from hpc.rllib.math.returns import MIN_STD
-from hpc.rllib.utils.trees import map_tree
 
 
 def standardized(advantages: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -36,23 +33,6 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
         batch = super().postprocess_batch(module_id, batch, config)
         batch[Columns.ADVANTAGES] = standardized(batch[Columns.ADVANTAGES], batch.get(Columns.LOSS_MASK))
         return batch
-
-    @torch.no_grad()
-    def values_of_fragment(self, module_id: str, fragment: Fragment) -> np.ndarray:
-        """Values [T + 1, N] of a fragment whose runner has computed none."""
-        module = self.module[module_id].unwrapped()
-        if module.is_stateful():
-            raise ValueError(
-                f"module {module_id!r} has a state, so its values are computed while it acts: its forward_exploration "
-                "must return vf_preds"
-            )
-        shape = (fragment.rows + 1, fragment.width)
-
-        def flat(leaf: np.ndarray) -> torch.Tensor:
-            return torch.as_tensor(leaf.reshape(-1, *leaf.shape[2:]), device=self._device)
-
-        values = module.compute_values({Columns.OBS: map_tree(flat, fragment[Columns.OBS])})
-        return values.cpu().numpy().reshape(shape)
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]

@@ -14,9 +14,15 @@ import numpy as np
 
 from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
 from hpc.rllib.connectors.rows import Acts, Rows
-from hpc.rllib.core import COMPONENT_ENV_RUNNER, COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_LEARNER
-from hpc.rllib.core import COMPONENT_LEARNER_GROUP, COMPONENT_MODULE_TO_ENV_CONNECTOR, COMPONENT_RL_MODULE
-from hpc.rllib.core import DEFAULT_MODULE_ID
+from hpc.rllib.core import (
+    COMPONENT_ENV_RUNNER,
+    COMPONENT_ENV_TO_MODULE_CONNECTOR,
+    COMPONENT_LEARNER,
+    COMPONENT_LEARNER_GROUP,
+    COMPONENT_MODULE_TO_ENV_CONNECTOR,
+    COMPONENT_RL_MODULE,
+    DEFAULT_MODULE_ID,
+)
 from hpc.rllib.core.acting import BatchActor, make_actor
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.utils.checkpoints import _read, made_by
@@ -94,9 +100,7 @@ class Decider:
             self._env_to_module.on_rows(rows)
         if begins:
             carried.state = actor.initial_state(1) or None
-        out = actor.act(
-            rows.obs, rng=rng, state=carried.state, mask=rows.mask, explore=explore, t=t, values=False
-        )
+        out = actor.act(rows.obs, rng=rng, state=carried.state, mask=rows.mask, explore=explore, t=t, values=False)
         carried.state = out.get(Columns.STATE_OUT)
         carried.action = out[Columns.ACTIONS]
         acts = Acts(actions=carried.action, for_env=out.get(Columns.ACTIONS_FOR_ENV, carried.action), agent_id=agent_id)

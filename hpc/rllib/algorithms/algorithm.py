@@ -15,8 +15,13 @@ from hpc.rllib.algorithms.parts.reporting import Bounds, group_report, log_learn
 from hpc.rllib.algorithms.parts.resources import room_of
 from hpc.rllib.algorithms.parts.saving import Saving
 from hpc.rllib.callbacks.utils import call_hook, callbacks_of
-from hpc.rllib.core import COMPONENT_ENV_RUNNER, COMPONENT_EVAL_ENV_RUNNER, COMPONENT_LEARNER_GROUP
-from hpc.rllib.core import COMPONENT_METRICS_LOGGER, DEFAULT_MODULE_ID
+from hpc.rllib.core import (
+    COMPONENT_ENV_RUNNER,
+    COMPONENT_EVAL_ENV_RUNNER,
+    COMPONENT_LEARNER_GROUP,
+    COMPONENT_METRICS_LOGGER,
+    DEFAULT_MODULE_ID,
+)
 from hpc.rllib.env.env_runner_group import EnvRunnerGroup
 from hpc.rllib.utils import metrics as keys
 from hpc.rllib.utils.metrics.metrics_logger import MetricsLogger
@@ -215,9 +220,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
     def _results(self, evaluation: dict[str, Any] | None) -> dict[str, Any]:
         results = self.metrics.compile()
         runners = results.get(keys.ENV_RUNNER_RESULTS, {})
-        results.setdefault(
-            keys.NUM_ENV_STEPS_SAMPLED_LIFETIME, runners.get(keys.NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
-        )
+        results.setdefault(keys.NUM_ENV_STEPS_SAMPLED_LIFETIME, runners.get(keys.NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
         if evaluation is not None:
             assert self._evaluator is not None
             results[keys.EVALUATION_RESULTS] = {**evaluation, **self._evaluator.report()}

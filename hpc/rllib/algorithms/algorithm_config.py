@@ -42,6 +42,8 @@ _KEYS = {
 }
 _NAMES = {attribute: key for key, attribute in _KEYS.items()}
 _NOT_IN_DICTS = ("algo_class", "_is_frozen")
+#: What dicts of RLlib have for names that settings had before.
+_DEPRECATED_VALUE = -1
 #: What hpc.tune puts beside the settings of a trial.
 _TRIAL_INFO = "__trial_info__"
 
@@ -123,9 +125,8 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
         return self
 
     def _update(self, key: str, value: Any) -> None:
-        if key in OLD_KEYWORDS and not hasattr(self, key):
-            if key not in OLD_DEFAULTS or value != OLD_DEFAULTS[key]:
-                raise ValueError(f"{key!r} is a setting of RLlib's old API stack: {OLD_KEYWORDS[key]}")
+        if key in OLD_KEYWORDS and key not in vars(self):
+            _need_default(key, value)
         elif key == "multiagent":
             self.multi_agent(**value)
         elif key == "policies":
@@ -138,9 +139,10 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
             self.evaluation(evaluation_config=value)
         elif key == "framework_str":
             self.framework(value)
-        elif key in RENAMED_KEYWORDS and not hasattr(self, key):
-            where, name = RENAMED_KEYWORDS[key]
-            getattr(self, where)(**{name: value})
+        elif key in RENAMED_KEYWORDS and key not in vars(self):
+            if value != _DEPRECATED_VALUE:
+                where, name = RENAMED_KEYWORDS[key]
+                getattr(self, where)(**{name: value})
         else:
             setattr(self, key, value)
 
@@ -177,7 +179,14 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
             raise AttributeError(
                 f"Cannot set attribute ({key}) of an already frozen AlgorithmConfig! Use config.copy(copy_frozen=False)"
             )
+        if key in OLD_KEYWORDS and key not in vars(self) and type(self).__module__.startswith("hpc.rllib."):
+            _need_default(key, value)
         super().__setattr__("_rl_module_spec" if key == "rl_module_spec" else key, value)
+
+    def __getattr__(self, key: str) -> Any:
+        if key in OLD_DEFAULTS:
+            return copy.deepcopy(OLD_DEFAULTS[key])
+        raise AttributeError(f"{type(self).__name__} has no setting {key!r}{_near(key, self)}")
 
     def _value_error(self, message: str) -> None:
         """Raise ValueError with how to do without the check; where checks are off, warn."""
@@ -186,10 +195,7 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
     # as a dict
 
     def __getitem__(self, key: str) -> Any:
-        try:
-            return getattr(self, _attribute(key))
-        except AttributeError:
-            raise AttributeError(f"{type(self).__name__} has no setting {key!r}{_near(key, self)}") from None
+        return getattr(self, _attribute(key))
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key == "multiagent":
@@ -327,6 +333,11 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
 
 def _attribute(key: str) -> str:
     return _KEYS.get(key, key)
+
+
+def _need_default(key: str, value: Any) -> None:
+    if key not in OLD_DEFAULTS or value != OLD_DEFAULTS[key]:
+        raise ValueError(f"{key!r} is a setting of RLlib's old API stack: {OLD_KEYWORDS[key]}")
 
 
 def _near(key: str, config: AlgorithmConfig) -> str:

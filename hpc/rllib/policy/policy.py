@@ -23,7 +23,7 @@ class PolicySpec:
         if self.policy_class is not None:
             raise ValueError(
                 "PolicySpec(policy_class=..) is of RLlib's old API stack: use "
-                "config.rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={..: RLModuleSpec(module_class=..)}))"
+                "config.rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={id: RLModuleSpec(..)}))"
             )
         if self.config is not None and not isinstance(self.config, dict) and not hasattr(self.config, "to_dict"):
             raise ValueError(

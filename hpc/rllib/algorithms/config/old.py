@@ -94,6 +94,31 @@ OLD_KEYWORDS: dict[str, str] = {
     "_disable_preprocessor_api": "leave it out: nothing is preprocessed unasked",
     "_disable_action_flattening": "leave it out: actions keep their structure",
     "_disable_initialize_loss_from_dummy_batch": "leave it out",
+    "lr_schedule": "use lr=[[step, value], ..]",
+    "entropy_coeff_schedule": "use entropy_coeff=[[step, value], ..]",
+    "vf_share_layers": _MODULE,
+    "q_model_config": _MODULE,
+    "policy_model_config": _MODULE,
+    "custom_model": _MODULE,
+    "optimization": "use actor_lr, critic_lr and alpha_lr",
+    "optimization_config": "use actor_lr, critic_lr and alpha_lr",
+    "before_learn_on_batch": "use a learner connector: config.learners(learner_connector=..)",
+    "use_state_preprocessor": _CONNECTOR,
+    "replay_sequence_length": _BUFFER,
+    "worker_side_prioritization": "use the algorithm APEX",
+    "simple_optimizer": "leave it out",
+    "worker_cls": "use config.env_runners(env_runner_cls=..)",
+    "auto_wrap_old_gym_envs": "make the environment one of gymnasium",
+    "sync_filters_on_rollout_workers_timeout_s": "leave it out",
+    "custom_async_evaluation_function": "use config.evaluation(custom_evaluation_function=..)",
+    "callbacks_on_evaluate_offline_start": _ESTIMATORS,
+    "callbacks_on_evaluate_offline_end": _ESTIMATORS,
+    "callbacks_on_offline_eval_runners_recreated": _ESTIMATORS,
+    "_set_off_policy_estimation_methods": _ESTIMATORS,
+    "_prior_exploration_config": _EXPLORE,
+    "_disable_execution_plan_api": "leave it out",
+    "_deterministic_loss": "leave it out",
+    "_use_beta_distribution": "leave it out",
 }
 
 #: Names that settings had before: the setter that has them now, and its keyword.
@@ -108,6 +133,7 @@ RENAMED_KEYWORDS: dict[str, tuple[str, str]] = {
     "max_requests_in_flight_per_sampler_worker": ("env_runners", "max_requests_in_flight_per_env_runner"),
     "evaluation_num_workers": ("evaluation", "evaluation_num_env_runners"),
     "num_sgd_iter": ("training", "num_epochs"),
+    "sgd_minibatch_size": ("training", "minibatch_size"),
     "num_learner_workers": ("learners", "num_learners"),
     "num_cpus_per_learner_worker": ("learners", "num_cpus_per_learner"),
     "num_gpus_per_learner_worker": ("learners", "num_gpus_per_learner"),
@@ -141,25 +167,46 @@ RENAMED_KEYWORDS: dict[str, tuple[str, str]] = {
     "evaluation_num_episodes": ("evaluation", "evaluation_duration"),
 }
 
+#: Settings of the old stack that are off, on, None and -1 by default.
+_OFF = ["_fake_gpus", "remote_worker_envs", "compress_observations", "input_read_sample_batches", "actions_in_input_normalized", "postprocess_inputs", "export_native_model_files", "fake_sampler", "offline_sampling", "policy_states_are_swappable", "create_env_on_driver", "create_env_on_local_worker", "enable_tf1_exec_eagerly", "offline_evaluation_parallel_to_training", "offline_eval_rl_module_inference_only", "broadcast_offline_eval_runner_states", "ignore_offline_eval_runner_failures", "_disable_action_flattening", "_disable_initialize_loss_from_dummy_batch", "_disable_preprocessor_api", "_tf_policy_handles_more_than_one_loss", "_use_msgpack_checkpoints", "_deterministic_loss", "_use_beta_distribution", "_set_off_policy_estimation_methods"]
+_ON = ["eager_tracing", "update_worker_filter_stats", "use_worker_filter_stats", "ope_split_batch_by_episode", "restart_failed_offline_eval_runners", "validate_offline_eval_runners_after_construction"]
+_NONE = ["observation_fn", "offline_evaluation_interval", "offline_eval_runner_class", "offline_loss_for_module_fn", "sampler_perf_stats_ema_coef", "lr_schedule", "entropy_coeff_schedule", "before_learn_on_batch", "replay_sequence_length", "callbacks_on_evaluate_offline_start", "callbacks_on_evaluate_offline_end", "callbacks_on_offline_eval_runners_recreated", "_prior_exploration_config"]
+_DEPRECATED = ["_enable_rl_module_api", "_disable_execution_plan_api", "always_attach_evaluation_results", "auto_wrap_old_gym_envs", "custom_async_evaluation_function", "enable_async_evaluation", "enable_connectors", "env_task_fn", "policy_map_cache", "simple_optimizer", "synchronize_filters", "worker_cls", "vf_share_layers", "use_state_preprocessor", "worker_side_prioritization"]
 #: Their defaults, as ``to_dict`` of RLlib writes them: such values ask for nothing.
 OLD_DEFAULTS: dict[str, object] = {
-    "optimizer": {},
-    "exploration_config": {},
+    **dict.fromkeys(_OFF, False),
+    **dict.fromkeys(_ON, True),
+    **dict.fromkeys(_NONE),
+    **dict.fromkeys(_DEPRECATED, -1),
+    **{
+        name: {}
+        for name in (
+            "optimizer",
+            "exploration_config",
+            "off_policy_estimation_methods",
+            "input_config",
+            "output_config",
+        )
+    },
     "num_gpus": 0,
-    "_fake_gpus": False,
     "observation_filter": "NoFilter",
-    "observation_fn": None,
-    "remote_worker_envs": False,
-    "compress_observations": False,
-    "off_policy_estimation_methods": {},
-    "offline_evaluation_interval": None,
-    "num_offline_eval_runners": 0,
-    "input_config": {},
-    "input_read_sample_batches": False,
-    "actions_in_input_normalized": False,
-    "postprocess_inputs": False,
+    "preprocessor_pref": "deepmind",
+    "policy_map_capacity": 100,
     "shuffle_buffer_size": 0,
-    "output_config": {},
-    "export_native_model_files": False,
-    "fake_sampler": False,
+    "remote_env_batch_wait_ms": 0,
+    "eager_max_retraces": 20,
+    "sync_filters_on_rollout_workers_timeout_s": 10.0,
+    "custom_resources_per_offline_eval_runner": {},
+    "dataset_num_iters_per_eval_runner": 1,
+    "max_num_offline_eval_runner_restarts": 1000,
+    "max_requests_in_flight_per_offline_eval_runner": 1,
+    "num_cpus_per_offline_eval_runner": 1,
+    "num_gpus_per_offline_eval_runner": 0,
+    "num_offline_eval_runners": 0,
+    "offline_eval_batch_size_per_runner": 256,
+    "offline_eval_runner_health_probe_timeout_s": 30.0,
+    "offline_eval_runner_restore_timeout_s": 1800.0,
+    "offline_evaluation_duration": 1,
+    "offline_evaluation_timeout_s": 120.0,
+    "offline_evaluation_type": "eval_loss",
 }

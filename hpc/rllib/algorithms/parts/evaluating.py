@@ -84,9 +84,7 @@ class Evaluator:
             results = self._custom_results(found)
         else:
             results = self._results(found or [])
-        call_hook(
-            "on_evaluate_end", algorithm.callbacks, algorithm.config, evaluation_metrics=results, **self._told()
-        )
+        call_hook("on_evaluate_end", algorithm.callbacks, algorithm.config, evaluation_metrics=results, **self._told())
         return results
 
     def report(self) -> dict[str, Any]:

@@ -64,8 +64,8 @@ class Scheduler:
             )
         if any(not isinstance(pair, (list, tuple)) or len(pair) != 2 for pair in given):
             raise ValueError(
-                f"When providing a `{setting_name}` schedule, each tuple in the schedule list must have exactly 2 items "
-                f"of the form (`timestep`, `{description} to reach`), for example `{_FORM}`."
+                f"When providing a `{setting_name}` schedule, each tuple in the schedule list must have exactly 2 "
+                f"items of the form (`timestep`, `{description} to reach`), for example `{_FORM}`."
             )
         if given[0][0] != 0:
             raise ValueError(

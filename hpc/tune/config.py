@@ -212,7 +212,7 @@ def config_of(kind: type[Any], name: str, value: Any) -> Any:
 
 
 def checked_space(space: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A param_space as a dict; that of an algorithm's configuration is its to_dict. Raises ValueError for what is none."""
+    """A param_space, or an algorithm's configuration, as a dict. Raises ValueError for what is none."""
     if space is None:
         return {}
     if hasattr(space, "algo_class") and hasattr(space, "to_dict"):

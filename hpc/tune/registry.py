@@ -56,7 +56,7 @@ def env_creator_of(name: str) -> Callable[..., Any]:
 
 
 def get_trainable_cls(trainable_name: str) -> type[Trainable]:
-    """The trainable that was registered by this name, else the algorithm of it. Raises TuneError where there is none."""
+    """The trainable that was registered by this name, or the algorithm. Raises TuneError where there is none."""
     found = _trainables.get(trainable_name)
     if found is not None:
         return found

@@ -89,8 +89,8 @@ def _check_agents(config: AlgorithmConfig) -> None:
 def _check_evaluation(config: AlgorithmConfig) -> None:
     if config.evaluation_num_env_runners > 0 and not config.evaluation_interval:
         logger.warning(
-            "evaluation_num_env_runners=%s, and evaluation_interval is %s: they evaluate only when Algorithm.evaluate() "
-            "is called",
+            "evaluation_num_env_runners=%s, and evaluation_interval is %s: they evaluate only when "
+            "Algorithm.evaluate() is called",
             config.evaluation_num_env_runners,
             config.evaluation_interval,
         )

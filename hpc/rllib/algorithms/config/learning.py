@@ -12,6 +12,9 @@ from hpc.rllib.policy.policy import PolicySpec
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+#: What a bound of gradients is of.
+_CLIPS = ("value", "norm", "global_norm")
+
 
 class LearningSections:
     """learners, training, rl_module, multi_agent, framework, api_stack, experimental."""
@@ -142,9 +145,7 @@ class LearningSections:
         num_epochs: how often it goes over them, in minibatches of minibatch_size rows (None: all at once).
         shuffle_batch_per_epoch: in a new order each time.
         """
-        if grad_clip_by is not NotProvided and not is_search(grad_clip_by):
-            if grad_clip_by not in ("value", "norm", "global_norm"):
-                raise ValueError(f"`grad_clip_by` ({grad_clip_by}) must be one of: 'value', 'norm', or 'global_norm'!")
+        _check_clip(grad_clip_by)
         return self._take(locals())
 
     @section
@@ -159,7 +160,7 @@ class LearningSections:
 
         model_config: a DefaultModelConfig, or a dict with its names or those of your own module.
         rl_module_spec: an RLModuleSpec, or a MultiRLModuleSpec with one for each module.
-        algorithm_config_overrides_per_module: settings of single modules, as ``PPOConfig.overrides(lr=0.1)`` makes them.
+        algorithm_config_overrides_per_module: settings of single modules, of ``PPOConfig.overrides(lr=0.1)``.
         """
         if algorithm_config_overrides_per_module is not NotProvided:
             if not isinstance(algorithm_config_overrides_per_module, dict):
@@ -196,12 +197,7 @@ class LearningSections:
             raise ValueError(
                 f"config.multi_agent(count_steps_by=..) must be one of [env_steps|agent_steps], not {count_steps_by}!"
             )
-        if policies_to_train is not NotProvided and policies_to_train is not None:
-            if not isinstance(policies_to_train, (list, set, tuple)) and not callable(policies_to_train):
-                raise ValueError(
-                    "`policies_to_train` must be a list, set or tuple of module ids, a function of (module_id, batch), "
-                    f"or None (all of them), not {policies_to_train!r}"
-                )
+        _check_learning(policies_to_train)
         return self._take(locals())
 
     @section
@@ -254,6 +250,20 @@ class LearningSections:
     ) -> Self:
         """Set what may change. _validate_config: False: values that do not fit are only warned of."""
         return self._take(locals())
+
+
+def _check_clip(given: Any) -> None:
+    if given is not NotProvided and not is_search(given) and given not in _CLIPS:
+        raise ValueError(f"`grad_clip_by` ({given}) must be one of: 'value', 'norm', or 'global_norm'!")
+
+
+def _check_learning(given: Any) -> None:
+    if given is NotProvided or given is None or callable(given) or isinstance(given, (list, set, tuple)):
+        return
+    raise ValueError(
+        "`policies_to_train` must be a list, set or tuple of module ids, a function of (module_id, batch), or None "
+        f"(all of them), not {given!r}"
+    )
 
 
 def _policies(given: Any) -> dict[str, PolicySpec]:

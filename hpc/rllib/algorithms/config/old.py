@@ -168,10 +168,73 @@ RENAMED_KEYWORDS: dict[str, tuple[str, str]] = {
 }
 
 #: Settings of the old stack that are off, on, None and -1 by default.
-_OFF = ["_fake_gpus", "remote_worker_envs", "compress_observations", "input_read_sample_batches", "actions_in_input_normalized", "postprocess_inputs", "export_native_model_files", "fake_sampler", "offline_sampling", "policy_states_are_swappable", "create_env_on_driver", "create_env_on_local_worker", "enable_tf1_exec_eagerly", "offline_evaluation_parallel_to_training", "offline_eval_rl_module_inference_only", "broadcast_offline_eval_runner_states", "ignore_offline_eval_runner_failures", "_disable_action_flattening", "_disable_initialize_loss_from_dummy_batch", "_disable_preprocessor_api", "_tf_policy_handles_more_than_one_loss", "_use_msgpack_checkpoints", "_deterministic_loss", "_use_beta_distribution", "_set_off_policy_estimation_methods"]
-_ON = ["eager_tracing", "update_worker_filter_stats", "use_worker_filter_stats", "ope_split_batch_by_episode", "restart_failed_offline_eval_runners", "validate_offline_eval_runners_after_construction"]
-_NONE = ["observation_fn", "offline_evaluation_interval", "offline_eval_runner_class", "offline_loss_for_module_fn", "sampler_perf_stats_ema_coef", "lr_schedule", "entropy_coeff_schedule", "before_learn_on_batch", "replay_sequence_length", "callbacks_on_evaluate_offline_start", "callbacks_on_evaluate_offline_end", "callbacks_on_offline_eval_runners_recreated", "_prior_exploration_config"]
-_DEPRECATED = ["_enable_rl_module_api", "_disable_execution_plan_api", "always_attach_evaluation_results", "auto_wrap_old_gym_envs", "custom_async_evaluation_function", "enable_async_evaluation", "enable_connectors", "env_task_fn", "policy_map_cache", "simple_optimizer", "synchronize_filters", "worker_cls", "vf_share_layers", "use_state_preprocessor", "worker_side_prioritization"]
+_OFF = [
+    "_fake_gpus",
+    "remote_worker_envs",
+    "compress_observations",
+    "input_read_sample_batches",
+    "actions_in_input_normalized",
+    "postprocess_inputs",
+    "export_native_model_files",
+    "fake_sampler",
+    "offline_sampling",
+    "policy_states_are_swappable",
+    "create_env_on_driver",
+    "create_env_on_local_worker",
+    "enable_tf1_exec_eagerly",
+    "offline_evaluation_parallel_to_training",
+    "offline_eval_rl_module_inference_only",
+    "broadcast_offline_eval_runner_states",
+    "ignore_offline_eval_runner_failures",
+    "_disable_action_flattening",
+    "_disable_initialize_loss_from_dummy_batch",
+    "_disable_preprocessor_api",
+    "_tf_policy_handles_more_than_one_loss",
+    "_use_msgpack_checkpoints",
+    "_deterministic_loss",
+    "_use_beta_distribution",
+    "_set_off_policy_estimation_methods",
+]
+_ON = [
+    "eager_tracing",
+    "update_worker_filter_stats",
+    "use_worker_filter_stats",
+    "ope_split_batch_by_episode",
+    "restart_failed_offline_eval_runners",
+    "validate_offline_eval_runners_after_construction",
+]
+_NONE = [
+    "observation_fn",
+    "offline_evaluation_interval",
+    "offline_eval_runner_class",
+    "offline_loss_for_module_fn",
+    "sampler_perf_stats_ema_coef",
+    "lr_schedule",
+    "entropy_coeff_schedule",
+    "before_learn_on_batch",
+    "replay_sequence_length",
+    "callbacks_on_evaluate_offline_start",
+    "callbacks_on_evaluate_offline_end",
+    "callbacks_on_offline_eval_runners_recreated",
+    "_prior_exploration_config",
+]
+_DEPRECATED = [
+    "_enable_rl_module_api",
+    "_disable_execution_plan_api",
+    "always_attach_evaluation_results",
+    "auto_wrap_old_gym_envs",
+    "custom_async_evaluation_function",
+    "enable_async_evaluation",
+    "enable_connectors",
+    "env_task_fn",
+    "policy_map_cache",
+    "simple_optimizer",
+    "synchronize_filters",
+    "worker_cls",
+    "vf_share_layers",
+    "use_state_preprocessor",
+    "worker_side_prioritization",
+]
 #: Their defaults, as ``to_dict`` of RLlib writes them: such values ask for nothing.
 OLD_DEFAULTS: dict[str, object] = {
     **dict.fromkeys(_OFF, False),

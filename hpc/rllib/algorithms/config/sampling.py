@@ -173,8 +173,8 @@ class SamplingSections:
 def _check_env_runners(envs: Any, length: Any, mode: Any) -> None:
     if isinstance(envs, (int, float)) and envs <= 0:
         raise ValueError(f"`num_envs_per_env_runner` ({envs}) must be larger 0!")
-    if length is not NotProvided and not is_search(length) and length != "auto":
-        if not isinstance(length, int) or length <= 0:
-            raise ValueError(f"`rollout_fragment_length` must be int >0 or 'auto', not {length!r}!")
+    fits = length == "auto" or (isinstance(length, int) and length > 0)
+    if length is not NotProvided and not is_search(length) and not fits:
+        raise ValueError(f"`rollout_fragment_length` must be int >0 or 'auto', not {length!r}!")
     if mode is not NotProvided and not is_search(mode) and mode not in ("truncate_episodes", "complete_episodes"):
         raise ValueError(f"`batch_mode` ({mode}) must be one of [truncate_episodes|complete_episodes]!")

@@ -284,7 +284,7 @@ def _reporter(config: AlgorithmConfig, args: argparse.Namespace) -> Any:
         RETURN: "combined return" if args.num_agents else "episode return mean",
     }
     for module in config.policies if args.num_agents else ():
-        columns[f"{ENV_RUNNER_RESULTS}/module_episode_return_mean/{module}"] = f"return {module}"
+        columns[f"{ENV_RUNNER_RESULTS}/module_episode_returns_mean/{module}"] = f"return {module}"
     return tune.CLIReporter(metric_columns=columns, max_report_frequency=args.tune_max_report_freq)
 
 

@@ -5,9 +5,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from hpc.rllib.algorithms.appo import APPOConfig
 from hpc.rllib.algorithms.bc import BCConfig
-from hpc.rllib.algorithms.impala import IMPALAConfig
 from hpc.rllib.algorithms.marwil import MARWILConfig
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.core.columns import Columns

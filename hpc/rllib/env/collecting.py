@@ -126,9 +126,8 @@ class Collector:
         brief = self._remote.look_at(event.request)
         assert brief is not None
         steps = count_steps(brief, count_by)
-        rows = getattr(brief, "rows", 0)
-        if rows:
-            self._per_row += (steps / (rows * self._width) - self._per_row) / 8
+        if brief.rows:
+            self._per_row += (steps / (brief.rows * self._width) - self._per_row) / 8
         return SampleDone(event.runner, event.request, steps, event.version)
 
     def _fragments_of(self, requests: Iterable[int]) -> list[Sample]:

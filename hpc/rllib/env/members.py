@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ MOST_AT_START = 3
 
 @dataclass
 class Member:
-    """One remote runner. ``life`` counts its actors. ``version`` and ``state``: the newest that it was given."""
+    """One remote runner. ``life`` counts its actors. ``serial`` and ``state``: the newest weights and state that it was
+    given."""
 
     index: int
     actor: Any = None
@@ -33,10 +34,10 @@ class Member:
     began: float = 0.0
     short_lives: int = 0
     next_start: float | None = None
-    version: int = -1
+    serial: int = 0
     state: int = 0
-    posted: int = 0
-    """The version on its way by mail; 0 for none"""
+    has_mail: bool = False
+    """Whether weights are on their way in the middle of a fragment"""
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,14 @@ class Members:
     """Remote runners with the indices 1 to n."""
 
     def __init__(
-        self, cls: type, config: Any, options: Mapping[str, Any], policy: Policy, answers: Answers, threads: int
-    ) -> None:
+        self, cls: type, config: Any, options: Callable[[int], Mapping[str, Any]], policy: Policy, answers: Answers,
+        threads: int,
+    ) -> None:  # fmt: skip
         self._cls, self._config = cls, hpc.put(config)
         self._policy, self._answers, self._threads = policy, answers, threads
-        self._made: Any = hpc.remote(concurrency_groups={MAIL: 1}, **options)(RemoteRunner)
+        self._options = options
+        """Of the actor with this index"""
+        self._made: Any = hpc.remote(concurrency_groups={MAIL: 1})(RemoteRunner)
         self.rows: dict[int, Member] = {}
         self.restarts = self.died = 0
         self.back: list[int] = []
@@ -101,8 +105,8 @@ class Members:
 
     def _start(self, member: Member) -> None:
         member.began, member.next_start = time.monotonic(), None
-        member.version, member.state, member.posted = -1, 0, 0
-        member.actor = self._made.remote(
+        member.serial, member.state, member.has_mail = 0, 0, False
+        member.actor = self._made.options(**self._options(member.index)).remote(
             self._cls, self._config, member.index, len(self.rows), member.life, self._threads
         )
         self._answers.expect(("up", member.index, member.life), member.actor.__getattr__("__ray_ready__").remote())

@@ -1,4 +1,4 @@
-"""The actor that holds an env runner: it samples when asked, and takes new weights before a fragment or in its middle."""
+"""The actor that holds an env runner: it samples when asked, and takes weights before a fragment or in its middle."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ MAIL = "mail"
 
 @dataclass(frozen=True)
 class Fresh:
-    """What a runner is to have before it does what it is asked: weights by reference, and state (counts, connectors)."""
+    """What a runner is to have before it does what it is asked: weights, and state (counts, connectors).
 
+    ``serial`` counts the weights that were given out. ``version`` is the learners' count of updates, which is smaller
+    after a checkpoint was restored."""
+
+    serial: int = 0
     version: int = 0
     weights: Any = None
-    """A reference, or the weights"""
+    """A reference"""
     state: Mapping[str, Any] | None = None
 
 
@@ -34,7 +38,7 @@ def take_sample(
     random_actions: bool = False,
     force_reset: bool = False,
 ) -> Sample:
-    """A sample of a runner. Classes of users that have `sample` only are asked for episodes, which become a fragment."""
+    """A sample of a runner. Users' classes that have `sample` only are asked for episodes, which become a fragment."""
     kwargs: dict[str, Any] = {"explore": explore, "random_actions": random_actions}
     if force_reset:
         kwargs["force_reset"] = True
@@ -66,9 +70,9 @@ class RemoteRunner:
         overrides = getattr(config, "env_runner_overrides", None)
         if overrides is not None:
             config = overrides(index, count)
-        self._mail: tuple[int, Any] | None = None
+        self._mail: tuple[int, int, Any] | None = None
         self._mail_lock = threading.Lock()
-        self._version = -1
+        self._serial = -1
         self._threads = threads
         self._limit_threads()
         self.runner = cls(config=config, worker_index=index, num_workers=count, restarts=restarts)
@@ -95,16 +99,16 @@ class RemoteRunner:
         self._refresh(fresh)
         self._take_mail()
         taken = take_sample(self.runner, **kwargs)
-        return replace(taken, modules={}), taken.modules
+        rows = max((fragment.rows for fragment in taken.modules.values()), default=0)
+        return replace(taken, modules={}, rows=rows), taken.modules
 
     @hpc.method(concurrency_group=MAIL)  # type: ignore[untyped-decorator]
-    def post(self, version: int, weights: list[Any]) -> int:
+    def post(self, fresh: Fresh) -> None:
         """New weights, which the runner takes between two rows."""
-        value = hpc.get(weights[0])
+        value = hpc.get(fresh.weights)
         with self._mail_lock:
-            if self._mail is None or self._mail[0] < version:
-                self._mail = (version, value)
-        return version
+            if self._mail is None or self._mail[0] < fresh.serial:
+                self._mail = (fresh.serial, fresh.version, value)
 
     def stop(self) -> None:
         """Close the environments."""
@@ -122,15 +126,14 @@ class RemoteRunner:
         if fresh is None:
             return
         if fresh.weights is not None:
-            value = fresh.weights
-            self._set_weights(fresh.version, hpc.get(value) if isinstance(value, hpc.ObjectRef) else value)
+            self._set_weights(fresh.serial, fresh.version, hpc.get(fresh.weights))
         if fresh.state is not None:
             state = {
                 name: hpc.get(part) if isinstance(part, hpc.ObjectRef) else part for name, part in fresh.state.items()
             }
             self.runner.set_state(state)
 
-    def _set_weights(self, version: int, weights: Any) -> None:
-        if version > self._version:
-            self._version = version
+    def _set_weights(self, serial: int, version: int, weights: Any) -> None:
+        if serial > self._serial:
+            self._serial = serial
             self.runner.set_weights(version, weights)

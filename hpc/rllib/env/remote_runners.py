@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import hpc
@@ -21,7 +21,7 @@ LOOK_S = 0.25
 class RemoteRunners:
     """Samples and calls of the members, and what becomes of those. Events are those of the flow's machines."""
 
-    def __init__(self, cls: type, config: Any, options: Mapping[str, Any], threads: int) -> None:
+    def __init__(self, cls: type, config: Any, options: Callable[[int], Mapping[str, Any]], threads: int) -> None:
         self.answers = Answers()
         self.members = Members(cls, config, options, Policy.of(config), self.answers, threads)
         self._asked: dict[int, Any] = {}
@@ -30,7 +30,7 @@ class RemoteRunners:
         self._news: deque[Event] = deque()
         self._open: list[tuple[int, int, str | None, Any]] = []
         """(runner, life, tag, reference) of calls that nobody has fetched"""
-        self._weights: tuple[int, Any] = (0, None)
+        self._weights = Fresh()
         self._state: tuple[int, dict[str, Any]] = (0, {})
         self.late = 0
 
@@ -46,31 +46,31 @@ class RemoteRunners:
     @property
     def version(self) -> int:
         """The version of the newest weights."""
-        return self._weights[0]
+        return self._weights.version
 
     @property
     def weights(self) -> Any:
         """The reference to the newest weights; None before there are any."""
-        return self._weights[1]
+        return self._weights.weights
 
     def set_weights(self, weights: Any, version: int | None = None) -> int:
         """From now on runners get these weights, a reference, before what they are asked for. Returns the version."""
-        self._weights = (self._weights[0] + 1 if version is None else version, weights)
-        return self._weights[0]
+        last = self._weights
+        self._weights = Fresh(last.serial + 1, last.version + 1 if version is None else version, weights)
+        return self._weights.version
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """The same for parts of their state."""
         self._state = (self._state[0] + 1, {**self._state[1], **state})
 
     def _fresh(self, member: Member) -> Fresh | None:
-        version, weights = self._weights
-        number, state = self._state
-        has_new = weights is not None and member.version < version
-        if not has_new and member.state >= number:
+        newest, (number, state) = self._weights, self._state
+        has_new, is_behind = member.serial < newest.serial, member.state < number
+        if not has_new and not is_behind:
             return None
-        member.version, is_behind = max(member.version, version), member.state < number
-        member.state = number
-        return Fresh(version, weights if has_new else None, state if is_behind else None)
+        member.serial, member.state = newest.serial, number
+        weights = newest.weights if has_new else None
+        return Fresh(newest.serial, newest.version, weights, state if is_behind else None)
 
     # -- samples
 
@@ -86,11 +86,10 @@ class RemoteRunners:
     def push(self, runner: int) -> None:
         """Give a runner the newest weights in the middle of its fragment, unless such are on their way."""
         member = self.members.rows[runner]
-        version, weights = self._weights
-        if member.actor is None or member.posted or member.version >= version or weights is None:
+        if member.actor is None or member.has_mail or member.serial >= self._weights.serial:
             return
-        member.version = member.posted = version
-        self.answers.expect(("mail", runner, member.life), member.actor.post.remote(version, [weights]))
+        member.serial, member.has_mail = self._weights.serial, True
+        self.answers.expect(("mail", runner, member.life), member.actor.post.remote(self._weights))
 
     def look_at(self, request: int) -> Sample | None:
         """The sample that has come for a request, without its fragments."""
@@ -155,7 +154,7 @@ class RemoteRunners:
     def _posted(self, runner: int, life: int, ref: Any) -> None:
         if not self.members.is_of(runner, life):
             return
-        self.members.rows[runner].posted = 0
+        self.members.rows[runner].has_mail = False
         try:
             hpc.get(ref)
         except SessionLostError:
@@ -231,7 +230,7 @@ def mean_version(sample: Sample) -> float:
     """The version of the weights that acted, in the mean over its rows."""
     if not sample.versions:
         return float(sample.version)
-    rows = max(getattr(sample, "rows", 0), sample.versions[-1][0] + 1)
+    rows = max(sample.rows, sample.versions[-1][0] + 1)
     total, version, since = 0.0, sample.version, 0
     for row, newer in sample.versions:
         total += version * (row - since)

@@ -92,16 +92,14 @@ class Drawn:
     steps: int
 
 
-Event = (
-    RunnerUp | RunnerDied | SampleDone | SampleFailed | UpdateDone | ShardUp | ShardDied | Stored | Drawn
-)
+Event = RunnerUp | RunnerDied | SampleDone | SampleFailed | UpdateDone | ShardUp | ShardDied | Stored | Drawn
 
 # ---------------------------------------------------------------- commands
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Ask a runner for a fragment. ``version``: the newest weights, which it is to have first. ``piece``: of a round."""
+    """Ask a runner for a fragment. ``version``: of the weights that it is to have first. ``piece``: of a round."""
 
     runner: int
     request: int
@@ -164,8 +162,8 @@ Command = Sample | Push | Update | Store | Draw | Learn | Drop
 
 @dataclass
 class Tally:
-    """Counts of a machine's whole life. ``fragments_received`` is the sum of those trained (or stored), stale, lost with
-    learners or shards, and still held; ``fragments_lost`` were never received, since their runner died or failed."""
+    """Counts of a machine's whole life. Fragments received are those trained (or stored), stale, lost with learners or
+    shards, and those that are held still. The lost ones were never received, since their runner died or failed."""
 
     fragments_requested: int = 0
     fragments_received: int = 0
@@ -255,14 +253,12 @@ class Pool:
     def free(self) -> list[int]:
         """Runners that may be asked: those with the fewest requests first, one entry for each request they may get."""
         found = [
-            (taken, runner)
-            for runner, row in self._rows.items()
-            for taken in range(len(row.requests), self._in_flight)
+            (taken, runner) for runner, row in self._rows.items() for taken in range(len(row.requests), self._in_flight)
         ]
         return [runner for _, runner in sorted(found)]
 
     def behind(self, version: int, by: int) -> list[int]:
-        """Runners that sample with weights older than this version by so much or more. They count as up to date then."""
+        """Runners that sample with weights older than this version by so much. They count as up to date then."""
         found = []
         for runner, row in self._rows.items():
             first = next(iter(row.requests), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from hpc.rllib.flow.machine import (
@@ -28,11 +29,12 @@ class Round:
     """One round of ``pieces``. A runner that is done with a piece gets the next one, so the fast ones do more. A piece
     of a runner that has died is done by another one: the round loses that runner's fragment, and no time beside it.
 
-    The pool outlives rounds: a request of an earlier round that comes late is stale. ``first`` of its pieces, and later
-    pieces that are given twice, count when they come first."""
+    With ``steps`` more pieces follow where those had fewer steps in all. The pool outlives rounds: what answers a
+    request of an earlier one is stale, and so is the second answer to a piece that two runners did."""
 
-    def __init__(self, pool: Pool, tally: Tally, pieces: int, now: float = 0.0) -> None:
+    def __init__(self, pool: Pool, tally: Tally, pieces: int, now: float = 0.0, steps: int = 0) -> None:
         self._pool, self._tally = pool, tally
+        self._wanted_steps, self._steps = steps, 0
         self._left: deque[int] = deque(range(pieces))
         self._open: dict[int, tuple[int, int, float]] = {}
         """request: (piece, runner, when it was asked)"""
@@ -97,6 +99,15 @@ class Round:
         self._times.append(self.now - asked)
         self._tally.fragments_trained += 1
         self._tally.steps_trained += event.steps
+        self._steps += event.steps
+        if self.is_done and self._steps < self._wanted_steps:
+            self._add_pieces()
+
+    def _add_pieces(self) -> None:
+        mean = max(1.0, self._steps / self.pieces)
+        more = math.ceil((self._wanted_steps - self._steps) / mean)
+        self._left.extend(range(self.pieces, self.pieces + more))
+        self.pieces += more
 
     def _failed(self, event: SampleFailed) -> None:
         if not self._pool.answer(event.runner, event.request):

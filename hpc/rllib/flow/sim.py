@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpc.rllib.flow import machine as m
-from hpc.rllib.flow.replaying import ReplaySettings, Replaying
+from hpc.rllib.flow.replaying import Replaying, ReplaySettings
 from hpc.rllib.flow.rounds import Round
 from hpc.rllib.flow.stream import Stream, StreamSettings
 
@@ -187,7 +187,9 @@ def run_rounds(seed: int) -> dict[str, float]:
         rate = sum(1 / runner.seconds for runner in runners.rows.values())
         if all_here and deaths == runners.deaths and len(pool) == count:
             late = world.now - began - 1.3 * pieces / rate
-            hold(late <= 2 * slowest + 1e-9, f"a round takes {late:.2f} s longer than the work, {slowest:.2f} s a piece")
+            hold(
+                late <= 2 * slowest + 1e-9, f"a round takes {late:.2f} s longer than the work, {slowest:.2f} s a piece"
+            )
             slack = max(slack, late)
     hold(tally.fragments_trained == 10 * pieces, "fragments that count are not those of the rounds")
     _balance(tally, pool.asked, 0)
@@ -283,7 +285,10 @@ def run_stream(seed: int) -> dict[str, float]:
         hold(busy >= 0.8 * needed, f"learners are busy {busy:.0%} of the time, and could be {needed:.0%}")
     by_itself = _inherent_lag(runners, in_flight, bool(settings.push_lag), stream.tally.updates / RUN_S)
     lag = stream.tally.lag_mean
-    hold(lag <= 2 + 1.25 * by_itself, f"the mean lag is {lag:.2f}, and {by_itself:.2f} of it lie in the fragments' length")
+    hold(
+        lag <= 2 + 1.25 * by_itself,
+        f"the mean lag is {lag:.2f}, and {by_itself:.2f} of it lie in the fragments' length",
+    )
     return {"stream_lag": lag, "stream_by_itself": by_itself, "stream_busy": busy, "stream_needed": needed}
 
 
@@ -304,7 +309,7 @@ def run_replay(seed: int) -> dict[str, float]:
         512, intensity=world.random.choice([0.5, 1.0, 4.0]), starts=world.random.choice([0, 2000, 20_000])
     )
     flow = Replaying(settings, tuple(range(1, count + 1)), tuple(range(shards)))
-    held = {shard: 0 for shard in range(shards)}
+    held = dict.fromkeys(range(shards), 0)
 
     def tell(event: Any) -> None:
         apply(flow.step(event))
@@ -378,7 +383,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.show:
             print(seed, {name: round(value, 3) for name, value in found.items()})
     middle = sorted(lags)[len(lags) // 2] if lags else 0.0
-    print(f"{last - first} seeds, {bad} bad; lag of streams: {middle:.2f} in the middle, {max(lags, default=0):.2f} at most")
+    print(
+        f"{last - first} seeds, {bad} bad; lag of streams: {middle:.2f} in the middle, "
+        f"{max(lags, default=0):.2f} at most"
+    )
     return 1 if bad else 0
 
 

@@ -1,8 +1,8 @@
 """Asynchronous sampling and learning as a machine: runners and learners go on side by side, and neither waits long.
 
-What holds staleness down: a runner is asked again only while few fragments are outstanding; how few adapts (`Throttle`).
-So learners that are the bottleneck get fragments that are about one version old, and runners that are the bottleneck are
-not held. New weights also come in the middle of a fragment (`Push`). Nothing that has come is dropped.
+What holds staleness down: a runner is asked again only while few fragments are outstanding; how few adapts
+(`Throttle`). So learners that are the bottleneck get fragments that are about one version old, and runners that are the
+bottleneck are not held. New weights also come in the middle of a fragment (`Push`). Nothing that has come is dropped.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from hpc.rllib.flow.machine import (
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """``batch_steps``: of an update. ``in_flight``: requests that a runner may have. ``queue``: updates that learners may
-    have, the one they work on counted. ``push_lag``: weights go to a runner in the middle of its fragment when those
-    that it began with are older by so many versions; 0 for never. ``broadcast_interval``: only each so-manieth version
-    goes to runners."""
+    """``batch_steps``: of an update. ``in_flight``: requests that a runner may have. ``queue``: updates that learners
+    may have, the one they work on counted. ``push_lag``: weights go to a runner in the middle of its fragment when
+    those that it began with are older by so many versions; 0 for never. ``broadcast_interval``: the newest version goes
+    to runners after so many updates."""
 
     batch_steps: int
     in_flight: int = 1

@@ -1,0 +1,90 @@
+"""The actor that holds one of several learners: it updates with its share, and averages gradients with the others."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import hpc
+from hpc import collective
+from hpc.collective import CollectiveError, ReduceOp
+from hpc.rllib.env.fragment import Sample
+
+#: How long a rank waits for the others to come to a group: they may be in the middle of an update.
+MEET_S = 120.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one learner gets of an update: samples, a batch or episodes. A sample may be without its fragments, which a
+    reference leads to; ``part`` (rank, ranks) means that only this share of its columns is the learner's."""
+
+    samples: Sequence[tuple[Sample, Any]] | None = None
+    part: tuple[int, int] = (0, 1)
+    batch: Mapping[str, Any] | None = None
+    episodes: Sequence[Any] | None = None
+
+    def open(self) -> dict[str, Any]:
+        """The data as `Learner.update` takes it."""
+        if self.samples is None:
+            return {"batch": self.batch} if self.batch is not None else {"episodes": list(self.episodes or ())}
+        values = iter(hpc.get([ref for _, ref in self.samples if ref is not None]))
+        found = [sample if ref is None else replace(sample, modules=next(values)) for sample, ref in self.samples]
+        return {"samples": found if self.part[1] == 1 else [self._cut(sample) for sample in found]}
+
+    def _cut(self, sample: Sample) -> Sample:
+        rank, ranks = self.part
+        modules = {
+            name: fragment.select(range(rank, fragment.width, ranks))
+            for name, fragment in sample.modules.items()
+            if rank < fragment.width
+        }
+        steps = max((fragment.valid_steps for fragment in modules.values()), default=0)
+        return replace(sample, modules=modules, env_steps=min(steps, sample.env_steps))
+
+
+class RemoteLearner:
+    """A learner in a process of its own."""
+
+    def __init__(self, cls: type, config: Any, module_spec: Any, index: int, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.learner = cls(config=config, module_spec=module_spec)
+        self.learner._set_learner_index_and_placement_group(learner_index=index, placement_group=None)
+        self.learner.build()
+        self._group = self._backend = ""
+
+    def join(self, name: str, rank: int, ranks: int, backend: str) -> None:
+        """Be a rank of this group from now on, and of no other."""
+        if self._group:
+            with contextlib.suppress(CollectiveError):
+                collective.destroy_collective_group(self._group)
+        self._group, self._backend = "", backend
+        self.learner.reduce_gradients = None
+        if ranks > 1:
+            meet_ms = int(MEET_S * 1000)
+            collective.init_collective_group(ranks, rank, backend, name, meet_ms)
+            self._group = name
+            self.learner.reduce_gradients = self._average
+
+    def _average(self, flat: Any) -> None:
+        """The mean over the ranks. Ranks that share a GPU cannot use NCCL: they go through the memory of the node."""
+        own = flat if self._backend == "nccl" or not flat.is_cuda else flat.cpu()
+        collective.allreduce(own, self._group, ReduceOp.AVERAGE)
+        if own is not flat:
+            flat.copy_(own)
+
+    @hpc.method(num_returns=2)  # type: ignore[untyped-decorator]
+    def update(self, share: Share, kwargs: Mapping[str, Any], wants_weights: bool) -> tuple[Any, Any]:
+        """Update with this share. The results, and the weights of acting if they are wanted."""
+        results = self.learner.update(**share.open(), **kwargs)
+        return results, self.learner.get_weights(inference_only=True) if wants_weights else None
+
+    def call(self, function: Callable[..., Any] | str, kwargs: Mapping[str, Any]) -> Any:
+        """A function with the learner, or the learner's method of that name."""
+        if isinstance(function, str):
+            return getattr(self.learner, function)(**kwargs)
+        return function(self.learner, **kwargs)

@@ -30,8 +30,8 @@ Output = dict[str, Any]
 class BatchActor:
     """Acts for a batch of observations by one module.
 
-    ``act`` returns the columns actions, action_logp, action_dist_inputs, vf_preds and state_out, as far as the module has
-    them. Actions are the module's: nothing is unsquashed or clipped.
+    ``act`` returns the columns actions, action_logp, action_dist_inputs, vf_preds and state_out, as far as the
+    module has them. Actions are the module's: nothing is unsquashed or clipped.
     """
 
     #: Whether ``act`` returns vf_preds, and ``values`` can be called.
@@ -200,8 +200,8 @@ def epsilon_greedy(best: np.ndarray, n: int, mask: Any, epsilon: float, rng: np.
 class TorchActor(BatchActor):
     """Acts by the module's own forward passes, with torch's inference mode.
 
-    Draws from distributions of this package come of the generator in numpy; a module or distribution of the user draws by
-    torch, seeded from the generator.
+    Draws from distributions of this package come of the generator in numpy. A module or distribution of the user draws
+    by torch, seeded from the generator.
     """
 
     def __init__(self, module: Any) -> None:

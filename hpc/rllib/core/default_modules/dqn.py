@@ -1,7 +1,8 @@
 """The default module of DQN: an encoder and heads of advantages and values; dueling, distributional, noisy.
 
-The distribution over atoms is that of Bellemare et al. 2017. With dueling heads the value has atoms too, and advantages are
-centred over actions, as in Rainbow (Hessel et al. 2018). RLlib's value head has one output there, which softmax cancels.
+The distribution over atoms is that of Bellemare et al. 2017. With dueling heads the value has atoms too, and advantages
+are centred over actions, as in Rainbow (Hessel et al. 2018). RLlib's value head has one output there, and softmax
+cancels it.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class DefaultDQNTorchRLModule(TorchRLModule, DefaultDQNRLModule):
         return out
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Q-values of observations, of next ones (double_q) and of next ones by the target; invalid next actions masked."""
+        """Q-values of observations, and of next ones by the target and (double_q) this network; invalid ones masked."""
         now = {Columns.OBS: batch[Columns.OBS]}
         later = {Columns.OBS: batch[Columns.NEXT_OBS]}
         if Columns.STATE_IN in batch:

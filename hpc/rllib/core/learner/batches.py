@@ -81,9 +81,9 @@ def rows_in(batch: Batch, axis: int = 0) -> int:
 class Minibatches:
     """Minibatches of the train batches of several modules: ``size`` rows of each, over and over, until all are done.
 
-    A module is done after ``epochs`` passes over its rows. A minibatch that reaches the end of a pass is filled with the
-    first rows of the next one. ``permutation(n)`` gives the order of a pass; None: rows stay in order. With ``total`` there
-    are exactly so many minibatches.
+    A module is done after ``epochs`` passes over its rows. A minibatch that reaches the end of a pass is filled with
+    the first rows of the next one. ``permutation(n)`` gives the order of a pass; None: rows stay in order. ``total``:
+    the exact number of minibatches.
     """
 
     def __init__(

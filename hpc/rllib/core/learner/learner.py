@@ -84,7 +84,7 @@ class Learner(Preparing, Checkpointable):
         self.metrics = MetricsLogger(stats_cls_lookup=lookup, root=False)
         self._is_built = False
 
-    # ---- building -----------------------------------------------------------------------------------------------------
+    # building
 
     def build(self) -> None:
         """Build modules, their target networks and optimizers. A second call does nothing."""
@@ -145,11 +145,11 @@ class Learner(Preparing, Checkpointable):
             raise ValueError("the learner is not built: call build() first")
         return self._module is not None
 
-    # ---- optimizers ---------------------------------------------------------------------------------------------------
+    # optimizers
 
     def configure_optimizers(self) -> None:
         """Register the optimizers of all modules that can be trained."""
-        for module_id in self.module.keys():
+        for module_id in self.module.ids():
             if self.rl_module_is_compatible(self.module[module_id]):
                 config = self.config.get_config_for_module(module_id)
                 self.configure_optimizers_for_module(module_id=module_id, config=config)
@@ -232,7 +232,7 @@ class Learner(Preparing, Checkpointable):
     def _set_optimizer_lr(optimizer: Any, lr: float) -> None:
         raise NotImplementedError
 
-    # ---- losses and gradients -----------------------------------------------------------------------------------------
+    # losses and gradients
 
     def compute_losses(self, *, fwd_out: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """The loss of each module, by its own function if it has one."""
@@ -265,7 +265,7 @@ class Learner(Preparing, Checkpointable):
     def postprocess_gradients(self, gradients_dict: ParamDict) -> ParamDict:
         """Clip the gradients of each module."""
         processed: ParamDict = {}
-        for module_id in self.module.keys():
+        for module_id in self.module.ids():
             own: ParamDict = {}
             for _, optimizer in self.get_optimizers_for_module(module_id):
                 own.update(self.filter_param_dict_for_optimizer(gradients_dict, optimizer))
@@ -313,7 +313,7 @@ class Learner(Preparing, Checkpointable):
                 key = (module_id, f"{name[len(module_id) + 1 :]}_{LR_KEY}")
                 self.metrics.log_value(key, self._get_optimizer_lr(optimizer), window=1)
 
-    # ---- update -------------------------------------------------------------------------------------------------------
+    # update
 
     def update(
         self,
@@ -330,9 +330,9 @@ class Learner(Preparing, Checkpointable):
     ) -> dict[str, Any]:
         """Train on samples, on episodes or on a batch by module id. Returns what was logged, by module id.
 
-        num_epochs: passes over the train batch, in minibatches of minibatch_size rows of each module (None: all at once);
-        shuffle_batch_per_epoch: in another order in each pass. num_total_minibatches: exactly so many minibatches. A
-        stateful module's row is a sequence. Raises ValueError if a loss or a weight is no longer finite.
+        num_epochs: passes over the train batch, in minibatches of minibatch_size rows of each module (None: all rows);
+        shuffle_batch_per_epoch: in another order in each pass. num_total_minibatches: the exact number of minibatches.
+        A stateful module's row is a sequence. Raises ValueError if a loss or a weight is no longer finite.
         """
         self._check_is_built()
         if kwargs:
@@ -384,6 +384,7 @@ class Learner(Preparing, Checkpointable):
         return nullcontext()
 
     def _log_trained(self, train: dict[str, Batch], env_steps: int, counts: dict[str, list[int]]) -> None:
+        self._log_trainable_parameters()
         log, total, passes = self.metrics.log_value, 0, 1.0
         for module_id, rows in counts.items():
             steps = sum(rows)
@@ -410,7 +411,7 @@ class Learner(Preparing, Checkpointable):
             return True
         return bool(chosen(module_id, multi_agent_batch)) if callable(chosen) else module_id in set(chosen)
 
-    # ---- adding and removing modules ----------------------------------------------------------------------------------
+    # adding and removing modules
 
     def add_module(
         self,
@@ -465,7 +466,7 @@ class Learner(Preparing, Checkpointable):
     def _place(self, module: RLModule) -> None:
         """Move a module to the learner's device."""
 
-    # ---- state --------------------------------------------------------------------------------------------------------
+    # state
 
     def get_weights(self, module_ids: Collection[str] | None = None, *, inference_only: bool = False) -> dict[str, Any]:
         """Copies of the weights by module id; inference_only: those that acting needs."""

@@ -40,9 +40,8 @@ class Preparing:
     def prepare(
         self, samples: Sequence[Any] | None = None, *, episodes: Sequence[Any] | None = None
     ) -> dict[str, Batch]:
-        """The train batch of samples or episodes, as tensors by module id; modules that are not trained are left out."""
-        fragments = self._fragments(samples, episodes)
-        return self._prepared(fragments)
+        """The train batch of samples or episodes, as tensors by module id, without modules that are not trained."""
+        return self._prepared(self._fragments(samples, episodes))
 
     def postprocess_fragment(self, module_id: str, fragment: Any, config: Any) -> dict[str, Any]:
         """Time-major columns [T, N, ...] of a fragment: override to add advantages and the like.
@@ -69,7 +68,7 @@ class Preparing:
             return "sequences"
         return self.batch_layout
 
-    # ---- the parts ----------------------------------------------------------------------------------------------------
+    # the parts
 
     def _train_batch(
         self,
@@ -209,7 +208,7 @@ def _with_connected(module_id: str, batch: Batch, connected: Batch) -> Batch:
         count = rows_in({name: column}) if column is not None else rows
         if count != rows:
             raise ValueError(
-                f"the learner connector made {count} rows of column {name!r} for module {module_id!r}, but the episodes have "
-                f"{rows}: a connector must keep one row for each step"
+                f"the learner connector made {count} rows of column {name!r} for module {module_id!r}, but its "
+                f"episodes have {rows}: a connector must keep one row for each step"
             )
     return {**batch, **{name: column for name, column in connected.items() if name not in _LEFT_OUT}}

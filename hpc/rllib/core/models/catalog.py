@@ -81,8 +81,8 @@ class Catalog:
             if axes == 3:
                 return _image_encoder(observation_space.shape, model_config_dict)
         raise ValueError(
-            f"there is no default encoder for observations of {observation_space}: it must be a Box of one axis, or of three "
-            "(height, width, channels). Add the connector FlattenObservations, or give an RLModule of your own"
+            f"there is no default encoder for observations of {observation_space}: it must be a Box of one axis, or of "
+            "three (height, width, channels). Add the connector FlattenObservations, or give an RLModule of your own"
         )
 
     @classmethod
@@ -151,7 +151,7 @@ def dist_cls_of(action_space: Any) -> Any:
             raise ValueError("actions of an integer Box are not supported: use MultiDiscrete, or a Box of floats")
         if len(action_space.shape) > 1:
             raise ValueError(
-                f"actions have {len(action_space.shape)} axes {action_space.shape}: make it one axis, or a Tuple of Boxes"
+                f"actions have {len(action_space.shape)} axes {action_space.shape}: make it one, or a Tuple of Boxes"
             )
         return torch_dist.TorchDiagGaussian
     if isinstance(action_space, spaces.Discrete):

@@ -37,8 +37,8 @@ class ModelConfig(abc.ABC):
 class _MLPConfig(ModelConfig):
     """Dense layers, and an output layer if ``output_layer_dim`` is set.
 
-    ``clip_log_std`` bounds the second half of the outputs by ``log_std_clip_param``. ``noisy_std``: layers with noise on
-    their weights (Fortunato et al. 2018), and its initial size.
+    ``clip_log_std`` bounds the second half of the outputs by ``log_std_clip_param``. ``noisy_std``: layers with
+    noise on their weights (Fortunato et al. 2018), and its initial size.
     """
 
     hidden_layer_dims: Sequence[int] = (256, 256)
@@ -95,9 +95,7 @@ class FreeLogStdMLPHeadConfig(_MLPConfig):
 
     def _validate(self, framework: str = "torch") -> None:
         if self.output_dims[0] % 2 == 1:
-            raise ValueError(
-                f"means and log standard deviations are an even number of outputs, not {self.output_dims[0]}"
-            )
+            raise ValueError(f"means and log standard deviations are an even number, not {self.output_dims[0]}")
         super()._validate(framework)
 
     def build(self, framework: str = "torch") -> Any:
@@ -145,7 +143,10 @@ class CNNTransposeHeadConfig(ModelConfig):
 
 @dataclass
 class CNNEncoderConfig(ModelConfig):
-    """Convolutions over images [height, width, channels]. A filter is [channels, kernel, stride(, "same" | "valid")]."""
+    """Convolutions over images [height, width, channels]. A filter is [channels, kernel, stride(, padding)].
+
+    The padding is "same", if nothing is said, or "valid".
+    """
 
     cnn_filter_specifiers: list[list[Any]] = field(
         default_factory=lambda: [[16, [4, 4], 2], [32, [4, 4], 2], [64, [8, 8], 2]]
@@ -165,7 +166,8 @@ class CNNEncoderConfig(ModelConfig):
             return None
         size: Sequence[int] = self.input_dims[:2]
         depth = self.input_dims[2]
-        for depth, kernel, stride, *padding in self.cnn_filter_specifiers:
+        for channels, kernel, stride, *padding in self.cnn_filter_specifiers:
+            depth = channels
             valid = padding and padding[0] != "same"
             size = valid_padding(size, kernel, stride) if valid else same_padding(size, kernel, stride)[1]
         return (int(np.prod([*size, depth])),) if self.flatten_at_end else (size[0], size[1], depth)

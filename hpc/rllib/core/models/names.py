@@ -35,7 +35,7 @@ def get_activation_fn(name: str | Callable[..., Any] | None = None, framework: s
 
 
 def get_initializer_fn(name: str | Callable[..., Any] | None, framework: str = "torch") -> Any:
-    """The function of torch.nn.init of this name, as "xavier_uniform_"; a callable and None are returned as they are."""
+    """The function of torch.nn.init of this name, as "xavier_uniform_"; a callable and None stay as they are."""
     _only_torch(framework)
     if name is None or callable(name):
         return name
@@ -43,7 +43,7 @@ def get_initializer_fn(name: str | Callable[..., Any] | None, framework: str = "
 
     if not name.endswith("_"):
         raise ValueError(
-            f"initializer {name!r} does not work in place: its name ends in an underscore, as {name + '_'!r}"
+            f"initializer {name!r} does not work in place: take one that ends in an underscore, as {name + '_'!r}"
         )
     found = getattr(nn.init, name.lower(), None)
     if found is None:
@@ -60,7 +60,7 @@ def get_filter_config(shape: Sequence[int]) -> list[list[Any]]:
     wrap = " Atari's frames are meant to be wrapped (wrap_atari_for_new_api_stack)." if shape == [210, 160, 3] else ""
     raise ValueError(
         f"there are no default convolution filters for observations of shape {tuple(shape)}, only for squares of sides "
-        f"{sorted(_FILTERS)}.{wrap} Set conv_filters in the model_config, or give an RLModule or a connector of your own"
+        f"{sorted(_FILTERS)}.{wrap} Set conv_filters in the model_config, or give an RLModule or connector of your own"
     )
 
 

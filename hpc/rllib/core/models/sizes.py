@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 Pair = int | Sequence[int]
+Borders = tuple[int, int, int, int]
 
 
 def pair(value: Pair) -> tuple[int, int]:
@@ -16,9 +17,7 @@ def pair(value: Pair) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def same_padding(
-    in_size: Sequence[int], kernel: Pair, stride: Pair
-) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+def same_padding(in_size: Sequence[int], kernel: Pair, stride: Pair) -> tuple[Borders, tuple[int, int]]:
     """Padding (left, right, top, bottom) that keeps ceil(size / stride) outputs, and the output's size."""
     out, padding = [], []
     for size, k, s in zip(in_size, pair(kernel), pair(stride)):
@@ -36,9 +35,7 @@ def valid_padding(in_size: Sequence[int], kernel: Pair, stride: Pair) -> tuple[i
     return out[0], out[1]
 
 
-def transpose_padding(
-    size: Sequence[int], kernel: Pair, stride: Pair
-) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+def transpose_padding(size: Sequence[int], kernel: Pair, stride: Pair) -> tuple[Borders, tuple[int, int]]:
     """Padding (left, right, top, bottom) of an image with zeros between its pixels, before a transposed convolution.
 
     Also the padded size. Without the kernel's border it is the stride times the size before the zeros.

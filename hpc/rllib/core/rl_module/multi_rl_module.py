@@ -107,6 +107,10 @@ class MultiRLModule(RLModule):
         """The module of an id, or the default."""
         return self._rl_modules.get(module_id, default)
 
+    def ids(self) -> list[str]:
+        """Ids, as a list of its own."""
+        return list(self._rl_modules)
+
     def items(self) -> ItemsView[str, RLModule]:
         """Pairs of id and module."""
         return self._rl_modules.items()
@@ -199,6 +203,11 @@ class MultiRLModuleSpec:
         if self.rl_module_specs is None:
             self.rl_module_specs = {}
         return self.rl_module_specs
+
+    @property
+    def module_specs(self) -> dict[str, RLModuleSpec]:
+        """The specs by module id, under their older name."""
+        return self.specs
 
     def build(self, module_id: str | None = None) -> RLModule:
         """All modules in one, or the module of an id."""

@@ -58,9 +58,7 @@ class RLModuleSpec:
         if self.module_class is None:
             raise ValueError("this RLModuleSpec has no module_class: set one, or give the spec to config.rl_module()")
         if self.observation_space is None:
-            raise ValueError(
-                "this RLModuleSpec has no observation_space: set it, or give the spec to config.rl_module()"
-            )
+            raise ValueError("this RLModuleSpec has no observation_space: set it, or give it to config.rl_module()")
         return self.module_class(
             observation_space=self.observation_space,
             action_space=self.action_space,
@@ -143,8 +141,8 @@ class RLModuleSpec:
 class RLModule(Checkpointable, abc.ABC):
     """Networks with forward passes. Subclasses define ``setup`` and ``_forward``, or one ``_forward_*`` for each use.
 
-    A forward pass takes a batch (``obs``, and ``state_in`` if stateful) and returns ``action_dist_inputs`` or ``actions``,
-    and ``state_out`` if stateful. In ``setup`` the spaces and ``model_config`` are set.
+    A forward pass takes a batch (``obs``, and ``state_in`` if stateful) and returns ``action_dist_inputs`` or
+    ``actions``, and ``state_out`` if stateful. In ``setup`` the spaces and ``model_config`` are set.
     """
 
     framework: str | None = None
@@ -174,9 +172,7 @@ class RLModule(Checkpointable, abc.ABC):
         if self._catalog is not None:
             self.action_dist_cls = self._catalog.get_action_dist_cls(framework=self.framework)
         if getattr(self, "_is_setup", False):
-            raise RuntimeError(
-                f"setup() of {type(self).__name__} ran twice: inherit from TorchRLModule first, and once"
-            )
+            raise RuntimeError(f"setup() of {type(self).__name__} ran twice: inherit from TorchRLModule first")
         self.setup()
         self._is_setup = True
 

@@ -40,7 +40,7 @@ class TorchLearner(Learner):
         self._cuda_random_state: Tensor | None = None
         self._update_function = self._uncompiled_update
 
-    # ---- building -----------------------------------------------------------------------------------------------------
+    # building
 
     def build(self) -> None:
         if self._is_built:
@@ -59,8 +59,8 @@ class TorchLearner(Learner):
             return False
         if not torch.cuda.is_available():
             raise RuntimeError(
-                f"num_gpus_per_learner is {self.config.num_gpus_per_learner}, but torch finds no GPU in this process: set it "
-                "to 0 in config.learners(), or set num_learners to 1 so that the learner runs where a GPU is"
+                f"num_gpus_per_learner is {self.config.num_gpus_per_learner}, but torch finds no GPU in this process: "
+                "set it to 0 in config.learners(), or set num_learners to 1 so that the learner runs where a GPU is"
             )
         return True
 
@@ -155,7 +155,7 @@ class TorchLearner(Learner):
         self.metrics.log_value((ALL_MODULES, NUM_TRAINABLE_PARAMETERS), trained_in_all, window=1)
         self.metrics.log_value((ALL_MODULES, NUM_NON_TRAINABLE_PARAMETERS), frozen_in_all, window=1)
 
-    # ---- update -------------------------------------------------------------------------------------------------------
+    # update
 
     def _update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
         return self._update_function(batch, **kwargs)
@@ -298,18 +298,18 @@ class TorchLearner(Learner):
         named = self.module[module_id].named_parameters() if module_id in self.module else []  # type: ignore[attr-defined]
         wrong = [name for name, parameter in named if not torch.isfinite(parameter).all()]
         raise ValueError(
-            f"weights of module {module_id!r} are not finite after a step of {optimizer_name!r}: {wrong}. A gradient was not "
-            f"finite.{self._what_to_do()}"
+            f"weights of module {module_id!r} are not finite after a step of {optimizer_name!r}: {wrong}. A gradient "
+            f"was not finite.{self._what_to_do()}"
         )
 
     @staticmethod
     def _what_to_do() -> str:
         return (
             " Look for NaN or huge numbers in observations and rewards, lower lr, or set grad_clip; "
-            "torch_skip_nan_gradients=True in config.framework() leaves such steps out. Restore from a checkpoint to go on"
+            "config.framework(torch_skip_nan_gradients=True) leaves such steps out. Restore from a checkpoint to go on"
         )
 
-    # ---- tensors ------------------------------------------------------------------------------------------------------
+    # tensors
 
     def _tensors(self, batch: Batch) -> Batch:
         return {name: map_tree(self._tensor, column) for name, column in batch.items() if _has_numbers(column)}
@@ -338,7 +338,7 @@ class TorchLearner(Learner):
         return np.concatenate(parts).reshape(fragment.rows + 1, fragment.width)
 
     def _stateful_values(self, module: Any, fragment: Any) -> np.ndarray:
-        """Row by row, each from the state that the runner had before it; the last from the state after the row before."""
+        """Row by row from the states that the runner had before each; the last from the state after the row before."""
         values = np.zeros((fragment.rows + 1, fragment.width), np.float32)
         batch: Batch = {}
         for row in range(fragment.rows):
@@ -354,7 +354,7 @@ class TorchLearner(Learner):
         values[-1] = module.compute_values(batch)[:, 0].cpu().numpy()
         return values
 
-    # ---- state --------------------------------------------------------------------------------------------------------
+    # state
 
     def _get_optimizer_state(self) -> dict[str, Any]:
         return {

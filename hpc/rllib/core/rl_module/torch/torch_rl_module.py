@@ -15,7 +15,7 @@ from hpc.rllib.core.rl_module.rl_module import RLModule
 
 
 class TorchRLModule(nn.Module, RLModule):
-    """An RLModule of torch. Inference and exploration run in eval mode and without gradients, training in train mode."""
+    """An RLModule of torch. Inference and exploration run in eval mode without gradients, training in train mode."""
 
     framework = "torch"
 
@@ -35,7 +35,7 @@ class TorchRLModule(nn.Module, RLModule):
             delattr(owner, name)
 
     def compile(self, compile_config: Any = None) -> None:  # type: ignore[override]
-        """Compile the forward passes by torch.compile. compile_config: ``torch_dynamo_backend``, ``_mode``, ``kwargs``."""
+        """Compile the forward passes by torch.compile. compile_config has torch_dynamo_backend, _mode and kwargs."""
         how = dict(getattr(compile_config, "kwargs", None) or {})
         how["backend"] = getattr(compile_config, "torch_dynamo_backend", None) or "inductor"
         how["mode"] = getattr(compile_config, "torch_dynamo_mode", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -194,7 +195,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
 
     def _restore_runners(self) -> None:
         group = self.env_runner_group
-        if group is None or not group.num_remote_env_runners():
+        if group is None:
             return
         with self.metrics.log_time((keys.TIMERS, keys.RESTORE_ENV_RUNNERS_TIMER)):
             back = group.probe_unhealthy_env_runners()
@@ -236,8 +237,9 @@ class Algorithm(Saving, Membership, Acting, Trainable):
 
     def log_result(self, result: dict[str, Any]) -> None:
         """Call on_train_result."""
-        if "config" not in result and self._session is None:
-            result["config"] = self.config.to_dict()  # type: ignore[attr-defined]
+        if self._session is None:  # as a trial, the Tuner adds them
+            result.setdefault("config", self.config.to_dict())  # type: ignore[attr-defined]
+            result.setdefault("node_ip", _node_ip())
         self._hook("on_train_result", metrics_logger=self.metrics, result=result)
 
     def _hook(self, hook: str, **given: Any) -> None:
@@ -301,24 +303,27 @@ class Algorithm(Saving, Membership, Acting, Trainable):
                 state[name] = part.get_state(
                     components=self._get_subcomponents(name, components), not_components=skipped or None, **kwargs
                 )
-        state[COMPONENT_METRICS_LOGGER] = self.metrics.get_state()
         assert self._evaluator is not None
-        state["evaluation_lifetime"] = self._evaluator.get_state()
+        state[COMPONENT_METRICS_LOGGER] = {
+            **self.metrics.get_state(),
+            "evaluation": self._evaluator.get_state(),
+            "time_total_s": self._keys.time_total_s,
+        }
         state["training_iteration"] = self.training_iteration
-        state["time_total_s"] = self._keys.time_total_s
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take up a state; weights and states of connectors go to all env runners."""
-        if COMPONENT_METRICS_LOGGER in state:
-            self.metrics.set_state(state[COMPONENT_METRICS_LOGGER])
-        if "evaluation_lifetime" in state and self._evaluator is not None:
-            self._evaluator.set_state(state["evaluation_lifetime"])
+        logged = state.get(COMPONENT_METRICS_LOGGER)
+        if logged is not None:
+            assert self._evaluator is not None
+            self.metrics.set_state(logged)
+            self._evaluator.set_state(logged["evaluation"])
+            self._keys.time_total_s = logged["time_total_s"]
         for name, part in self.get_checkpointable_components():
             if name in state:
                 part.set_state(state[name])
         self._keys.iteration = state.get("training_iteration", self._keys.iteration)
-        self._keys.time_total_s = state.get("time_total_s", self._keys.time_total_s)
         self._spread()
 
     def _spread(self) -> None:
@@ -365,6 +370,13 @@ class Algorithm(Saving, Membership, Acting, Trainable):
     def get_module(self, module_id: str = DEFAULT_MODULE_ID) -> Any:
         """The module of this id in this process's env runner, with the current weights; None if there is none."""
         return self._module(module_id)
+
+
+@functools.cache
+def _node_ip() -> str:
+    from hpc.util import get_node_ip_address
+
+    return get_node_ip_address()
 
 
 def _room_of_trial() -> Any:

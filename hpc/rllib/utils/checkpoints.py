@@ -96,12 +96,9 @@ class Checkpointable:
         made_by = {"class": type(self), "ctor_args_and_kwargs": self.get_ctor_args_and_kwargs()}
         _put(path / self.CLASS_AND_CTOR_ARGS_FILE_NAME, cloudpickle.dumps(made_by))
         parts = self.get_checkpointable_components()
-        given = state is not None
-        state = dict(self.get_state(not_components=[name for name, _ in parts]) if state is None else state)
+        state = dict(self.get_state() if state is None else state)
         for name, part in parts:
-            if not given:
-                part.save_to_path(path / name)
-            elif name in state:
+            if name in state:
                 part.save_to_path(path / name, state=state.pop(name))
         _put(path / f"{self.STATE_FILE_NAME}.pkl", cloudpickle.dumps(state))
 

@@ -66,7 +66,7 @@ class SampleReport:
             self._smooth((self._agents, str(agent)), value)
         for module, value in record.modules.items():
             self._smooth((self._modules, module), value)
-        for agent, steps in record.agent_steps.items():
+        for agent, steps in record.agent_steps.items() if self._agents in _SEVERAL else ():
             self._smooth((keys.EPISODE_AGENT_STEPS, str(agent)), steps)
 
     def _sum(self, name: str, value: Any, within: str | None = None, *, throughput: bool = False) -> None:

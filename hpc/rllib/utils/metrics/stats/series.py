@@ -17,6 +17,9 @@ PERCENTILES = (0, 50, 75, 90, 95, 99, 100)
 class SeriesStats(StatsBase):
     """Values until they are read. window: a leaf keeps only so many of the latest."""
 
+    #: Whether the result of integers is one.
+    of_one_kind = False
+
     def __init__(self, window: int | None = None, is_root: bool = False, is_leaf: bool = True) -> None:
         super().__init__(is_root, is_leaf)
         self.window = window
@@ -61,7 +64,10 @@ class SeriesStats(StatsBase):
     def _one(self, values: Sequence[Any]) -> float:
         found = numbers(values)
         found = found[~np.isnan(found)]
-        return float(self.reduced(found)) if len(found) else float("nan")
+        if not len(found):
+            return float("nan")
+        value = float(self.reduced(found))
+        return int(value) if self.of_one_kind and all(type(one) is int for one in values) else value
 
     def get_state(self) -> dict[str, Any]:
         state = super().get_state()
@@ -98,6 +104,8 @@ class MeanStats(SeriesStats):
 class MinStats(SeriesStats):
     """The smallest value."""
 
+    of_one_kind = True
+
     stats_cls_identifier = "min"
 
     def reduced(self, values: np.ndarray) -> float:
@@ -107,6 +115,8 @@ class MinStats(SeriesStats):
 class MaxStats(SeriesStats):
     """The largest value."""
 
+    of_one_kind = True
+
     stats_cls_identifier = "max"
 
     def reduced(self, values: np.ndarray) -> float:
@@ -115,6 +125,8 @@ class MaxStats(SeriesStats):
 
 class SumStats(SeriesStats):
     """The sum since the last reduce. with_throughput: and how much that is in a second."""
+
+    of_one_kind = True
 
     stats_cls_identifier = "sum"
 

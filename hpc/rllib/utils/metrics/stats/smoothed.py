@@ -9,7 +9,7 @@ import numpy as np
 
 from hpc.rllib.utils.metrics.stats.base import StatsBase, plain
 
-_HOW: dict[str, Any] = {"mean": np.mean, "min": np.min, "max": np.max}
+_HOW: dict[str, Any] = {"mean": lambda values: float(np.mean(values)), "min": min, "max": max}
 
 
 class SmoothedStats(StatsBase):
@@ -27,7 +27,7 @@ class SmoothedStats(StatsBase):
         return {**super().settings(), "how": self.how, "window": self.window}
 
     def push(self, value: Any) -> None:
-        self.values.append(float(plain(value)))
+        self.values.append(plain(value))
         self.new += 1
         if len(self.values) > max(self.window, self.new):
             self.values.popleft()
@@ -38,7 +38,7 @@ class SmoothedStats(StatsBase):
                 self.push(value)
 
     def peek(self, compile: bool = True, latest_merged_only: bool = False) -> Any:
-        value = float(_HOW[self.how](self.values)) if self.values else float("nan")
+        value = _HOW[self.how](self.values) if self.values else float("nan")
         return value if compile else [value]
 
     def reduce(self, compile: bool = True) -> Any:

@@ -234,6 +234,8 @@ class Sample:
     module_steps: dict[str, int] = field(default_factory=dict)
     #: Sums and counts of what the runner measures of itself (seconds by part).
     timers: dict[str, float] = field(default_factory=dict)
+    #: Rows of its longest fragment, of which reset rows are no steps.
+    rows: int = 0
     #: Environments that were restarted, steps that failed.
     faults: dict[str, int] = field(default_factory=dict)
 

@@ -1,0 +1,143 @@
+"""Environments with several agents, which act all at once or in turn, come and go."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+
+class MultiAgentEnv(gym.Env):
+    """Derive from it, and write ``reset`` and ``step``; all that they take and return are dicts by agent.
+
+    Who has an observation acts next. ``terminateds`` and ``truncateds`` also have "__all__".
+
+    Attributes:
+        agents: The agents of the running episode.
+        possible_agents: All agents that there can be.
+        observation_spaces, action_spaces: Spaces by agent. Without them ``observation_space`` and ``action_space`` hold:
+            Dicts by agent, or one space for every agent.
+    """
+
+    observation_spaces: dict[Any, gym.Space] | None = None
+    action_spaces: dict[Any, gym.Space] | None = None
+    agents: list[Any] = []
+    possible_agents: list[Any] = []
+    observation_space: Any = None
+    action_space: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        if not hasattr(self, "_agent_ids"):
+            self._agent_ids: set[Any] = set()
+        if not self.agents:
+            self.agents = list(self._agent_ids)
+        if not self.possible_agents:
+            self.possible_agents = list(self.agents)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Begin an episode. Returns observations and infos of those agents that act first."""
+        super().reset(seed=seed, options=options)
+
+    def step(self, action_dict: dict[Any, Any]) -> Any:
+        """Act. Returns observations, rewards, terminateds, truncateds and infos."""
+        raise NotImplementedError(f"{type(self).__name__} needs a method step(action_dict)")
+
+    def render(self) -> Any:
+        """An image of it, if it has one."""
+
+    def get_observation_space(self, agent_id: Any) -> Any:
+        """The space of an agent's observations."""
+        return self._space_for(agent_id, self.observation_spaces, self.observation_space)
+
+    def get_action_space(self, agent_id: Any) -> Any:
+        """The space of an agent's actions."""
+        return self._space_for(agent_id, self.action_spaces, self.action_space)
+
+    @staticmethod
+    def _space_for(agent_id: Any, by_agent: Any, space: Any) -> Any:
+        if by_agent is not None:
+            return by_agent[agent_id]
+        if isinstance(space, gym.spaces.Dict) and agent_id in space.spaces:
+            return space[agent_id]
+        return space
+
+    @property
+    def num_agents(self) -> int:
+        """How many agents the running episode has."""
+        return len(self.agents)
+
+    @property
+    def max_num_agents(self) -> int:
+        """How many agents there can be."""
+        return len(self.possible_agents)
+
+    def with_agent_groups(self, groups: dict[str, list[Any]], obs_space: Any = None, act_space: Any = None) -> Any:
+        """The same environment, where each group of agents is one agent."""
+        from hpc.rllib.env.wrappers.group_agents_wrapper import GroupAgentsWrapper
+
+        return GroupAgentsWrapper(self, groups, obs_space, act_space)
+
+
+def make_multi_agent(env_name_or_creator: str | Callable[[Any], gym.Env]) -> type[MultiAgentEnv]:
+    """A class of environments in which several agents each have an environment of their own, of this kind.
+
+    ``env_config["num_agents"]`` says how many; their ids are 0, 1 and so on.
+    """
+
+    class MultiEnv(MultiAgentEnv):
+        """Agents that each have an environment of their own."""
+
+        def __init__(self, config: dict[str, Any] | None = None) -> None:
+            super().__init__()
+            settings = {} if config is None else copy.deepcopy(config)
+            count = settings.pop("num_agents", 1)
+            if isinstance(env_name_or_creator, str):
+                name = env_name_or_creator
+                self.envs = [gym.make(name, disable_env_checker=True) for _ in range(count)]
+            else:
+                self.envs = [env_name_or_creator(settings) for _ in range(count)]
+            self.terminateds: set[int] = set()
+            self.truncateds: set[int] = set()
+            self.observation_spaces = {at: env.observation_space for at, env in enumerate(self.envs)}
+            self.action_spaces = {at: env.action_space for at, env in enumerate(self.envs)}
+            self.agents = list(range(count))
+            self.possible_agents = list(self.agents)
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            """Begin all episodes. Their seeds follow each other."""
+            self.terminateds, self.truncateds = set(), set()
+            pairs = [env.reset(seed=None if seed is None else seed + at, options=options) for at, env in enumerate(self.envs)]
+            return {at: obs for at, (obs, _) in enumerate(pairs)}, {at: info for at, (_, info) in enumerate(pairs)}
+
+        def step(self, action_dict: dict[Any, Any]) -> Any:
+            """Step the environments of those agents that act."""
+            if not action_dict:
+                raise ValueError("The environment is expecting an action for at least one agent.")
+            out: tuple[dict[Any, Any], ...] = ({}, {}, {}, {}, {})
+            for at, action in action_dict.items():
+                for part, value in zip(out, self.envs[at].step(action)):
+                    part[at] = value
+                if out[2][at]:
+                    self.terminateds.add(at)
+                if out[3][at]:
+                    self.truncateds.add(at)
+            out[2]["__all__"] = len(self.terminateds | self.truncateds) == len(self.envs)
+            out[3]["__all__"] = len(self.truncateds) == len(self.envs)
+            return out
+
+        def render(self) -> Any:
+            """The images of all environments side by side."""
+            images: list[Any] = [env.render() for env in self.envs]
+            wide = images[0].shape[1] > images[0].shape[0]
+            return np.concatenate(images, axis=0 if wide else 1)
+
+        def close(self) -> None:
+            """Close all environments."""
+            for env in self.envs:
+                env.close()
+
+    return MultiEnv

@@ -149,6 +149,14 @@ def plain(value: Any) -> Any:
     return value
 
 
+def plain_list(values: Iterable[Any]) -> list[Any]:
+    """These values with tensors as numbers; those of one device come from it at once."""
+    listed = list(values)
+    if len(listed) > 1 and all(hasattr(one, "detach") and one.ndim == 0 for one in listed):
+        return numbers(listed).tolist()
+    return [plain(one) for one in listed]
+
+
 def numbers(values: Iterable[Any]) -> np.ndarray:
     """These values as one array of floats; tensors of one device come from it at once."""
     listed = list(values)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc.rllib.utils.metrics.stats.base import StatsBase, detached, numbers, plain
+from hpc.rllib.utils.metrics.stats.base import StatsBase, detached, numbers, plain_list
 
 PERCENTILES = (0, 50, 75, 90, 95, 99, 100)
 
@@ -40,9 +40,8 @@ class SeriesStats(StatsBase):
         self.values.append(detached(value))
 
     def merge(self, incoming_stats: list[Any]) -> None:
-        merged = [one for stats in incoming_stats for one in stats.values]
-        self.values = [*self.values, *merged]
-        self.latest_merged = merged
+        self.latest_merged = [one for stats in incoming_stats for one in stats.values]
+        self.values.extend(self.latest_merged)
 
     def peek(self, compile: bool = True, latest_merged_only: bool = False) -> Any:
         if latest_merged_only:
@@ -51,15 +50,20 @@ class SeriesStats(StatsBase):
         return value if compile else [value]
 
     def reduce(self, compile: bool = True) -> Any:
-        value = self._one(self.values)
-        any_left = len(self.values) > 0
-        self.values = self._empty()
         if compile:
+            value = self._one(self.values)
+            self.values = self._empty()
             return value
         made = self.clone()
-        if any_left:
-            made.values.append(value)
+        # Tensors are not read: they may be of a device, and another process gets numbers, see __getstate__.
+        made.values, self.values = self.values, made.values
         return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        values = self._empty()
+        values.extend(plain_list(self.values))
+        return {**state, "values": values, "latest_merged": None}
 
     def _one(self, values: Sequence[Any]) -> float:
         found = numbers(values)
@@ -71,7 +75,8 @@ class SeriesStats(StatsBase):
 
     def get_state(self) -> dict[str, Any]:
         state = super().get_state()
-        state["values"]["values"] = [plain(one) for one in self.values]
+        state["values"]["values"] = plain_list(self.values)
+        state["values"]["latest_merged"] = None
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -91,14 +96,6 @@ class MeanStats(SeriesStats):
 
     def reduced(self, values: np.ndarray) -> float:
         return values.mean()
-
-    def reduce(self, compile: bool = True) -> Any:
-        if compile:
-            return super().reduce()
-        made = self.clone()
-        made.values.extend(numbers(self.values).tolist())
-        self.values = self._empty()
-        return made
 
 
 class MinStats(SeriesStats):
@@ -191,13 +188,11 @@ class PercentilesStats(SeriesStats):
         return self._of(values) if compile else values.tolist()
 
     def reduce(self, compile: bool = True) -> Any:
+        if not compile:
+            return super().reduce(compile=False)
         values = np.sort(numbers(self.values))
         self.values = self._empty()
-        if compile:
-            return self._of(values)
-        made = self.clone()
-        made.values.extend(values.tolist())
-        return made
+        return self._of(values)
 
     def _of(self, values: np.ndarray) -> dict[float, float | None]:
         if not len(values):
@@ -216,13 +211,11 @@ class ItemSeriesStats(SeriesStats):
     def peek(self, compile: bool = True, latest_merged_only: bool = False) -> Any:
         if latest_merged_only:
             self._need_merged()
-        return [plain(one) for one in (self.latest_merged or [] if latest_merged_only else self.values)]
+        return plain_list(self.latest_merged or [] if latest_merged_only else self.values)
 
     def reduce(self, compile: bool = True) -> Any:
+        if not compile:
+            return super().reduce(compile=False)
         items = self.peek()
         self.values = self._empty()
-        if compile:
-            return items
-        made = self.clone()
-        made.values.extend(items)
-        return made
+        return items

@@ -12,6 +12,7 @@ from hpc.rllib.core.columns import Columns
 from hpc.rllib.env.fragment import Fragment, Sample
 from hpc.rllib.utils.replay_buffers.base import ReplayBufferInterface
 from hpc.rllib.utils.replay_buffers.counts import BufferCounts
+from hpc.rllib.utils.replay_buffers.stitched import stitched
 from hpc.rllib.utils.replay_buffers.storage import NOTHING, TransitionStorage
 from hpc.rllib.utils.trees import map_tree, take
 
@@ -182,23 +183,24 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
         min_batch_length_T: int = 0,
         **kwargs: Any,
     ) -> Any:
-        """Draws as RLlib's buffers do: a dict of arrays, or with `sample_episodes` a list of episodes.
+        """Draws as RLlib's buffers do: rows of stitched episodes, or with `sample_episodes` a list of episodes.
 
-        Each episode is one window of n steps, or a sequence of `batch_length_T` steps. Its extra model outputs have
+        The rows are a dict of arrays [B, T], as `stitched` says. Each episode is one window of n steps, or a sequence of `batch_length_T` steps. Its extra model outputs have
         `weights` and `n_step`.
         """
         if num_items is not None and batch_size_B is not None:
             raise ValueError("give num_items or batch_size_B, not both")
         count = num_items or batch_size_B or self.batch_size_B
         length = (batch_length_T or 0) if sample_episodes else (batch_length_T or self.batch_length_T)
+        if not len(self):
+            raise ValueError("the replay buffer is empty: add episodes before you draw from it")
         if not sample_episodes:
-            count = count * length
+            self.counts.sample(count * length, count * length, 1.0)
+            return stitched(self._storage, self.rng, count, length)
         batch = self.sample_batch(
             count, n_step=n_step or 1, gamma=gamma, beta=beta, batch_length_T=length,
             min_batch_length_T=min_batch_length_T,
         )  # fmt: skip
-        if not sample_episodes:
-            return batch
         episodes = _as_episodes(batch, sequences=bool(length))
         return [episode.to_numpy() for episode in episodes] if to_numpy else episodes
 

@@ -66,6 +66,10 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
         super()._sampled(places, taken)
         self._last_sampled = places
 
+    def sample(self, num_items: int | None = None, *, sample_episodes: bool | None = True, **kwargs: Any) -> Any:
+        """Draws a list of episodes, one for each window of n steps."""
+        return super().sample(num_items, sample_episodes=sample_episodes, **kwargs)
+
     def update_priorities(self, priorities: np.ndarray, module_id: str | None = None) -> None:
         """Sets the priorities of the steps that were drawn last, such as their |TD errors|.
 

@@ -69,6 +69,8 @@ class TransitionStorage:
         #: The place of the next step of the episode, or ~(place in the pool) of what the newest step led to.
         self._after = np.full(capacity, -1, np.int64)
         self._ends = np.zeros(capacity, bool)
+        #: Which steps are the first of their episode.
+        self.firsts = np.zeros(capacity, bool)
         self._pool = Pool()
         #: The newest step of each running episode: what it is known by -> (episode, its step, count of steps before).
         self._tails: dict[Hashable, tuple[int, int, int]] = {}
@@ -104,6 +106,7 @@ class TransitionStorage:
         last = mask & ~goes_on
         self._close(fragment, last, places[last])
         self._ends[numbers] = dones[mask]
+        self.firsts[numbers] = fragment.first[mask]
         self._link(fragment, key, places, last)
         self.added += count
         return numbers
@@ -248,6 +251,10 @@ class TransitionStorage:
         """Whether the next step is there."""
         return self._after[places] >= 0
 
+    def next_of(self, place: int) -> int:
+        """The place of the next step, which must be there."""
+        return int(self._after[place])
+
     def ends(self) -> int:
         """How many of the kept steps are the last of their episode."""
         return int(np.count_nonzero(self._ends[: len(self)]))
@@ -267,6 +274,7 @@ class TransitionStorage:
             "columns": {name: map_tree(lambda leaf: leaf[:kept].copy(), col) for name, col in self.columns.items()},
             "after": self._after[:kept].copy(),
             "ends": self._ends[:kept].copy(),
+            "firsts": self.firsts[:kept].copy(),
             "pool": (self._pool.rows, self._pool._free, self._pool._size),
             "tails": dict(self._tails),
         }
@@ -284,6 +292,7 @@ class TransitionStorage:
         for name, column in state["columns"].items():
             put(self.columns[name], slice(0, kept), column)
         self._after[:kept], self._ends[:kept] = state["after"], state["ends"]
+        self.firsts[:kept] = state["firsts"]
         self._pool = Pool()
         rows, free, size = state["pool"]
         self._pool.rows = None if rows is None else map_tree(np.array, rows)

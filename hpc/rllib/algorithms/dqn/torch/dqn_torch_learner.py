@@ -38,7 +38,7 @@ class DQNTorchLearner(DQNLearner, TorchLearner):
         params = self.get_parameters(self.module[module_id])
         self.register_optimizer(
             module_id=module_id,
-            optimizer=torch.optim.Adam(params, eps=config.adam_epsilon),
+            optimizer=torch.optim.Adam(params, eps=config.adam_epsilon, fused=True),
             params=params,
             lr_or_lr_schedule=config.lr,
         )

@@ -72,7 +72,7 @@ class SACTorchLearner(SACLearner, TorchLearner):
         self.register_optimizer(
             module_id=module_id,
             optimizer_name=name,
-            optimizer=torch.optim.Adam(params, eps=ADAM_EPSILON),
+            optimizer=torch.optim.Adam(params, eps=ADAM_EPSILON, fused=True),
             params=params,
             lr_or_lr_schedule=lr,
         )

@@ -6,6 +6,8 @@ operators. Draws come of the generator that is given: the same generator and wei
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -209,6 +211,9 @@ class TorchActor(BatchActor):
         self._device = next((p.device for p in module.parameters()), torch.device("cpu")) if _is_torch(module) else None
         self._stateful = module.is_stateful()
         self._takes_time = hasattr(module, "epsilon_schedule")
+        # A default module that returns inputs of a distribution of this package draws nothing itself.
+        own = not _has_default_forwards(module) or self._takes_time
+        self._draws_by_torch = own or numpy_twin(module.get_exploration_action_dist_cls()) is None
         self.has_values = isinstance(module, ValueFunctionAPI) and not getattr(module, "inference_only", False)
 
     def set_weights(self, weights: dict[str, np.ndarray]) -> None:
@@ -234,8 +239,7 @@ class TorchActor(BatchActor):
         batch = self._batch(obs, state, mask)
         module = self._module
         dist_cls = None
-        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**63)))
+        with torch.inference_mode(), self._seeded(rng):
             if explore:
                 # Modules of users need not take t, so only those with an epsilon of their own get it.
                 kwargs = {"t": t} if self._takes_time else {}
@@ -252,6 +256,19 @@ class TorchActor(BatchActor):
             if values and self.has_values:
                 result[Columns.VF_PREDS] = self._no_time(_array(module.compute_values(batch)))
         return result
+
+    @contextmanager
+    def _seeded(self, rng: np.random.Generator) -> Iterator[None]:
+        """torch's generator is seeded within, where the module may draw by it, and is afterwards what it was."""
+        if not self._draws_by_torch:
+            yield
+            return
+        before = torch.get_rng_state()
+        torch.default_generator.manual_seed(int(rng.integers(2**63)))
+        try:
+            yield
+        finally:
+            torch.set_rng_state(before)
 
     def values(self, obs: Any, *, state: Any = None) -> np.ndarray:
         if not self.has_values:

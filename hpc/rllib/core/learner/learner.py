@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -58,6 +58,8 @@ class Learner(Preparing, Checkpointable):
 
     framework: str | None = None
     TOTAL_LOSS_KEY = "total_loss"
+    #: Whether the minibatch at hand is the update's last one: what is logged with window=1 counts only there.
+    is_last_minibatch = True
 
     def __init__(self, *, config: Any, module_spec: Any = None, module: RLModule | None = None) -> None:
         self.config = config.copy(copy_frozen=False)
@@ -353,7 +355,7 @@ class Learner(Preparing, Checkpointable):
         """One step of gradients for each minibatch. Returns the numbers of rows by module."""
         counts: dict[str, list[int]] = defaultdict(list)
         losses: dict[str, Any] = {}
-        for minibatch in minibatches:
+        for minibatch, self.is_last_minibatch in _with_last(minibatches):
             _, losses, _ = self._update(minibatch)
             for module_id, rows in minibatch.items():
                 counts[module_id].append(self._count(rows))
@@ -544,3 +546,16 @@ class Learner(Preparing, Checkpointable):
     def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What ``func(learner, ...)`` returns."""
         return func(self, *args, **kwargs)
+
+
+def _with_last(items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    """Each item, and whether it is the last one."""
+    iterator = iter(items)
+    for held in iterator:
+        break
+    else:
+        return
+    for item in iterator:
+        yield held, False
+        held = item
+    yield held, True

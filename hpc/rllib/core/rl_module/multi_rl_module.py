@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, ItemsView, KeysView, ValuesVie
 from typing import Any
 
 from hpc.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec, config_dict, validate_module_id
-from hpc.rllib.core.rl_module.spaces import space_from_dict, space_to_dict, type_from_name, type_to_name
+from hpc.rllib.core.rl_module.spaces import space_from_dict, space_to_dict
+from hpc.rllib.utils.serialization import deserialize_type, serialize_type
 
 
 class MultiRLModule(RLModule):
@@ -251,7 +252,7 @@ class MultiRLModuleSpec:
     def to_dict(self) -> dict[str, Any]:
         """The spec as simple values; `from_dict` reads them."""
         return {
-            "multi_rl_module_class": type_to_name(self.multi_rl_module_class),
+            "multi_rl_module_class": serialize_type(self.multi_rl_module_class),
             "observation_space": space_to_dict(self.observation_space),
             "action_space": space_to_dict(self.action_space),
             "inference_only": self.inference_only,
@@ -263,7 +264,7 @@ class MultiRLModuleSpec:
     def from_dict(cls, d: dict[str, Any]) -> MultiRLModuleSpec:
         """The spec of what `to_dict` gave."""
         return cls(
-            multi_rl_module_class=type_from_name(d["multi_rl_module_class"]),
+            multi_rl_module_class=deserialize_type(d["multi_rl_module_class"], error=True),
             observation_space=space_from_dict(d.get("observation_space")),
             action_space=space_from_dict(d.get("action_space")),
             inference_only=d["inference_only"],

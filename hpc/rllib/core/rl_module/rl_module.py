@@ -10,8 +10,9 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from hpc.rllib.core import DEFAULT_MODULE_ID
-from hpc.rllib.core.rl_module.spaces import space_from_dict, space_to_dict, type_from_name, type_to_name
+from hpc.rllib.core.rl_module.spaces import space_from_dict, space_to_dict
 from hpc.rllib.utils.checkpoints import Checkpointable
+from hpc.rllib.utils.serialization import deserialize_type, serialize_type
 
 if TYPE_CHECKING:
     from hpc.rllib.core.rl_module.multi_rl_module import MultiRLModule, MultiRLModuleSpec
@@ -88,26 +89,26 @@ class RLModuleSpec:
     def to_dict(self) -> dict[str, Any]:
         """The spec as simple values; `from_dict` reads them."""
         return {
-            "module_class": type_to_name(self.module_class),
+            "module_class": serialize_type(self.module_class),
             "observation_space": space_to_dict(self.observation_space),
             "action_space": space_to_dict(self.action_space),
             "inference_only": self.inference_only,
             "learner_only": self.learner_only,
             "model_config": config_dict(self.model_config),
-            "catalog_class": type_to_name(self.catalog_class),
+            "catalog_class": serialize_type(self.catalog_class),
         }
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> RLModuleSpec:
         """The spec of what `to_dict` gave."""
         return cls(
-            module_class=type_from_name(d["module_class"]),
+            module_class=deserialize_type(d["module_class"], error=True),
             observation_space=space_from_dict(d["observation_space"]),
             action_space=space_from_dict(d["action_space"]),
             inference_only=d["inference_only"],
             learner_only=d["learner_only"],
             model_config=d["model_config"],
-            catalog_class=type_from_name(d["catalog_class"]),
+            catalog_class=deserialize_type(d["catalog_class"], error=True),
         )
 
     def update(self, other: RLModuleSpec, override: bool = True) -> None:

@@ -53,6 +53,14 @@ class TorchCategorical(TorchDistribution):
         self.probs = probs
         self.logits = logits
         self._log_probs: Tensor | None = None
+        self._normalised: Tensor | None = None
+
+    @property
+    def normalised(self) -> Tensor:
+        """Probability of each action; computed once for entropy and KL."""
+        if self._normalised is None:
+            self._normalised = self.log_probs.exp()
+        return self._normalised
 
     @property
     def log_probs(self) -> Tensor:
@@ -66,14 +74,14 @@ class TorchCategorical(TorchDistribution):
         return self._log_probs
 
     def sample(self, *, sample_shape: Any = None, **kwargs: Any) -> Tensor:
-        probs = self.log_probs.detach().exp()
+        probs = self.normalised.detach()
         count = math.prod(sample_shape) if sample_shape else 1
         flat = torch.multinomial(probs.reshape(-1, probs.shape[-1]), count, replacement=True)
         return flat.T.reshape(tuple(sample_shape or ()) + probs.shape[:-1])
 
     def rsample(self, *, sample_shape: Any = None, **kwargs: Any) -> Tensor:
         """One-hot draws; gradients go straight through to the probabilities."""
-        probs = self.log_probs.exp()
+        probs = self.normalised
         drawn = nn.functional.one_hot(self.sample(sample_shape=sample_shape), probs.shape[-1]).to(probs.dtype)
         return (drawn - probs).detach() + probs
 
@@ -85,12 +93,10 @@ class TorchCategorical(TorchDistribution):
         return log_probs.gather(-1, index).squeeze(-1)
 
     def entropy(self, **kwargs: Any) -> Tensor:
-        log_probs = self.log_probs
-        return -(log_probs.exp() * log_probs).sum(-1)
+        return -(self.normalised * self.log_probs).sum(-1)
 
     def kl(self, other: Any, **kwargs: Any) -> Tensor:
-        mine = self.log_probs
-        return (mine.exp() * (mine - other.log_probs)).sum(-1)
+        return (self.normalised * (self.log_probs - other.log_probs)).sum(-1)
 
     @staticmethod
     def required_input_dim(space: Any, **kwargs: Any) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hpc.rllib.core import ALL_MODULES, Columns
 from hpc.rllib.core.learner.batches import Batch, Minibatches
 from hpc.rllib.core.learner.learner import Learner, ParamDict
+from hpc.rllib.core.learner.torch.adam import FastAdam
 from hpc.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from hpc.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from hpc.rllib.core.rl_module.rl_module import RLModule
@@ -104,7 +105,7 @@ class TorchLearner(Learner):
         """One Adam over all parameters of the module, with the config's learning rate."""
         params = self.get_parameters(self.module[module_id])
         if params:
-            optimizer = torch.optim.Adam(params, fused=True)
+            optimizer = FastAdam(params)
             self.register_optimizer(
                 module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=config.lr
             )
@@ -168,8 +169,8 @@ class TorchLearner(Learner):
         return fwd_out, losses, {}
 
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> ParamDict:
-        for optimizer in self._optimizer_parameters:
-            optimizer.zero_grad(set_to_none=True)
+        for param in self._params.values():
+            param.grad = None
         scalers = self._grad_scalers
         losses = [scalers[mid].scale(loss) if scalers else loss for mid, loss in loss_per_module.items()]
         losses = [loss for loss in losses if isinstance(loss, Tensor) and loss.grad_fn is not None]

@@ -10,7 +10,6 @@ INPUT_ENV_SINGLE_SPACES = "__env_single__"
 _LAZY = {
     "EnvContext": "hpc.rllib.env.env_context",
     "EnvRunner": "hpc.rllib.env.env_runner",
-    "ExternalEnv": "hpc.rllib.env.external",
     "MultiAgentEnv": "hpc.rllib.env.multi_agent_env",
     "make_multi_agent": "hpc.rllib.env.multi_agent_env",
     "PettingZooEnv": "hpc.rllib.env.wrappers.pettingzoo_env",

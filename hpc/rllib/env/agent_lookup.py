@@ -146,8 +146,10 @@ class Lookup:
         buffer = self._buffer(agent_id)
         if buffer is None or buffer.space is None:
             return fill
-        return np.asarray(filled(buffer.space, fill, None, self._one_hot)) if not self._is_nested(buffer) else filled(
-            buffer.space, fill, None, self._one_hot
+        return (
+            np.asarray(filled(buffer.space, fill, None, self._one_hot))
+            if not self._is_nested(buffer)
+            else filled(buffer.space, fill, None, self._one_hot)
         )
 
     @staticmethod

@@ -52,7 +52,7 @@ class AgentsPassage:
         if self._runner.env is None:
             return False
         parts = flatten_space(self._runner.env.single_action_space)
-        shifted = any(isinstance(part, gym.spaces.Discrete) and part.start for part in parts)
+        shifted = any(np.any(getattr(part, "start", 0)) for part in parts)
         default = [piece for piece in self._to_env.connectors if isinstance(piece, NormalizeAndClipActions)]
         changes = any(piece.normalize_actions or piece.clip_actions for piece in default)
         return shifted or (changes and any(isinstance(part, gym.spaces.Box) for part in parts))

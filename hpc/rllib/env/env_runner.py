@@ -15,6 +15,7 @@ from hpc.rllib.core import (
     COMPONENT_MODULE_TO_ENV_CONNECTOR,
     COMPONENT_RL_MODULE,
 )
+from hpc.rllib.env.clock import Clock
 from hpc.rllib.env.env_context import EnvContext
 from hpc.rllib.env.env_errors import StepFailedRecreateEnvError
 from hpc.rllib.env.fragment import Sample
@@ -59,7 +60,9 @@ class EnvRunner(Checkpointable, abc.ABC):
         self.spaces: dict[str, Any] = dict(kwargs.get("spaces") or {})
         self.tune_trial_id = kwargs.get("tune_trial_id")
         self.env: Any = None
-        self.module: Any = None
+        self._module: Any = None
+        #: Weights that the module itself has not taken yet: acting needs them in the actor only.
+        self._new_weights: dict[str, Any] = {}
         self.metrics = MetricsLogger()
         self.num_env_steps_sampled_lifetime = 0
         #: Called before each row, if it is set: weights may come in the middle of a fragment.
@@ -70,6 +73,7 @@ class EnvRunner(Checkpointable, abc.ABC):
         self.rng: np.random.Generator = self._seeds.actions
         self._callbacks = callbacks_of(self.config)
         self._faults: dict[str, int] = {}
+        self._clock = Clock()
         self._env_to_module: Any = None
         self._module_to_env: Any = None
         if self.worker_index > 0:
@@ -125,6 +129,23 @@ class EnvRunner(Checkpointable, abc.ABC):
 
     # ------------------------------------------------------------ weights and state
 
+    @property
+    def module(self) -> Any:
+        """The module, or the modules, with the weights that act now."""
+        if self._new_weights and self._module is not None:
+            weights, self._new_weights = self._new_weights, {}
+            self._load_weights(weights)
+        return self._module
+
+    @module.setter
+    def module(self, value: Any) -> None:
+        self._module = value
+        self._new_weights = {}
+
+    @abc.abstractmethod
+    def _load_weights(self, weights: dict[str, Any]) -> None:
+        """Load weights into modules, by module."""
+
     def set_weights(self, version: int, weights: dict[str, Any]) -> None:
         """Act with these weights from the next row on."""
         self._set_module_weights(weights)
@@ -135,7 +156,7 @@ class EnvRunner(Checkpointable, abc.ABC):
         state: dict[str, Any] = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
         if components is None:
             state["rng"] = self.rng.bit_generator.state
-        if self.module is not None and self._check_component(COMPONENT_RL_MODULE, components, not_components):
+        if self._module is not None and self._check_component(COMPONENT_RL_MODULE, components, not_components):
             state[COMPONENT_RL_MODULE] = self._module_state(
                 self._get_subcomponents(COMPONENT_RL_MODULE, components),
                 self._get_subcomponents(COMPONENT_RL_MODULE, not_components),
@@ -185,7 +206,7 @@ class EnvRunner(Checkpointable, abc.ABC):
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """The module and the connectors."""
-        parts = [] if self.module is None else [(COMPONENT_RL_MODULE, self.module)]
+        parts = [] if self._module is None else [(COMPONENT_RL_MODULE, self.module)]
         return [*parts, *self._pipelines()]
 
     # ------------------------------------------------------------ parts

@@ -26,16 +26,22 @@ from hpc.rllib.utils.metrics import (
 )
 
 
-def log_episode(metrics: Any, config: Any, record: EpisodeRecord) -> None:
+def log_episode(metrics: Any, config: Any, record: EpisodeRecord, *, several: bool = False) -> None:
     """Log the return and the length of an episode, over the window that is this runner's part."""
     window = max(1, math.ceil(config.metrics_num_episodes_for_smoothing / (config.num_env_runners or 1)))
     metrics.log_value(EPISODE_LEN_MEAN, record.length, window=window)
     metrics.log_value(EPISODE_RETURN_MEAN, record.episode_return, window=window)
     metrics.log_value(EPISODE_DURATION_SEC_MEAN, record.seconds, window=window)
+    # RLlib's keys differ by an "s".
+    agents, modules = (
+        ("agent_episode_returns_mean", "module_episode_returns_mean")
+        if several
+        else ("agent_episode_return_mean", "module_episode_return_mean")
+    )
     for agent_id, value in record.agents.items():
-        metrics.log_value(("agent_episode_return_mean", agent_id), value, window=window)
+        metrics.log_value((agents, agent_id), value, window=window)
     for module_id, value in record.modules.items():
-        metrics.log_value(("module_episode_return_mean", module_id), value, window=window)
+        metrics.log_value((modules, module_id), value, window=window)
     for key, value, reduce in (
         (EPISODE_LEN_MIN, record.length, "min"),
         (EPISODE_RETURN_MIN, record.episode_return, "min"),

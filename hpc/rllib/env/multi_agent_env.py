@@ -110,7 +110,9 @@ def make_multi_agent(env_name_or_creator: str | Callable[[Any], gym.Env]) -> typ
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
             """Begin all episodes. Their seeds follow each other."""
             self.terminateds, self.truncateds = set(), set()
-            pairs = [env.reset(seed=None if seed is None else seed + at, options=options) for at, env in enumerate(self.envs)]
+            pairs = [
+                env.reset(seed=None if seed is None else seed + at, options=options) for at, env in enumerate(self.envs)
+            ]
             return {at: obs for at, (obs, _) in enumerate(pairs)}, {at: info for at, (_, info) in enumerate(pairs)}
 
         def step(self, action_dict: dict[Any, Any]) -> Any:

@@ -61,7 +61,9 @@ class MultiAgentEnvRunner(EnvRunner):
         self.env = make_multi_agent_vector(self.config, context, self._env_failed)
         self.num_envs = self.env.num_envs
         self._needs_reset = True
-        self._call("on_environment_created", env_runner=self, metrics_logger=self.metrics, env=self.env, env_context=context)
+        self._call(
+            "on_environment_created", env_runner=self, metrics_logger=self.metrics, env=self.env, env_context=context
+        )
 
     def make_module(self) -> None:
         """Make the modules anew, by what the configuration says now."""
@@ -78,10 +80,10 @@ class MultiAgentEnvRunner(EnvRunner):
 
     def _actor(self, module_id: str) -> Any:
         if module_id not in self._actors:
-            if module_id not in self.module:
+            if module_id not in self._module:
                 raise ValueError(
                     f"policy_mapping_fn gave {module_id!r}, and there is no such module: there are "
-                    f"{sorted(self.module.keys())}. Name it in config.multi_agent(policies=..)."
+                    f"{sorted(self._module.keys())}. Name it in config.multi_agent(policies=..)."
                 )
             self._actors[module_id] = make_actor(self.module[module_id])
         return self._actors[module_id]
@@ -104,9 +106,13 @@ class MultiAgentEnvRunner(EnvRunner):
 
     def _set_module_weights(self, weights: dict[str, Any]) -> None:
         for module_id, own in weights.items():
-            if module_id in self.module:
+            if module_id in self._module:
                 self._actor(module_id).set_weights(own)
-                self.module[module_id].set_state(own)
+                self._new_weights[module_id] = own
+
+    def _load_weights(self, weights: dict[str, Any]) -> None:
+        for module_id, own in weights.items():
+            self._module[module_id].set_state(own)
 
     def add_module(self, module_id: str, module_spec: Any, config_overrides: Any = None, **kwargs: Any) -> None:
         """Have one more module."""
@@ -156,6 +162,7 @@ class MultiAgentEnvRunner(EnvRunner):
             runner=self.worker_index,
             seconds=time.perf_counter() - begin,
             metrics=self.metrics.reduce(),
+            timers=self._clock.take(begin),
             faults=self._take_faults(),
         )
 
@@ -183,7 +190,7 @@ class MultiAgentEnvRunner(EnvRunner):
         self.num_env_steps_sampled_lifetime += steps
         log_steps(self.metrics, self.config, steps, len(records), *agent_steps)
         for record in records:
-            log_episode(self.metrics, self.config, record)
+            log_episode(self.metrics, self.config, record, several=True)
         self._sampled(out)
         return out
 
@@ -284,7 +291,9 @@ class MultiAgentEnvRunner(EnvRunner):
         if self._reset_from_generator:
             seed = int(self.rng.integers(2**31))
             self._reset_from_generator = False
-        seeds = [None] * self.num_envs if seed is None else np.random.SeedSequence(seed).generate_state(self.num_envs) >> 1
+        seeds = (
+            [None] * self.num_envs if seed is None else np.random.SeedSequence(seed).generate_state(self.num_envs) >> 1
+        )
         self._running, self._tallies, self._earlier, self._states = [], [], {}, {}
         for at in range(self.num_envs):
             self._begin(at, None if seeds[at] is None else int(seeds[at]))
@@ -323,7 +332,9 @@ class MultiAgentEnvRunner(EnvRunner):
     ) -> tuple[int, int]:
         """Act once in all environments. Returns how many steps environments and agents made."""
         assert self.env is not None
+        self._clock.start()
         actions, for_env, extra = self._act(explore, at_random, before)
+        self._clock.acted()
         ended, failed, agent_steps = [], [], 0
         for at, episode in enumerate(self._running):
             result = self.env.step_one(at, for_env[at])
@@ -348,6 +359,7 @@ class MultiAgentEnvRunner(EnvRunner):
                 counts[1][module_id] = counts[1].get(module_id, 0) + 1
             if episode.is_done:
                 ended.append(at)
+        self._clock.stepped()
         self._passage.see([episode for at, episode in enumerate(self._running) if at not in failed], explore)
         for at in range(self.num_envs):
             if at not in failed:
@@ -389,7 +401,7 @@ class MultiAgentEnvRunner(EnvRunner):
             # Agents of a set have no order: draws must not depend on it.
             waiting[module_id].sort(key=lambda place: (place[0], str(place[1])))
             places = waiting[module_id]
-            if at_random or self.module is None:
+            if at_random or self._module is None:
                 outputs[module_id] = {Columns.ACTIONS: self._random(places)}
             else:
                 outputs[module_id] = self._act_of(module_id, places, explore, before)
@@ -420,7 +432,7 @@ class MultiAgentEnvRunner(EnvRunner):
         drawn = []
         for at, agent_id in places:
             space = self.env.single_action_space[agent_id]
-            mask = self._passage.seen(self._running[at], agent_id)[1] if self.module is not None else None
+            mask = self._passage.seen(self._running[at], agent_id)[1] if self._module is not None else None
             if mask is not None:
                 drawn.append(allowed(space, mask[None], self.rng)[0])
             else:

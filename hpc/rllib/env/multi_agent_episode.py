@@ -87,7 +87,9 @@ class MultiAgentEpisode:
         self._last_step_time: float | None = None
         self._stepped: set[Any] = set()
         if observations:
-            self._replay(observations, infos, actions or [], rewards or [], terminateds, truncateds, extra_model_outputs)
+            self._replay(
+                observations, infos, actions or [], rewards or [], terminateds, truncateds, extra_model_outputs
+            )
 
     def _replay(
         self,
@@ -225,8 +227,10 @@ class MultiAgentEpisode:
             raise MultiAgentEnvError(
                 f"Agent {agent_id} acted (and received next obs), but did NOT receive any reward from the env!"
             )
-        if action is None and agent_id in self._hanging_actions_end and (
-            observation is not None or terminated or truncated
+        if (
+            action is None
+            and agent_id in self._hanging_actions_end
+            and (observation is not None or terminated or truncated)
         ):
             action = self._hanging_actions_end.pop(agent_id)
             extra = self._hanging_extra_model_outputs_end.pop(agent_id, None)
@@ -325,7 +329,9 @@ class MultiAgentEpisode:
                 self.agent_episodes[agent_id] = theirs
                 self.agent_t_started[agent_id] = other.agent_t_started[agent_id]
                 skipped: list[Any] = [SKIP] * (rows - 1)
-                self.env_t_to_agent_t[agent_id] = InfiniteLookbackBuffer([*skipped, *entries], self._len_lookback_buffers)
+                self.env_t_to_agent_t[agent_id] = InfiniteLookbackBuffer(
+                    [*skipped, *entries], self._len_lookback_buffers
+                )
             elif own.is_done:
                 continue
             else:
@@ -365,7 +371,9 @@ class MultiAgentEpisode:
             if episode.is_done:
                 continue
             tail = self.env_t_to_agent_t[agent_id].data[-lookback - 1 :]
-            before = sum(1 for t in tail[:-1] if t != SKIP) if tail[-1] != SKIP else sum(1 for t in tail if t != SKIP) - 1
+            before = (
+                sum(1 for t in tail[:-1] if t != SKIP) if tail[-1] != SKIP else sum(1 for t in tail if t != SKIP) - 1
+            )
             chunk._adopt(agent_id, episode.cut(min(max(before, 0), len(episode.rewards))), list(tail))
         chunk._copy_hanging(self)
         chunk._stepped = self._stepped & set(chunk.agent_episodes)

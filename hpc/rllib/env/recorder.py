@@ -46,9 +46,7 @@ class Recorder:
 
     def fragment(self, rows: int, width: int, **facts: Any) -> Fragment:
         """The rows that were written."""
-        columns = {
-            name: take(store, slice(0, rows + (name in WITH_LAST))) for name, store in self.columns.items()
-        }
+        columns = {name: take(store, slice(0, rows + (name in WITH_LAST))) for name, store in self.columns.items()}
         return Fragment(columns, rows, width, **facts)
 
 

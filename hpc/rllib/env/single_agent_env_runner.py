@@ -69,9 +69,7 @@ class SingleAgentEnvRunner(EnvRunner):
         self._done = np.zeros(self.num_envs, bool)
         self._books = Books(self.num_envs)
         env = getattr(self.env, "unwrapped", self.env)
-        self._call(
-            "on_environment_created", env_runner=self, metrics_logger=self.metrics, env=env, env_context=context
-        )
+        self._call("on_environment_created", env_runner=self, metrics_logger=self.metrics, env=env, env_context=context)
 
     def make_module(self) -> None:
         """Make the module anew, by what the configuration says now."""
@@ -104,7 +102,10 @@ class SingleAgentEnvRunner(EnvRunner):
     def _set_module_weights(self, weights: dict[str, Any]) -> None:
         own = weights.get(DEFAULT_MODULE_ID, weights)
         self._actor.set_weights(own)
-        self.module.set_state(own)
+        self._new_weights = {DEFAULT_MODULE_ID: own}
+
+    def _load_weights(self, weights: dict[str, Any]) -> None:
+        self._module.set_state(weights[DEFAULT_MODULE_ID])
 
     def _start_over(self) -> None:
         self._needs_reset = True
@@ -167,6 +168,7 @@ class SingleAgentEnvRunner(EnvRunner):
             runner=self.worker_index,
             seconds=time.perf_counter() - begin,
             metrics=self.metrics.reduce(),
+            timers=self._clock.take(begin),
             faults=self._take_faults(),
         )
 
@@ -235,7 +237,7 @@ class SingleAgentEnvRunner(EnvRunner):
         self._done[:] = False
         self._books.start_all()
         self._passage.forget()
-        self._state = self._actor.initial_state(self.num_envs) if self.module is not None else {}
+        self._state = self._actor.initial_state(self.num_envs) if self._module is not None else {}
         self._live = self._new_live() if live or self._watched else None
         each = [] if self._live is None else infos_by_env(self.env, infos, self.num_envs)
         if self._live is not None:
@@ -315,10 +317,13 @@ class SingleAgentEnvRunner(EnvRunner):
         if self._state:
             recorder.put(Columns.STATE_IN, row, self._state)
         recorder.put(FIRST, row, self._first)
+        self._clock.start()
         outputs = self._act(explore, at_random, before)
+        self._clock.acted()
         actions, state = outputs.pop(Columns.ACTIONS), outputs.pop(Columns.STATE_OUT, None)
         for_env = outputs.pop(Columns.ACTIONS_FOR_ENV)
         observations, rewards, terminateds, truncateds, infos, failed = self._step(for_env)
+        self._clock.stepped()
         begins = self._done if failed is None else self._done | failed
         valid = ~begins
         rewards = np.where(begins, 0.0, rewards)
@@ -354,7 +359,7 @@ class SingleAgentEnvRunner(EnvRunner):
         return int(np.count_nonzero(valid))
 
     def _act(self, explore: bool, at_random: bool, before: int) -> dict[str, Any]:
-        if at_random or self.module is None:
+        if at_random or self._module is None:
             actions = drawn_at_random(self.env, self._mask, self.rng, self.config.normalize_actions)
             outputs = {Columns.ACTIONS: actions}
         else:
@@ -484,4 +489,3 @@ def _only_finished(fragment: Any, count: int) -> int:
         mask[(first[-1] if len(first) else 0) : row + 1, column] = True
     fragment.columns[Columns.LOSS_MASK] = mask & fragment.loss_mask
     return fragment.valid_steps
-

@@ -40,7 +40,9 @@ class MultiAgentVector:
         inner = self.envs[0].unwrapped
         agents = list(inner.possible_agents)
         if not agents:
-            raise EnvError(f"{inner} has no possible_agents: set self.agents and self.possible_agents in its constructor")
+            raise EnvError(
+                f"{inner} has no possible_agents: set self.agents and self.possible_agents in its constructor"
+            )
         self.possible_agents = agents
         self.single_observation_space = _by_agent(inner, "observation")
         self.single_action_space = _by_agent(inner, "action")
@@ -119,7 +121,9 @@ def _check(env: Any) -> None:
     skip = "; config.environment(disable_env_checking=True) leaves this check out"
     result = env.reset()
     if not (isinstance(result, tuple) and len(result) == 2 and all(isinstance(part, dict) for part in result)):
-        raise EnvError(f"reset of {env} returned {result!r}: it returns two dicts by agent, observations and infos{skip}")
+        raise EnvError(
+            f"reset of {env} returned {result!r}: it returns two dicts by agent, observations and infos{skip}"
+        )
     for agent_id, observation in result[0].items():
         if agent_id not in env.possible_agents:
             raise EnvError(f"reset of {env} gave an observation to {agent_id!r}, which is not in possible_agents{skip}")

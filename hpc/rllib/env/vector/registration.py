@@ -59,9 +59,7 @@ def make_vector(config: Any, context: EnvContext, seed: int | None, on_failure: 
     if isinstance(env, str):
         return _checked(_of_gymnasium(env, context, count, mode, config, on_failure), count)
     if not callable(env):
-        raise EnvError(
-            f"{env!r} is no environment: give a name, a class, a function of the env_config, or a VectorEnv"
-        )
+        raise EnvError(f"{env!r} is no environment: give a name, a class, a function of the env_config, or a VectorEnv")
     return _checked(_of_creator(env, context, count, mode, config, on_failure), count)
 
 
@@ -124,7 +122,9 @@ def _of_gymnasium(name: str, context: EnvContext, count: int, mode: str, config:
     return _of_makers([make] * count, mode, config, on_failure)
 
 
-def _of_creator(env: Callable[..., Any], context: EnvContext, count: int, mode: str, config: Any, on_failure: Any) -> Any:
+def _of_creator(
+    env: Callable[..., Any], context: EnvContext, count: int, mode: str, config: Any, on_failure: Any
+) -> Any:
     """Of a class or a function of the env_config; one that gives a vector environment is asked for all at once."""
 
     def make(at: int) -> Callable[[], gym.Env]:
@@ -214,7 +214,9 @@ def check_env(env: gym.Env) -> None:
         )
     if not np.isscalar(reward) and np.shape(reward) != ():
         raise EnvError(f"step of {env} gave the reward {reward!r}: it is one number{skip}")
-    if not all(isinstance(flag, (bool, np.bool_, int)) for flag in (terminated, truncated)) or not isinstance(infos, dict):
+    if not all(isinstance(flag, (bool, np.bool_, int)) for flag in (terminated, truncated)) or not isinstance(
+        infos, dict
+    ):
         raise EnvError(f"step of {env} gave {terminated!r}, {truncated!r}, {infos!r}: two bools and a dict{skip}")
 
 

@@ -20,7 +20,9 @@ class GroupAgentsWrapper(MultiAgentEnv):
         obs_space, act_space: Tuple spaces of a group.
     """
 
-    def __init__(self, env: MultiAgentEnv, groups: dict[str, list[Any]], obs_space: Any = None, act_space: Any = None) -> None:
+    def __init__(
+        self, env: MultiAgentEnv, groups: dict[str, list[Any]], obs_space: Any = None, act_space: Any = None
+    ) -> None:
         super().__init__()
         self.env = env
         self.groups = groups

@@ -196,6 +196,17 @@ def unsquash_action(action: Any, action_space_struct: Any) -> Any:
     return _map_struct(unsquash, action, action_space_struct)
 
 
+def shift_action(action: Any, action_space_struct: Any) -> Any:
+    """An action whose discrete parts begin at 0, as modules give them, from the start of each space on."""
+
+    def shift(a: Any, s: Any) -> Any:
+        if isinstance(s, gym.spaces.Discrete):
+            return a + int(s.start)
+        return a + np.asarray(s.start) if isinstance(s, gym.spaces.MultiDiscrete) else a
+
+    return _map_struct(shift, action, action_space_struct)
+
+
 def normalize_action(action: Any, action_space_struct: Any) -> Any:
     """An action of the environment between -1 and 1: the inverse of `unsquash_action`."""
 

@@ -49,14 +49,18 @@ def test_the_most_likely_action_is_the_same_in_numpy_and_torch(space: gym.Space)
     map_tree(lambda mine, theirs: np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-6), best, there)
 
 
+LOGITS = torch.tensor([[0.3, -1.0, 2.0]])
+LOC, SCALE = torch.tensor([[0.3]]), torch.tensor([[0.7]])
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (TorchCategorical(logits=torch.tensor([[0.3, -1.0, 2.0]])), torch.distributions.Categorical(logits=torch.tensor([[0.3, -1.0, 2.0]]))),
-        (TorchDiagGaussian(torch.tensor([[0.3]]), torch.tensor([[0.7]])), torch.distributions.Normal(torch.tensor([[0.3]]), torch.tensor([[0.7]]))),
+        (TorchCategorical(logits=LOGITS), torch.distributions.Categorical(logits=LOGITS)),
+        (TorchDiagGaussian(LOC, SCALE), torch.distributions.Normal(LOC, SCALE)),
     ],
     ids=["categorical", "gaussian"],
-)  # fmt: skip
+)
 def test_entropy_and_log_probability_are_those_of_torch(ours, theirs) -> None:
     value = theirs.sample()
     torch.testing.assert_close(ours.logp(value).reshape(-1), theirs.log_prob(value).reshape(-1))

@@ -435,7 +435,7 @@ class Learner(Preparing, Checkpointable):
             self._make_targets(module)
             self.config.policies[module_id] = PolicySpec()
             if config_overrides is not None:
-                self.config.multi_agent(algorithm_config_overrides_per_module={module_id: config_overrides})
+                self.config.rl_module(algorithm_config_overrides_per_module={module_id: config_overrides})
             if self.rl_module_is_compatible(module):
                 config = self.config.get_config_for_module(module_id)
                 self.configure_optimizers_for_module(module_id=module_id, config=config)
@@ -550,12 +550,10 @@ class Learner(Preparing, Checkpointable):
 
 def _with_last(items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
     """Each item, and whether it is the last one."""
-    iterator = iter(items)
-    for held in iterator:
-        break
-    else:
-        return
-    for item in iterator:
-        yield held, False
-        held = item
-    yield held, True
+    held: list[Any] = []
+    for item in items:
+        if held:
+            yield held.pop(), False
+        held.append(item)
+    if held:
+        yield held.pop(), True

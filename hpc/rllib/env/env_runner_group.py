@@ -95,7 +95,9 @@ class EnvRunnerGroup:
         self.remote.add(num_workers, validate)
 
     def _make_local(self, count: int) -> Any:
-        return self.env_runner_cls(config=self.config, worker_index=0, num_workers=count)
+        # Beside remote runners it has no environment, so their spaces are its own.
+        spaces = self._remote_spaces() if count else None
+        return self.env_runner_cls(config=self.config, worker_index=0, num_workers=count, spaces=spaces)
 
     @property
     def local_env_runner(self) -> Any:
@@ -318,8 +320,9 @@ class EnvRunnerGroup:
 
     def get_spaces(self) -> dict[str, tuple[Any, Any]]:
         """Spaces of observations and actions by module id, and "__env__"."""
-        if self._local is not None:
-            return dict(self._local.get_spaces())
+        return dict(self._local.get_spaces()) if self._local is not None else self._remote_spaces()
+
+    def _remote_spaces(self) -> dict[str, tuple[Any, Any]]:
         first = self.healthy_env_runner_ids()[:1]
         found = self.foreach_env_runner("get_spaces", local_env_runner=False, remote_worker_ids=first)
         if not found:

@@ -98,6 +98,18 @@ def test_states_are_copies() -> None:
     np.testing.assert_array_equal(module.get_state()["pi.net.mlp.0.weight"], state["pi.net.mlp.0.weight"])
 
 
+def test_weights_of_another_shape_are_refused() -> None:
+    module, other = made(DefaultPPOTorchRLModule), made(DefaultPPOTorchRLModule, fcnet_hiddens=[5])
+    with pytest.raises(ValueError, match="but the module's"):
+        module.set_state(other.get_state())
+
+
+@pytest.mark.parametrize("cls", [DefaultPPOTorchRLModule, DefaultDQNTorchRLModule, DefaultBCTorchRLModule])
+def test_states_have_the_names_of_torch(cls: type) -> None:
+    module = made(cls)
+    assert list(module.get_state()) == list(module.state_dict())
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_an_lstm_over_a_sequence_equals_its_steps(shared: bool) -> None:
     module = made(DefaultPPOTorchRLModule, use_lstm=True, lstm_cell_size=5, vf_share_layers=shared)

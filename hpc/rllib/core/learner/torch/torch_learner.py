@@ -20,6 +20,7 @@ from hpc.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from hpc.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from hpc.rllib.core.rl_module.rl_module import RLModule
 from hpc.rllib.utils.metrics import NUM_NON_TRAINABLE_PARAMETERS, NUM_TRAINABLE_PARAMETERS
+from hpc.rllib.utils.threads import limited_threads
 from hpc.rllib.utils.trees import leaves, map_tree
 
 #: Rows per pass when values of a fragment are computed.
@@ -40,6 +41,7 @@ class TorchLearner(Learner):
         self._random_state: Tensor | None = None
         self._cuda_random_state: Tensor | None = None
         self._update_function = self._uncompiled_update
+        self._parameter_counts: dict[tuple[str, str], int] | None = None
 
     # building
 
@@ -142,19 +144,26 @@ class TorchLearner(Learner):
         tensor = torch.tensor(value, device=self._device, dtype=dtype or kinds.get(type(value)))
         return nn.Parameter(tensor) if trainable else tensor
 
+    def _modules_changed(self, *args: Any) -> Any:
+        self._parameter_counts = None
+        return super()._modules_changed(*args)
+
     def _log_trainable_parameters(self) -> None:
-        trained_in_all = frozen_in_all = 0
+        if self._parameter_counts is None:
+            self._parameter_counts = self._count_parameters()
+        for key, count in self._parameter_counts.items():
+            self.metrics.log_value(key, count, window=1)
+
+    def _count_parameters(self) -> dict[tuple[str, str], int]:
+        """Numbers of parameters by key; a walk over all, which only a change of modules needs."""
+        counts: dict[tuple[str, str], int] = defaultdict(int)
         for module_id, module in self.module.items():
-            if not isinstance(module, nn.Module):
-                continue
-            trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
-            frozen = sum(p.numel() for p in module.parameters()) - trained
-            trained_in_all, frozen_in_all = trained_in_all + trained, frozen_in_all + frozen
-            self.metrics.log_value((module_id, NUM_TRAINABLE_PARAMETERS), trained, window=1)
-            if frozen:
-                self.metrics.log_value((module_id, NUM_NON_TRAINABLE_PARAMETERS), frozen, window=1)
-        self.metrics.log_value((ALL_MODULES, NUM_TRAINABLE_PARAMETERS), trained_in_all, window=1)
-        self.metrics.log_value((ALL_MODULES, NUM_NON_TRAINABLE_PARAMETERS), frozen_in_all, window=1)
+            for parameter in module.parameters() if isinstance(module, nn.Module) else ():
+                kind = NUM_TRAINABLE_PARAMETERS if parameter.requires_grad else NUM_NON_TRAINABLE_PARAMETERS
+                counts[module_id, kind] += parameter.numel()
+                counts[ALL_MODULES, kind] += parameter.numel()
+        counts[ALL_MODULES, NUM_NON_TRAINABLE_PARAMETERS] += 0
+        return dict(counts)
 
     # update
 
@@ -288,20 +297,21 @@ class TorchLearner(Learner):
         for module_id, loss in losses.items():
             if isinstance(loss, Tensor) and not math.isfinite(loss.item()):
                 raise ValueError(f"the loss of module {module_id!r} is {loss.item()}.{self._what_to_do()}")
-        for name, optimizer in self._named_optimizers.items():
-            # One NaN makes the sum NaN: one number tells for all weights of an optimizer.
-            params = [self._params[ref].detach() for ref in self._optimizer_parameters[optimizer]]
-            if not math.isfinite(self._norm(params).item()):
-                self._raise_not_finite(name)
+        # One NaN makes the norm NaN: one number tells for all weights.
+        weights = [param.detach() for param in self._params.values()]
+        if weights and not math.isfinite(self._norm(weights).item()):
+            self._raise_not_finite()
 
-    def _raise_not_finite(self, optimizer_name: str) -> None:
-        module_id = self._optimizer_name_to_module[optimizer_name]
-        named = self.module[module_id].named_parameters() if module_id in self.module else []  # type: ignore[attr-defined]
-        wrong = [name for name, parameter in named if not torch.isfinite(parameter).all()]
-        raise ValueError(
-            f"weights of module {module_id!r} are not finite after a step of {optimizer_name!r}: {wrong}. A gradient "
-            f"was not finite.{self._what_to_do()}"
-        )
+    def _raise_not_finite(self) -> None:
+        for module_id, module in self.module.items():
+            named = module.named_parameters() if isinstance(module, nn.Module) else ()
+            wrong = [name for name, parameter in named if not torch.isfinite(parameter).all()]
+            if wrong:
+                raise ValueError(
+                    f"weights of module {module_id!r} are not finite after an update: {wrong}. A gradient was not "
+                    f"finite.{self._what_to_do()}"
+                )
+        raise ValueError(f"parameters of an optimizer are not finite after an update.{self._what_to_do()}")
 
     @staticmethod
     def _what_to_do() -> str:
@@ -381,7 +391,17 @@ class TorchLearner(Learner):
 
     @contextmanager
     def _own_random(self) -> Iterator[None]:
-        """torch's global generators are this learner's within, and are afterwards what they were."""
+        """torch's global generators and number of threads are this learner's within, and then what they were."""
+        with limited_threads(self._threads()), self._own_generators():
+            yield
+
+    def _threads(self) -> int:
+        """Threads of the CPU that compute: as many as the config gives the learner, if it gives a number."""
+        count = self.config.num_cpus_per_learner
+        return max(1, int(count)) if isinstance(count, (int, float)) else 1
+
+    @contextmanager
+    def _own_generators(self) -> Iterator[None]:
         on_gpu = self._device is not None and self._device.type == "cuda"
         before = torch.get_rng_state()
         before_cuda = torch.cuda.get_rng_state(self._device) if on_gpu else None

@@ -88,20 +88,43 @@ class TorchRLModule(nn.Module, RLModule):
             left_out = self.get_non_inference_attributes()
         return {
             name: tensor.detach().to("cpu", copy=True).numpy()
-            for name, tensor in self.state_dict().items()
+            for name, tensor in self._weights()
             if not any(name == path or name.startswith(f"{path}.") for path in left_out)
         }
+
+    def _weights(self) -> list[tuple[str, torch.Tensor]]:
+        """Names and tensors of the state, by one walk: ``state_dict`` makes a dict and hooks for each submodule."""
+        found: list[tuple[str, torch.Tensor]] = []
+        for prefix, module in self.named_modules():
+            if module._state_dict_hooks or type(module).get_extra_state is not nn.Module.get_extra_state:
+                return list(self.state_dict().items())
+            dot = f"{prefix}." if prefix else ""
+            found += [(dot + name, tensor) for name, tensor in module._parameters.items() if tensor is not None]
+            left_out = module._non_persistent_buffers_set
+            buffers = module._buffers.items()
+            found += [(dot + name, t) for name, t in buffers if t is not None and name not in left_out]
+        return found
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Load weights by name. Names that the module does not have are left out.
 
         An inference_only module raises a ValueError where one of its own is missing.
         """
-        # Arrays that came through shared memory cannot be written to: they are only read here.
-        tensors = {name: torch.as_tensor(np.require(value, requirements="W")) for name, value in state.items()}
-        missing, _ = self.load_state_dict(tensors, strict=False)
-        if self.inference_only and missing:
+        own = dict(self._weights())
+        missing = sorted(set(own) - set(state)) if self.inference_only else []
+        if missing:
             raise ValueError(f"the state has no weights {missing}, only {sorted(state)}: it is of another module")
+        with torch.no_grad():
+            for name, value in state.items():
+                tensor = own.get(name)
+                if tensor is None:
+                    continue
+                if tuple(tensor.shape) != tuple(value.shape):
+                    raise ValueError(
+                        f"weights {name!r} are {tuple(value.shape)}, but the module's {tuple(tensor.shape)}"
+                    )
+                # Arrays that came through shared memory cannot be written to: torch wants those that can.
+                tensor.copy_(torch.as_tensor(np.require(value, requirements="W")))
 
     def get_inference_action_dist_cls(self) -> Any:
         if self.action_dist_cls is not None:

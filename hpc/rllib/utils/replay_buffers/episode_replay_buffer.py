@@ -185,8 +185,8 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
     ) -> Any:
         """Draws as RLlib's buffers do: rows of stitched episodes, or with `sample_episodes` a list of episodes.
 
-        The rows are a dict of arrays [B, T], as `stitched` says. Each episode is one window of n steps, or a sequence of `batch_length_T` steps. Its extra model outputs have
-        `weights` and `n_step`.
+        The rows are a dict of arrays [B, T], as `stitched` says. Each episode is one window of n steps, or a sequence
+        of `batch_length_T` steps. Its extra model outputs have `weights` and `n_step`.
         """
         if num_items is not None and batch_size_B is not None:
             raise ValueError("give num_items or batch_size_B, not both")

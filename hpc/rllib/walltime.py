@@ -72,7 +72,7 @@ def _train(
     while True:
         notice = walltime.look()
         if notice is not None:
-            return Training(result, False, _save(algorithm, root, keep, walltime), notice.reason)
+            return Training(result, False, _save(algorithm, root, keep, walltime), notice.why)
         began_s = time.monotonic()
         result = algorithm.train()
         walltime.step_took(time.monotonic() - began_s)

@@ -26,6 +26,7 @@ from hpc.rllib.core import (
 from hpc.rllib.core.acting import BatchActor, make_actor
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.utils.checkpoints import _read, made_by
+from hpc.rllib.utils.threads import limited_threads
 from hpc.rllib.utils.trees import map_tree
 
 
@@ -100,7 +101,8 @@ class Decider:
             self._env_to_module.on_rows(rows)
         if begins:
             carried.state = actor.initial_state(1) or None
-        out = actor.act(rows.obs, rng=rng, state=carried.state, mask=rows.mask, explore=explore, t=t, values=False)
+        with limited_threads():
+            out = actor.act(rows.obs, rng=rng, state=carried.state, mask=rows.mask, explore=explore, t=t, values=False)
         carried.state = out.get(Columns.STATE_OUT)
         carried.action = out[Columns.ACTIONS]
         acts = Acts(actions=carried.action, for_env=out.get(Columns.ACTIONS_FOR_ENV, carried.action), agent_id=agent_id)

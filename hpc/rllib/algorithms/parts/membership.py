@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,11 @@ class Membership:
         if config_overrides is not None:
             self.config.algorithm_config_overrides_per_module[module_id] = config_overrides
 
+        acting = copy.deepcopy(module_spec)
+        acting.inference_only = True
+
         def add(env_runner: Any) -> Any:
-            env_runner.module.add_module(module_id=module_id, module=module_spec.build())
+            env_runner.add_module(module_id, acting)
             _tell(env_runner, policies, new_agent_to_module_mapping_fn, new_should_module_be_updated)
             return MultiRLModuleSpec.from_module(env_runner.module)
 
@@ -86,9 +90,9 @@ class Membership:
         self.config.algorithm_config_overrides_per_module.pop(module_id, None)
 
         def remove(env_runner: Any) -> Any:
-            env_runner.module.remove_module(module_id=module_id)
+            env_runner.remove_module(module_id)
             _tell(env_runner, policies, new_agent_to_module_mapping_fn, new_should_module_be_updated)
-            env_runner._needs_initial_reset = True
+            env_runner._start_over()
             return MultiRLModuleSpec.from_module(env_runner.module)
 
         return self._on_runners(remove, spec, remove_from_env_runners, remove_from_eval_env_runners)

@@ -68,7 +68,7 @@ class PPOLearner(Learner):
             value = scheduler.update(timestep=timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
             self.metrics.log_value((module_id, LEARNER_RESULTS_CURR_ENTROPY_COEFF_KEY), float(value), window=1)
             key = (module_id, LEARNER_RESULTS_KL_KEY)
-            if config.use_kl_loss and key in self.metrics:
+            if config.use_kl_loss and self.metrics.has_values(key):
                 self._update_module_kl_coeff(module_id=module_id, config=config, kl_loss=float(self.metrics.peek(key)))
 
     def _update_module_kl_coeff(self, *, module_id: str, config: Any, kl_loss: float) -> None:

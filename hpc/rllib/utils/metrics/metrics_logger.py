@@ -124,6 +124,11 @@ class MetricsLogger:
         """A nested dict of Stats as one of values."""
         return _mapped(results, lambda stats: stats.peek(compile=compile))
 
+    def has_values(self, key: Key) -> bool:
+        """Whether something was logged under the key since the last reduce."""
+        found = self._find(_path(key))
+        return isinstance(found, StatsBase) and len(found) > 0
+
     def __contains__(self, key: Key) -> bool:
         return self._find(_path(key)) is not None
 

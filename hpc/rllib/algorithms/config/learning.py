@@ -275,6 +275,8 @@ def _policies(given: Any) -> dict[str, PolicySpec]:
         )
     for module_id in given:
         validate_module_id(module_id, error=True)
+    if isinstance(given, (set, frozenset)):  # in one order, so that runs of one seed are equal
+        given = sorted(given)
     if not isinstance(given, dict):
         return {module_id: PolicySpec() for module_id in given}
     for module_id, spec in given.items():

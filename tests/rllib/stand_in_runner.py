@@ -45,15 +45,18 @@ def config(**changes: Any) -> SimpleNamespace:
 class StandInRunner:
     """Its observations are the numbers of its steps. ``config.slow``: seconds of a row, by the runner's index."""
 
-    def __init__(self, *, config: Any, worker_index: int = 0, num_workers: int = 0, restarts: int = 0) -> None:
+    def __init__(
+        self, *, config: Any, worker_index: int = 0, num_workers: int = 0, restarts: int = 0, spaces: Any = None
+    ) -> None:
         self.config, self.worker_index, self.restarts = config, worker_index, restarts
         self.between_rows: Any = None
         self.version, self.weights, self.steps, self.state = 0, None, 0, {}
         self.is_broken = False
 
     def sample_fragment(
-        self, rows: int | None = None, episodes: int | None = None, explore: Any = None, random_actions: bool = False
-    ) -> Sample:
+        self, rows: int | None = None, episodes: int | None = None, explore: Any = None, random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> Sample:  # fmt: skip
         """Rows, each of which takes as long as the configuration says."""
         if self.is_broken:
             raise RuntimeError("this environment is broken")

@@ -12,6 +12,7 @@ from hpc.rllib.env.collecting import Collector, count_steps
 from hpc.rllib.env.connector_states import merge
 from hpc.rllib.env.remote_runner import take_sample
 from hpc.rllib.env.remote_runners import RemoteRunners, nth
+from hpc.rllib.env.vector.registration import creator_of
 from hpc.rllib.flow.machine import Tally
 from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -49,6 +50,7 @@ class EnvRunnerGroup:
         """Of the local runner's weights, where there is no other"""
         self.is_streaming = False
         """Whether a driver of a flow takes the events of remote runners"""
+        self.stream_tally: Tally | None = None
         self.remote: RemoteRunners | None = None
         self.collector: Collector | None = None
         if count:
@@ -75,7 +77,7 @@ class EnvRunnerGroup:
                 bundle = -1
             return {**held, "scheduling_strategy": PlacementGroupSchedulingStrategy(placement_group, bundle)}
 
-        self.remote = RemoteRunners(self.env_runner_cls, config, options, max(1, int(cpus)))
+        self.remote = RemoteRunners(self.env_runner_cls, _for_actors(config), options, max(1, int(cpus)))
         self.collector = Collector(config, self.remote)
         try:
             self.add_workers(count, validate=config.validate_env_runners_after_construction)
@@ -368,7 +370,7 @@ class EnvRunnerGroup:
 
     def counters(self) -> dict[str, int]:
         """Counts for results: fragments that were lost with their runner or came too late, and runners that died."""
-        tally = self.collector.tally if self.collector is not None else Tally()
+        tally = self.stream_tally or (self.collector.tally if self.collector is not None else Tally())
         return {
             "num_fragments_lost_lifetime": tally.fragments_lost,
             "num_fragments_stale_lifetime": tally.fragments_stale,
@@ -412,6 +414,15 @@ def _call(runner: Any, func: Any, kwargs: Mapping[str, Any]) -> Any:
         found = getattr(runner, func)
         return found(**kwargs) if callable(found) else found
     return func(runner, **kwargs)
+
+
+def _for_actors(config: Any) -> Any:
+    """A configuration whose environment other processes find, too: names are registered in this one only."""
+    if not isinstance(getattr(config, "env", None), str):
+        return config
+    shipped = config.copy(copy_frozen=False)
+    shipped.env = creator_of(config.env)
+    return shipped
 
 
 def _default_class(config: Any) -> type:

@@ -249,8 +249,10 @@ def run_stream(seed: int) -> dict[str, float]:
     world = World(random.Random(seed))
     count, in_flight = world.random.randint(1, 16), world.random.choice([1, 1, 2])
     steps = world.random.choice([50, 200, 800])
-    settings = StreamSettings(500, in_flight=in_flight, push_lag=world.random.choice([0, 1, 1]))
+    uses = world.random.choice([1, 1, 2])
+    settings = StreamSettings(500, in_flight=in_flight, push_lag=world.random.choice([0, 1, 1]), uses=uses)
     stream = Stream(settings, tuple(range(1, count + 1)))
+    used: dict[int, int] = {}
 
     def tell(event: Any) -> None:
         apply(stream.step(event))
@@ -259,7 +261,12 @@ def run_stream(seed: int) -> dict[str, float]:
         for command in commands:
             if isinstance(command, m.Sample):
                 runners.ask(command)
+            elif isinstance(command, m.Drop):
+                hold(used.pop(command.request) >= 1, "a fragment is dropped that was not trained with")
             elif isinstance(command, m.Update):
+                for request in command.requests:
+                    used[request] = used.get(request, 0) + 1
+                hold(all(used[request] <= uses for request in command.requests), "a fragment is used too often")
                 hold(len(set(command.requests)) == len(command.requests), "a fragment is in an update twice")
                 learners.ask(command.number)
             elif isinstance(command, m.Push):
@@ -279,14 +286,14 @@ def run_stream(seed: int) -> dict[str, float]:
     hold(stream.tally.runners_died in (runners.deaths, runners.deaths - 1), "a death was counted twice or not at all")
     hold(stream.tally.fragments_lost <= runners.deaths * in_flight, "a death costs more than its runner's fragments")
     rate = sum(1 / runner.seconds for runner in runners.rows.values()) * steps / max(steps, settings.batch_steps)
-    needed = min(1.0, rate * learners.seconds)
+    needed = min(1.0, rate * learners.seconds * uses)
     busy = learners.busy_s / RUN_S
     if not runners.deaths:
         hold(busy >= 0.8 * needed, f"learners are busy {busy:.0%} of the time, and could be {needed:.0%}")
     by_itself = _inherent_lag(runners, in_flight, bool(settings.push_lag), stream.tally.updates / RUN_S)
     lag = stream.tally.lag_mean
     hold(
-        lag <= 2 + 1.25 * by_itself,
+        lag <= 3 * uses - 1 + 1.25 * by_itself,
         f"the mean lag is {lag:.2f}, and {by_itself:.2f} of it lie in the fragments' length",
     )
     return {"stream_lag": lag, "stream_by_itself": by_itself, "stream_busy": busy, "stream_needed": needed}

@@ -8,10 +8,11 @@ bottleneck are not held. New weights also come in the middle of a fragment (`Pus
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hpc.rllib.flow.machine import (
     Command,
+    Drop,
     Event,
     Pool,
     Push,
@@ -32,13 +33,29 @@ class StreamSettings:
     """``batch_steps``: of an update. ``in_flight``: requests that a runner may have. ``queue``: updates that learners
     may have, the one they work on counted. ``push_lag``: weights go to a runner in the middle of its fragment when
     those that it began with are older by so many versions; 0 for never. ``broadcast_interval``: the newest version goes
-    to runners after so many updates."""
+    to runners after so many updates. ``uses``: updates with each batch, of which up to ``ring`` are kept for that."""
 
     batch_steps: int
     in_flight: int = 1
     queue: int = 2
     push_lag: int = 0
     broadcast_interval: int = 1
+    uses: int = 1
+    ring: int = 8
+
+
+@dataclass
+class _Batch:
+    """Fragments that are trained with together: (request, steps, version) of each."""
+
+    fragments: list[tuple[int, int, float]] = field(default_factory=list)
+    steps: int = 0
+    left: int = 1
+    is_trained: bool = False
+
+    def requests(self) -> tuple[int, ...]:
+        """The requests that they answer."""
+        return tuple(request for request, _, _ in self.fragments)
 
 
 class Stream:
@@ -53,8 +70,12 @@ class Stream:
         self._ready: deque[tuple[int, int, float]] = deque()
         """(request, steps, version), the oldest first"""
         self.ready_steps = 0
-        self._updating: dict[int, tuple[int, int]] = {}
-        """number: (fragments, steps)"""
+        self._updating: dict[int, _Batch] = {}
+        self._again: deque[_Batch] = deque()
+        """Batches that have been trained with, or are now, and will be again"""
+        self._since_fresh = 0
+        self.is_paused = False
+        """While it is, no update begins; runners go on"""
         self._number = 0
         self._throttle = Throttle()
         self._fragment_steps = 0.0
@@ -64,7 +85,8 @@ class Stream:
     @property
     def held_fragments(self) -> int:
         """Fragments that have come, and are not trained with yet."""
-        return len(self._ready) + sum(fragments for fragments, _ in self._updating.values())
+        fresh = (len(batch.fragments) for batch in self._updating.values() if not batch.is_trained)
+        return len(self._ready) + sum(fresh)
 
     @property
     def is_holding(self) -> bool:
@@ -78,7 +100,7 @@ class Stream:
 
     def begin(self) -> list[Command]:
         """The first requests."""
-        return self._go_on()
+        return self.go_on()
 
     def step(self, event: Event) -> list[Command]:
         """What is to be done after this event."""
@@ -93,7 +115,7 @@ class Stream:
             self.pool.add(event.runner)
         elif isinstance(event, UpdateDone):
             return self._updated(event)
-        return self._go_on()
+        return self.go_on()
 
     def _arrived(self, event: SampleDone) -> None:
         self.pool.answer(event.runner, event.request)
@@ -111,23 +133,34 @@ class Stream:
         self.tally.fragments_lost += len(self.pool.remove(runner))
 
     def _updated(self, event: UpdateDone) -> list[Command]:
-        fragments, steps = self._updating.pop(event.number)
+        batch = self._updating.pop(event.number)
         if event.is_lost:
             self.tally.updates_lost += 1
-            self.tally.fragments_lost_with_learners += fragments
         else:
             self.tally.updates += 1
-            self.tally.fragments_trained += fragments
-            self.tally.steps_trained += steps
+            self.tally.steps_trained += batch.steps
             self.version += 1
+        if not batch.is_trained:
+            self._first_use(batch, event.is_lost)
         self._adapt()
         commands: list[Command] = []
+        if not batch.left or event.is_lost:
+            batch.left = 0
+            commands.extend(Drop(request) for request in batch.requests())
+            self._again = deque(one for one in self._again if one is not batch)
         if self.version - self.published >= self.settings.broadcast_interval:
             self.published = self.version
             if self.settings.push_lag:
                 late = self.pool.behind(self.published, self.settings.push_lag)
                 commands.extend(Push(runner, self.published) for runner in late)
-        return commands + self._go_on()
+        return commands + self.go_on()
+
+    def _first_use(self, batch: _Batch, is_lost: bool) -> None:
+        batch.is_trained = True
+        if is_lost:
+            self.tally.fragments_lost_with_learners += len(batch.fragments)
+        else:
+            self.tally.fragments_trained += len(batch.fragments)
 
     def _adapt(self) -> None:
         """Learners have ended an update: was the next one ready?"""
@@ -146,10 +179,14 @@ class Stream:
         """All that runners may be asked for, and all that learners may have."""
         return self.pool.room + (self._per_batch + 1) * self.settings.queue
 
-    def _go_on(self) -> list[Command]:
+    def go_on(self) -> list[Command]:
+        """What can be done now."""
         commands: list[Command] = []
-        while self.ready_steps >= self.settings.batch_steps and len(self._updating) < self.settings.queue:
-            commands.append(self._update())
+        while len(self._updating) < self.settings.queue and not self.is_paused:
+            batch = self._next_batch()
+            if batch is None:
+                break
+            commands.append(self._update(batch))
         outstanding = self.pool.asked + self.held_fragments
         for runner in self.pool.free():
             is_needed = not self._updating and not self.pool.asked
@@ -161,15 +198,39 @@ class Stream:
             commands.append(Sample(runner, request, version=self.published))
         return commands
 
-    def _update(self) -> Update:
-        requests: list[int] = []
-        steps = 0
-        while steps < self.settings.batch_steps:
-            request, its_steps, version = self._ready.popleft()
-            self.tally.note_lag(self.version + len(self._updating) - version, its_steps)
-            requests.append(request)
-            steps += its_steps
-        self.ready_steps -= steps
+    def _next_batch(self) -> _Batch | None:
+        """A fresh one and one that was trained with before, in turns where both are there."""
+        idle = [batch for batch in self._again if batch.left and not self._is_updating(batch)]
+        is_fresh_ready = self.ready_steps >= self.settings.batch_steps
+        takes_fresh = self._since_fresh >= self.settings.uses - 1 and len(self._again) < self.settings.ring
+        if is_fresh_ready and (takes_fresh or not idle):
+            self._since_fresh = 0
+            return self._fresh_batch()
+        if not idle:
+            return None
+        self._since_fresh += 1
+        return idle[0]
+
+    def _is_updating(self, batch: _Batch) -> bool:
+        return any(batch is other for other in self._updating.values())
+
+    def _fresh_batch(self) -> _Batch:
+        batch = _Batch(left=self.settings.uses)
+        while batch.steps < self.settings.batch_steps:
+            fragment = self._ready.popleft()
+            batch.fragments.append(fragment)
+            batch.steps += fragment[1]
+        self.ready_steps -= batch.steps
+        if batch.left > 1:
+            self._again.append(batch)
+        return batch
+
+    def _update(self, batch: _Batch) -> Update:
+        for _, steps, version in batch.fragments:
+            self.tally.note_lag(self.version + len(self._updating) - version, steps)
+        batch.left -= 1
+        if not batch.left:
+            self._again = deque(one for one in self._again if one is not batch)
         self._number += 1
-        self._updating[self._number] = (len(requests), steps)
-        return Update(self._number, tuple(requests))
+        self._updating[self._number] = batch
+        return Update(self._number, batch.requests())

@@ -38,6 +38,8 @@ class LearnerGroup(Checkpointable):
         self._learner: Any = None
         self._ranks: Ranks | None = None
         self._thread: _LearnerThread | None = None
+        self._lock = threading.RLock()
+        """Of the local learner, which updates in a thread of its own when it is asked to begin"""
         self._next = 0
         self._version = 0
         self._ready: list[Done] = []
@@ -189,7 +191,7 @@ class LearnerGroup(Checkpointable):
         if self._thread is None:
             if self.answers is None:
                 self.answers = Answers()
-            self._thread = _LearnerThread(self._learner, self.answers)
+            self._thread = _LearnerThread(self._learner, self._lock, self.answers)
             self._thread.start()
         return self._thread
 
@@ -202,21 +204,23 @@ class LearnerGroup(Checkpointable):
         for ours in ("healthy_only", "remote_actor_ids", "return_obj_refs", "mark_healthy"):
             kwargs.pop(ours, None)
         if self._ranks is None:
-            return [func(self._learner, **kwargs)]
+            with self._lock:
+                return [func(self._learner, **kwargs)]
         return self._ranks.call(func, kwargs, timeout_seconds)
 
     def get_weights(self, module_ids: Collection[str] | None = None, *, inference_only: bool = False) -> dict[str, Any]:
         """Weights by module id: ``{module_id: {name: array}}``."""
         kwargs = {"module_ids": module_ids, "inference_only": inference_only}
         if self._ranks is None:
-            return dict(self._learner.get_weights(**kwargs))
+            with self._lock:
+                return dict(self._learner.get_weights(**kwargs))
         return dict(hpc.get(self._ranks.call_first("get_weights", kwargs)))
 
     def weights_reference(self, module_ids: Collection[str] | None = None, *, inference_only: bool = False) -> Any:
         """The reference to the weights. Those of remote learners do not come through this process."""
         kwargs = {"module_ids": module_ids, "inference_only": inference_only}
         if self._ranks is None:
-            return hpc.put(self._learner.get_weights(**kwargs))
+            return hpc.put(self.get_weights(**kwargs))
         return self._ranks.call_first("get_weights", kwargs)
 
     def set_weights(self, weights: Mapping[str, Any]) -> None:
@@ -225,7 +229,8 @@ class LearnerGroup(Checkpointable):
 
     def _all(self, method: str, **kwargs: Any) -> list[Any]:
         if self._ranks is None:
-            return [getattr(self._learner, method)(**kwargs)]
+            with self._lock:
+                return [getattr(self._learner, method)(**kwargs)]
         return self._ranks.call(method, kwargs)
 
     def add_module(
@@ -294,7 +299,8 @@ class LearnerGroup(Checkpointable):
             **kwargs,
         }
         if self._ranks is None:
-            return {COMPONENT_LEARNER: self._learner.get_state(**arguments)}
+            with self._lock:
+                return {COMPONENT_LEARNER: self._learner.get_state(**arguments)}
         return {COMPONENT_LEARNER: hpc.get(self._ranks.call_first("get_state", arguments))}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -389,18 +395,20 @@ def _with_weights(done: Done) -> list[dict[str, Any]]:
 class _LearnerThread(threading.Thread):
     """The local learner's updates, beside the thread that asks runners for samples."""
 
-    def __init__(self, learner: Any, answers: Answers) -> None:
+    def __init__(self, learner: Any, lock: threading.RLock, answers: Answers) -> None:
         super().__init__(name="hpc-rllib-learner", daemon=True)
         self.work: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._learner, self._answers = learner, answers
+        self._learner, self._lock, self._answers = learner, lock, answers
 
     def run(self) -> None:
         """Update until None comes."""
         while (work := self.work.get()) is not None:
             number, share, kwargs, wants_weights = work
             try:
-                results = self._learner.update(**share.open(), **kwargs)
-                weights = hpc.put(self._learner.get_weights(inference_only=True)) if wants_weights else None
+                data = share.open()
+                with self._lock:
+                    results = self._learner.update(**data, **kwargs)
+                    weights = hpc.put(self._learner.get_weights(inference_only=True)) if wants_weights else None
                 answer: Any = Done(number, [results], weights)
             except Exception as error:  # it is raised where the answer is taken
                 answer = error

@@ -92,6 +92,7 @@ class Ranks:
             raise
         for rank in self.rows:
             rank.is_in = True
+        self._make_equal()
         hpc.get(self._join())
 
     # -- actors
@@ -183,11 +184,10 @@ class Ranks:
     def _done(self, pending: Pending) -> Done:
         del self._pending[pending.number]
         indices = [index for index in pending.calls if not isinstance(pending.answers[index], Exception)]
-        weights = next((pending.calls[index][2] for index in pending.calls if index in indices), None)
-        if pending.wants_weights and indices and indices[0] == next(iter(pending.calls)):
-            self.weights = weights
-        elif pending.wants_weights:
-            self.weights = weights = self._weights_now()
+        weights = None
+        if pending.wants_weights and indices:
+            first = next(iter(pending.calls))
+            self.weights = weights = pending.calls[first][2] if indices[0] == first else self._weights_now()
         return Done(pending.number, [pending.answers[index] for index in indices], weights)
 
     def _weights_now(self) -> Any:
@@ -249,10 +249,15 @@ class Ranks:
             first.is_in = True
             if self.weights is not None:
                 hpc.get(first.actor.call.remote("set_weights", {"weights": hpc.get(self.weights)}))
-        elif len(members) > 1:
-            state = members[0].actor.call.remote("get_state", {})
-            hpc.get([rank.actor.call.remote(_set_state, {"state": [state]}) for rank in members[1:]])
+        self._make_equal()
         hpc.get(self._join())
+
+    def _make_equal(self) -> None:
+        """Give the state of the first member to the others."""
+        first, *others = self.members
+        if others:
+            state = first.actor.call.remote("get_state", {})
+            hpc.get([rank.actor.call.remote(_set_state, {"state": [state]}) for rank in others])
 
     def _came(self, rank: Rank, life: int, ref: Any) -> None:
         """A new learner is there: it gets the state of another one, and all of them become a group, after what they

@@ -36,9 +36,9 @@ def _given(self: Any) -> dict[str, Any]:
 class ConnectorV2(Checkpointable, abc.ABC):
     """Change a batch, or the episodes that it is made from.
 
-    Subclasses write ``__call__``; it gets the episodes and returns the batch. One that also writes ``on_rows(rows)`` (from
-    environment to module), ``on_actions(acts)`` (from module to environment) or ``on_fragment(fragment)`` (to the learner)
-    works on arrays of all environments at once: a pipeline of such ones only builds no episodes.
+    Subclasses write ``__call__``; it gets the episodes and returns the batch. One that also writes ``on_rows(rows)``
+    (from environment to module), ``on_actions(acts)`` (from module to environment) or ``on_fragment(fragment)`` (to
+    the learner) works on arrays of all environments at once: a pipeline of such ones only builds no episodes.
     """
 
     #: Work on arrays; None where the connector works on episodes only.
@@ -242,7 +242,8 @@ class ConnectorV2(Checkpointable, abc.ABC):
     def foreach_batch_item_change_in_place(
         batch: Batch, column: str | list[str] | tuple[str, ...], func: Callable[..., Any]
     ) -> None:
-        """Replace each record of one column, or of several at once, by what ``func(record, episode, agent, module)`` gives.
+        """Replace each record of one column, or of several at once, by what ``func(record, episode, agent, module)``
+        gives.
 
         Raises:
             ValueError: there is no such column.

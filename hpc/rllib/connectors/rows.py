@@ -13,8 +13,8 @@ import numpy as np
 class Rows:
     """What the environments of a runner just gave, for connectors from environment to module.
 
-    A connector with ``on_rows(rows)`` changes ``obs`` for all environments at once. What it has to remember by environment
-    (frames, last actions) lies in ``memory``, which belongs to the runner.
+    A connector with ``on_rows(rows)`` changes ``obs`` for all environments at once. What it has to remember by
+    environment (frames, last actions) lies in ``memory``, which belongs to the runner.
     """
 
     #: Observations, ``[N, ...]``, perhaps nested.

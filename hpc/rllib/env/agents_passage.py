@@ -78,7 +78,8 @@ class AgentsPassage:
             )
         if others := set(batch) - set(self._batch):
             raise ValueError(
-                f"connectors added the columns {sorted(others)} to the batch for acting: a runner gives observations and "
+                f"connectors added the columns {sorted(others)} to the batch for acting: a runner gives "
+                "observations and "
                 "masks to the modules. Put what they need into the observations, as PrevActionsPrevRewards does."
             )
         alive = {episode.id_ for episode in runner._running}
@@ -127,7 +128,11 @@ class AgentsPassage:
     def _by_connectors(
         self, waiting: dict[str, Any], outputs: dict[str, Any], episodes: list[Any], explore: bool
     ) -> tuple[list[Any], list[Any], list[Any]]:
-        states = {module_id: columns.pop(Columns.STATE_IN, None) for module_id, columns in outputs.items()}
+        # What the runner adds of its own goes around the user's connectors.
+        around = {
+            name: {module_id: columns.pop(name, None) for module_id, columns in outputs.items()}
+            for name in (Columns.STATE_IN, ACTION_MASK)
+        }
         places = {m: [(episodes[at].id_, agent_id) for at, agent_id in part] for m, part in waiting.items()}
         batch = self._to_env(
             rl_module=self._runner.module,
@@ -145,7 +150,8 @@ class AgentsPassage:
             for at, by_agent in enumerate(by_env):
                 for agent_id, value in by_agent.items():
                     extra[at][agent_id][name] = value
-        for module_id, state in states.items():
-            for i, (at, agent_id) in enumerate(waiting[module_id] if state is not None else []):
-                extra[at][agent_id][Columns.STATE_IN] = take(state, i)
+        for name, by_module in around.items():
+            for module_id, data in by_module.items():
+                for i, (at, agent_id) in enumerate(waiting[module_id] if data is not None else []):
+                    extra[at][agent_id][name] = take(data, i)
         return actions, for_env, extra

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class StepFailedRecreateEnvError(Exception):
-    """Raise it in ``step`` to have the environment made anew: with ``restart_failed_sub_environments``, without a log."""
+    """Raise it in ``step`` to have the environment made anew, with ``restart_failed_sub_environments``, unlogged."""
 
 
 class EnvError(Exception):

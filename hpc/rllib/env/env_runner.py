@@ -171,7 +171,8 @@ class EnvRunner(Checkpointable, abc.ABC):
         return self.module.get_state(components, not_components=not_components)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take what `get_state` gave, whole or in part. With a generator the environments are reset before the next row.
+        """Take what `get_state` gave, whole or in part. With a generator the environments are reset before the next
+        row.
 
         Weights of a version that is not newer than the runner's are left, as version 0 is not.
         """

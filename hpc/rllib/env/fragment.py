@@ -24,12 +24,12 @@ FIRST = "first"
 class Fragment:
     """The steps that N columns (environments, or pairs of environment and agent) made in T rows.
 
-    Arrays are time-major: ``[T, N, ...]``, those of `WITH_LAST` ``[T + 1, N, ...]``. Row t + 1 of the observations is what
-    step t led to, also where the episode ended there. The row after an end is a reset row: its ``loss_mask`` is False, its
-    action was ignored, its reward is 0, and the row after it is the ``first`` one of the next episode.
+    Arrays are time-major: ``[T, N, ...]``, those of `WITH_LAST` ``[T + 1, N, ...]``. Row t + 1 of the observations is
+    what step t led to, also where the episode ended there. The row after an end is a reset row: its ``loss_mask`` is
+    False, its action was ignored, its reward is 0, and the row after it is the ``first`` one of the next episode.
 
-    To accumulate backwards (returns, advantages), stop at t where the episode ended, or where row t + 1 has no loss mask:
-    the bootstrap is then the value of row t + 1, or 0 where the episode was terminated.
+    To accumulate backwards (returns, advantages), stop at t where the episode ended, or where row t + 1 has no loss
+    mask: the bootstrap is then the value of row t + 1, or 0 where the episode was terminated.
     """
 
     columns: dict[str, Any]
@@ -80,8 +80,8 @@ class Fragment:
     def flat(self, keys: Iterable[str] | None = None, *, next_obs: bool = False) -> dict[str, Any]:
         """The steps as ``[B, ...]``, column by column within each row, masked rows left out.
 
-        ``next_obs`` adds ``new_obs``, what each step led to (and ``next_action_mask`` where actions are masked). Of the columns
-        of `WITH_LAST` each row has what held before its step.
+        ``next_obs`` adds ``new_obs``, what each step led to (and ``next_action_mask`` where actions are masked). Of
+        the columns of `WITH_LAST` each row has what held before its step.
         """
         mask = self.loss_mask
         whole = bool(mask.all())
@@ -125,18 +125,28 @@ class Fragment:
 
     @classmethod
     def of_episodes(cls, episodes: Sequence[SingleAgentEpisode]) -> Fragment:
-        """One column per episode, shorter ones padded (without loss mask); an episode without a step is left out."""
-        pieces = [episode.columns() for episode in episodes if len(episode)]
-        if not pieces:
-            raise ValueError("no episode has a step: a fragment needs one at least")
+        """One column per episode, shorter ones padded (without loss mask); an episode without a step is left out.
+
+        Values are left out, since episodes have none of their last observations. The mask of what an episode led to
+        allows all actions.
+
+        Raises:
+            ValueError: no episode has a step.
+        """
         kept = [episode for episode in episodes if len(episode)]
+        if not kept:
+            raise ValueError("no episode has a step: a fragment needs one at least")
+        pieces = [episode.columns() for episode in kept]
         lengths = [len(episode) for episode in kept]
         rows, width = max(lengths), len(kept)
-        names = [name for name in pieces[0] if all(name in piece for piece in pieces)]
+        shared = [name for name in pieces[0] if all(name in piece for piece in pieces)]
+        names = [name for name in shared if name != Columns.VF_PREDS]
         columns = {name: blank(pieces[0][name], (rows + (name in WITH_LAST), width), skip=1) for name in names}
+        if ACTION_MASK in columns:
+            columns[ACTION_MASK][:] = True
         for at, piece in enumerate(pieces):
             for name in names:
-                put(columns[name], (slice(0, lengths[at] + (name in WITH_LAST)), at), piece[name])
+                put(columns[name], (slice(0, lengths[at] + (name == Columns.OBS)), at), piece[name])
         columns[Columns.LOSS_MASK] = np.arange(rows)[:, None] < np.array(lengths)[None, :]
         columns[FIRST] = np.zeros((rows, width), bool)
         columns[FIRST][0] = [episode.t_started == 0 for episode in kept]

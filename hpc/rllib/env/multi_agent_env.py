@@ -18,7 +18,8 @@ class MultiAgentEnv(gym.Env):
     Attributes:
         agents: The agents of the running episode.
         possible_agents: All agents that there can be.
-        observation_spaces, action_spaces: Spaces by agent. Without them ``observation_space`` and ``action_space`` hold:
+        observation_spaces, action_spaces: Spaces by agent. Without them ``observation_space`` and ``action_space``
+            hold:
             Dicts by agent, or one space for every agent.
     """
 

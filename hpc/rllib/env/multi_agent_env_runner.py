@@ -13,7 +13,7 @@ from hpc.rllib.core.columns import Columns
 from hpc.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from hpc.rllib.env.agents_passage import AgentsPassage
 from hpc.rllib.env.env_runner import EnvRunner
-from hpc.rllib.env.fragment import EpisodeRecord, Fragment, Sample
+from hpc.rllib.env.fragment import ACTION_MASK, EpisodeRecord, Fragment, Sample
 from hpc.rllib.env.logged import log_episode, log_steps
 from hpc.rllib.env.multi_agent_episode import MultiAgentEpisode
 from hpc.rllib.env.random_actions import allowed, squashed
@@ -175,7 +175,7 @@ class MultiAgentEnvRunner(EnvRunner):
         random_actions: bool = False,
         force_reset: bool = False,
     ) -> list[MultiAgentEpisode]:
-        """Step all environments for some steps, or until some episodes are done. Returns episodes and chunks of them."""
+        """Step for some steps, or until some episodes are done. Returns episodes and chunks of them."""
         if num_timesteps is not None and num_episodes is not None:
             raise ValueError("give num_timesteps or num_episodes, not both")
         rows = None
@@ -219,7 +219,7 @@ class MultiAgentEnvRunner(EnvRunner):
         force_reset: bool,
         versions: list[tuple[int, int]],
     ) -> tuple[list[MultiAgentEpisode], list[EpisodeRecord], int, tuple[dict[Any, int], dict[str, int]]]:
-        """Step until the goal. Returns done episodes, their records, and steps (of environments, agents and modules)."""
+        """Step until the goal. Returns done episodes, their records, and steps of environments, agents and modules."""
         explore = self.config.explore if explore is None else explore
         if force_reset or episodes is not None or self._needs_reset:
             self._reset(explore)
@@ -420,6 +420,8 @@ class MultiAgentEnvRunner(EnvRunner):
         out = actor.act(
             obs, state=state, mask=mask, explore=explore, rng=self.rng, t=self._global_steps(before), values=False
         )
+        if mask is not None:
+            out[ACTION_MASK] = mask
         if state is not None:
             after = out.pop(Columns.STATE_OUT)
             for i, place in enumerate(places):

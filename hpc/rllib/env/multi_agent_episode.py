@@ -30,8 +30,9 @@ def default_mapping(agent_id: Any, episode: Any, **kwargs: Any) -> str:
 class MultiAgentEpisode:
     """The steps of an environment with several agents.
 
-    An agent that acted and has no observation yet has a hanging action; its step is added when the observation comes, with
-    all rewards of between. Indices of getters are steps of the environment, or of each agent with ``env_steps=False``.
+    An agent that acted and has no observation yet has a hanging action; its step is added when the observation comes,
+    with all rewards of between. Indices of getters are steps of the environment, or of each agent with
+    ``env_steps=False``.
 
     Args:
         id_: Its name; drawn where none is given.
@@ -217,7 +218,8 @@ class MultiAgentEpisode:
         if episode is not None and episode.is_done:
             if any(value is not None for value in (observation, action, reward, info, extra)):
                 raise MultiAgentEnvError(
-                    f"Agent {agent_id} already had its `SingleAgentEpisode.is_done` set to True, but still received data in "
+                    f"Agent {agent_id} already had its `SingleAgentEpisode.is_done` set to True, but still received "
+                    "data in "
                     f"a following step! obs={observation} act={action} rew={reward} info={info} "
                     f"extra_model_outputs={extra}."
                 )
@@ -242,7 +244,8 @@ class MultiAgentEpisode:
         if observation is None:
             if truncated:
                 raise MultiAgentEnvError(
-                    f"Agent {agent_id} acted and then got truncated, but did NOT receive a last (truncation) observation, "
+                    f"Agent {agent_id} acted and then got truncated, but did NOT receive a last (truncation) "
+                    "observation, "
                     "required for e.g. value function bootstrapping!"
                 )
             if not terminated:

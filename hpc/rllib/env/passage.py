@@ -75,7 +75,8 @@ class Passage:
             batch = BatchIndividualItems()(rl_module=None, batch=batch, episodes=episodes, shared_data=self._shared)
         if others := set(batch) - _TAKEN:
             raise ValueError(
-                f"connectors added the columns {sorted(others)} to the batch for acting: a runner gives observations and "
+                f"connectors added the columns {sorted(others)} to the batch for acting: a runner gives "
+                "observations and "
                 "masks to the module. Put what it needs into the observations, as PrevActionsPrevRewards does."
             )
         mask = batch.get(ACTION_MASK)

@@ -33,7 +33,8 @@ _EPISODE_HOOKS = ("on_episode_created", "on_episode_start", "on_episode_step", "
 class SingleAgentEnvRunner(EnvRunner):
     """Steps the environments of one vector with one module.
 
-    ``sample_fragment`` is for algorithms: arrays, nothing by step in objects. ``sample`` is RLlib's: a list of episodes.
+    ``sample_fragment`` is for algorithms: arrays, nothing by step in objects. ``sample`` is RLlib's: a list of
+    episodes.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -192,7 +193,7 @@ class SingleAgentEnvRunner(EnvRunner):
         random_actions: bool = False,
         force_reset: bool = False,
     ) -> list[SingleAgentEpisode]:
-        """Step all environments for some steps, or until some episodes are done. Returns episodes and chunks of them."""
+        """Step for some steps, or until some episodes are done. Returns episodes and chunks of them."""
         if num_timesteps is not None and num_episodes is not None:
             raise ValueError("give num_timesteps or num_episodes, not both")
         if num_timesteps is None and num_episodes is None:
@@ -340,11 +341,12 @@ class SingleAgentEnvRunner(EnvRunner):
         if self._live is not None:
             self._begin_failed(failed)
             version = self._weights_seq_no
+            shown = outputs if state is None else {**outputs, Columns.STATE_OUT: state}
 
             def step(at: int, observation: Any, info: dict[str, Any]) -> None:
                 ends = bool(terminateds[at]), bool(truncateds[at])
                 assert self._live is not None
-                self._live.step(at, observation, info, actions, float(rewards[at]), *ends, outputs, version)
+                self._live.step(at, observation, info, actions, float(rewards[at]), *ends, shown, version)
 
         self._see(observations, begins, actions, rewards, explore, infos, begins, step)
         recorder.put(Columns.OBS, row + 1, self._obs)

@@ -112,16 +112,26 @@ class SingleAgentEpisode:
         self.rewards.append(reward)
         self.infos.append(infos or {})
         self.t += 1
-        for key, value in (extra_model_outputs or {}).items():
-            if key in self.extra_model_outputs:
-                self.extra_model_outputs[key].append(value)
-            else:
-                self.extra_model_outputs[key] = InfiniteLookbackBuffer([value])
+        self._add_outputs(extra_model_outputs or {})
         self.is_terminated, self.is_truncated = terminated, truncated
         self._last_added_observation, self._last_added_infos = observation, infos or {}
         self._last_step_time = time.perf_counter()
         if self._start_time is None:
             self._start_time = self._last_step_time
+
+    def _add_outputs(self, outputs: dict[str, Any]) -> None:
+        """Add what the module gave; outputs that a step has not (its action was drawn without the module) are 0."""
+        for key, column in self.extra_model_outputs.items():
+            if key not in outputs and column.len_incl_lookback():
+                column.append(map_tree(np.zeros_like, map_tree(np.asarray, column.get(-1))))
+        for key, value in outputs.items():
+            if key in self.extra_model_outputs:
+                self.extra_model_outputs[key].append(value)
+                continue
+            missed = [map_tree(np.zeros_like, map_tree(np.asarray, value)) for _ in range(len(self.rewards) - 1)]
+            self.extra_model_outputs[key] = InfiniteLookbackBuffer([*missed, value])
+            if self.is_numpy:
+                self.extra_model_outputs[key].finalize()
 
     def validate(self) -> None:
         """Hold that all columns have as many records as the episode has steps."""
@@ -183,6 +193,7 @@ class SingleAgentEpisode:
             multi_agent_episode_id=self.multi_agent_episode_id,
         )
         chunk._custom_data = copy.deepcopy(self.custom_data)
+        chunk._last_added_observation, chunk._last_added_infos = self.get_observations(-1), self.get_infos(-1)
         return chunk
 
     # ------------------------------------------------------------ reading and writing

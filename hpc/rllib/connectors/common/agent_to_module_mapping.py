@@ -70,7 +70,8 @@ class AgentToModuleMapping(ConnectorV2):
         kinds = list(found.values())
         if not kinds:
             raise ValueError(
-                f"Could not find or derive any {which} for RLModule {module_id}: no agent of the environment is mapped to "
+                f"Could not find or derive any {which} for RLModule {module_id}: no agent of the environment is "
+                "mapped to "
                 "it. Give it by `config.rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={"
                 f"'{module_id}': RLModuleSpec(observation_space=..., action_space=...)}}))`."
             )

@@ -38,8 +38,10 @@ def max_seq_len(rl_module: Any, module_id: str | None = None) -> int:
     length = found.get("max_seq_len") if isinstance(found, dict) else getattr(found, "max_seq_len", None)
     if length is None:
         raise ValueError(
-            "You are using a stateful RLModule and are not providing a 'max_seq_len' key inside your `model_config`. You "
-            "can set this dict and/or override keys in it via `config.rl_module(model_config={'max_seq_len': [some int]})`."
+            "You are using a stateful RLModule and are not providing a 'max_seq_len' key inside your "
+            "`model_config`. You "
+            "can set this dict and/or override keys in it via `config.rl_module(model_config={'max_seq_len': [some "
+            "int]})`."
         )
     return int(length)
 

@@ -100,7 +100,7 @@ class PrevActionsPrevRewards(ConnectorV2):
             out = {self.ORIG_OBS_KEY: episode.get_observations(-1)}
             if self.n_prev_actions:
                 actions = episode.get_actions(slice(-self.n_prev_actions, None), fill=0.0, one_hot_discrete=True)
-                out[self.PREV_ACTIONS_KEY] = flatten_to_single_ndarray(batch_records(actions))
+                out[self.PREV_ACTIONS_KEY] = np.ravel(flatten_to_single_ndarray(batch_records(actions)))
             if self.n_prev_rewards:
                 out[self.PREV_REWARDS_KEY] = np.array(
                     episode.get_rewards(slice(-self.n_prev_rewards, None), fill=0.0), np.float32

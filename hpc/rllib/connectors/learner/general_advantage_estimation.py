@@ -17,7 +17,8 @@ from hpc.rllib.utils.spaces.space_utils import BatchedNdArray
 class GeneralAdvantageEstimation(ConnectorV2):
     """Add advantages (standardised) and targets of values, as Schulman et al. (2015) have them.
 
-    It needs the last step of each episode that `AddOneTsToEpisodesAndTruncate` adds, and stands after all other connectors.
+    It needs the last step of each episode that `AddOneTsToEpisodesAndTruncate` adds, and stands after all other
+    connectors.
 
     Args:
         gamma: The discount of one step.

@@ -21,8 +21,8 @@ from hpc.rllib.utils.trees import map_tree, take
 class ExternalClient:
     """A connection to a runner that serves external environments.
 
-    ``act`` draws actions by the module; it needs the configuration of the runner, which is unpickled. Connect to runners of
-    your own only.
+    ``act`` draws actions by the module; it needs the configuration of the runner, which is unpickled. Connect to
+    runners of your own only.
 
     Args:
         host, port: Where the runner listens.

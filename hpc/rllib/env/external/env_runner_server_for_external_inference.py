@@ -30,9 +30,9 @@ _LOOPBACK = "127.0.0.1"
 class EnvRunnerServerForExternalInference(EnvRunner):
     """Serves one external environment at a time.
 
-    ``env_config["port"]`` (5555) plus the runner's index is its port; port 0 takes a free one, which ``address`` tells. It
-    listens to this machine, and serves processes of the same user only. ``env_config["token"]`` serves those that send this
-    token in their PING instead, also from other machines with ``env_config["host"]``.
+    ``env_config["port"]`` (5555) plus the runner's index is its port; port 0 takes a free one, which ``address``
+    tells. It listens to this machine, and serves processes of the same user only. ``env_config["token"]`` serves
+    those that send this token in their PING instead, also from other machines with ``env_config["host"]``.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -42,7 +42,8 @@ class EnvRunnerServerForExternalInference(EnvRunner):
         self._token: str | None = settings.get("token")
         if self.host not in (_LOOPBACK, "localhost") and not self._token:
             raise ValueError(
-                f"env_config['host']={self.host!r} lets other machines connect: give env_config['token'] as well, which "
+                f"env_config['host']={self.host!r} lets other machines connect: give env_config['token'] as well, "
+                "which "
                 "clients send in their PING"
             )
         self.make_module()
@@ -79,7 +80,8 @@ class EnvRunnerServerForExternalInference(EnvRunner):
         pair = self.config.observation_space, self.config.action_space
         if None in pair:
             raise ValueError(
-                "an external environment needs config.environment(observation_space=.., action_space=..): nobody else can "
+                "an external environment needs config.environment(observation_space=.., action_space=..): nobody "
+                "else can "
                 "tell its spaces"
             )
         return {INPUT_ENV_SPACES: pair, INPUT_ENV_SINGLE_SPACES: pair, DEFAULT_MODULE_ID: pair}

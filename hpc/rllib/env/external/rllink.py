@@ -105,7 +105,9 @@ def get_rllink_message(sock_: socket.socket) -> tuple[RLlink, dict[str, Any]]:
             raise ConnectionError("Protocol Error! Message from peer does not contain `type` field.")
         return RLlink(message.pop("type")), message
     except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise ConnectionError(f"Error receiving message from peer on socket {sock_}! Original error was: {error}") from error
+        raise ConnectionError(
+            f"Error receiving message from peer on socket {sock_}! Original error was: {error}"
+        ) from error
 
 
 def _exactly(sock_: socket.socket, count: int) -> bytes:

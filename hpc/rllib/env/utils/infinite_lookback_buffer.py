@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hpc.rllib.utils.spaces.space_utils import batch, filled, one_hot_tree
-from hpc.rllib.utils.trees import map_tree
+from hpc.rllib.utils.trees import map_tree, take
 
 Indices = int | slice | list[int] | None
 
@@ -77,7 +77,7 @@ class InfiniteLookbackBuffer:
         elif isinstance(items, list):
             self.data.extend(items)
         else:
-            self.data.extend(map_tree(lambda leaf: leaf[i], items) for i in range(self._count(items)))
+            self.data.extend(take(items, i) for i in range(self._count(items)))
 
     def concat(self, other: InfiniteLookbackBuffer) -> None:
         """Add another's records, without those of before its start."""
@@ -121,8 +121,8 @@ class InfiniteLookbackBuffer:
     ) -> Any:
         """Records at an index, at several, or in a range; without indices all but those of before the start.
 
-        Negative indices count from the end, or with ``neg_index_as_lookback`` back from the start. With ``fill`` records
-        that are not there are made of this value.
+        Negative indices count from the end, or with ``neg_index_as_lookback`` back from the start. With ``fill``
+        records that are not there are made of this value.
 
         Raises:
             IndexError: an index is out of range, and there is no ``fill``.

@@ -59,7 +59,8 @@ class MultiAgentVector:
         env = make()
         if not isinstance(getattr(env, "unwrapped", env), MultiAgentEnv):
             raise EnvError(
-                f"{env} is no MultiAgentEnv, and the configuration has several modules: derive from MultiAgentEnv, wrap it "
+                f"{env} is no MultiAgentEnv, and the configuration has several modules: derive from MultiAgentEnv, "
+                "wrap it "
                 "by PettingZooEnv or ParallelPettingZooEnv, or leave config.multi_agent() out."
             )
         return env
@@ -82,7 +83,8 @@ class MultiAgentVector:
         for name, flags in (("terminateds", result[2]), ("truncateds", result[3])):
             if _ALL not in flags:
                 raise EnvError(
-                    f"In multi-agent environments, '__all__': True|False must be included in the '{name}' dict: got {flags}."
+                    f"In multi-agent environments, '__all__': True|False must be included in the '{name}' dict: got "
+                    f"{flags}."
                 )
         return result
 

@@ -94,8 +94,10 @@ def _spec(name: str) -> Any:
         return gym.spec(name)
     except gym.error.Error as error:
         raise EnvError(
-            f"{name!r} is no environment that gymnasium or `tune.register_env` knows: {error}. Give a registered name, a "
-            "class, or a function of the env_config; a package that registers environments is imported by 'package:Name-v0'."
+            f"{name!r} is no environment that gymnasium or `tune.register_env` knows: {error}. Give a registered "
+            "name, a "
+            "class, or a function of the env_config; a package that registers environments is imported by "
+            "'package:Name-v0'."
         ) from error
 
 
@@ -134,7 +136,8 @@ def _of_creator(
         made = env(context | {"num_envs": count})
         if not isinstance(made, gym.vector.VectorEnv):
             raise EnvError(
-                f"gym_env_vectorize_mode='vector_entry_point' needs a function that makes a VectorEnv: {env} made {made}"
+                f"gym_env_vectorize_mode='vector_entry_point' needs a function that makes a VectorEnv: {env} made "
+                f"{made}"
             )
         return made
     first = make(0)()
@@ -145,7 +148,8 @@ def _of_creator(
         return env(context | {"num_envs": count})
     if not isinstance(first, gym.Env):
         raise EnvError(
-            f"{env} made {first!r}, which is no gymnasium.Env. One agent: derive from gymnasium.Env. Several: derive from "
+            f"{env} made {first!r}, which is no gymnasium.Env. One agent: derive from gymnasium.Env. Several: "
+            "derive from "
             "MultiAgentEnv, and give `config.multi_agent(policies=.., policy_mapping_fn=..)`."
         )
     if not config.disable_env_checking:
@@ -171,7 +175,8 @@ def _checked(env: Any, count: int) -> Any:
     """A vector environment of the wanted size that resets an environment in the step after its end."""
     if env.num_envs != count:
         raise EnvError(
-            f"the vector environment has {env.num_envs} environments, but num_envs_per_env_runner={count}: make them equal"
+            f"the vector environment has {env.num_envs} environments, but num_envs_per_env_runner={count}: make "
+            "them equal"
         )
     mode = (getattr(env, "metadata", None) or {}).get("autoreset_mode", AutoresetMode.NEXT_STEP)
     mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
@@ -180,7 +185,8 @@ def _checked(env: Any, count: int) -> Any:
     if isinstance(env, (gym.vector.SyncVectorEnv, gym.vector.AsyncVectorEnv)):
         raise EnvError(f"make {type(env).__name__} with autoreset_mode=AutoresetMode.NEXT_STEP: it has {mode}")
     raise EnvError(
-        f"{type(env).__name__} resets in mode {mode}: a fragment needs the last observation of an episode before the first "
+        f"{type(env).__name__} resets in mode {mode}: a fragment needs the last observation of an episode before "
+        "the first "
         "one of the next. Make it with autoreset_mode=AutoresetMode.NEXT_STEP."
     )
 
@@ -200,7 +206,8 @@ def check_env(env: gym.Env) -> None:
         raise EnvError(f"reset of {env} returned {result!r}: it returns (observation, infos){skip}")
     if not env.observation_space.contains(result[0]):
         raise EnvError(
-            f"reset of {env} gave an observation outside of its observation_space {env.observation_space}: {result[0]!r} "
+            f"reset of {env} gave an observation outside of its observation_space {env.observation_space}: "
+            f"{result[0]!r} "
             f"({_kind(result[0])}){skip}"
         )
     result = env.step(env.action_space.sample(mask=_mask_of(env, result[0])))
@@ -209,7 +216,8 @@ def check_env(env: gym.Env) -> None:
     observation, reward, terminated, truncated, infos = result
     if not env.observation_space.contains(observation):
         raise EnvError(
-            f"step of {env} gave an observation outside of its observation_space {env.observation_space}: {observation!r} "
+            f"step of {env} gave an observation outside of its observation_space {env.observation_space}: "
+            f"{observation!r} "
             f"({_kind(observation)}){skip}"
         )
     if not np.isscalar(reward) and np.shape(reward) != ():

@@ -13,10 +13,11 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 
 
 class SyncVector(gym.vector.VectorEnv):
-    """As gymnasium's SyncVectorEnv in the mode NEXT_STEP, with half of its cost by step, and one that fails is made anew.
+    """As gymnasium's SyncVectorEnv in the mode NEXT_STEP, with half of its cost by step, and one that fails is made
+    anew.
 
-    ``infos_by_env`` has the infos of the last call, one dict for each environment. ``failed`` says which of them failed in
-    the last step and were made anew: their observations are those of a reset, and no step happened.
+    ``infos_by_env`` has the infos of the last call, one dict for each environment. ``failed`` says which of them
+    failed in the last step and were made anew: their observations are those of a reset, and no step happened.
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class SyncVector(gym.vector.VectorEnv):
         for at, env in enumerate(self.envs):
             if env.action_space != first.action_space or env.observation_space != first.observation_space:
                 raise ValueError(
-                    f"environment {at} has other spaces than the first one: {env.observation_space}, {env.action_space} and "
+                    f"environment {at} has other spaces than the first one: {env.observation_space}, "
+                    f"{env.action_space} and "
                     f"{first.observation_space}, {first.action_space}"
                 )
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -95,7 +97,7 @@ class SyncVector(gym.vector.VectorEnv):
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step all environments; those that were done are reset instead."""
-        each = actions if isinstance(actions, (list, tuple)) else self._each(actions)
+        each = actions if isinstance(actions, list) else self._each(actions)
         observations: list[Any] = []
         self.failed[:] = False
         for at, action in enumerate(each):

@@ -42,6 +42,7 @@ class SampleReport:
         """Have the keys of episodes in the results, as NaN, also when no episode has ended so far."""
         for name, how in _EPISODE_KEYS:
             self._metrics.log_time((*self._above, name), reduce="smoothed", window=self._window, how=how)
+        self._sum(keys.NUM_EPISODES, 0)
 
     def _steps(self, sample: Sample) -> None:
         agents = sample.agent_steps or {DEFAULT_AGENT_ID: sample.env_steps}

@@ -140,6 +140,9 @@ class SumStats(SeriesStats):
     def reduced(self, values: np.ndarray) -> float:
         return values.sum()
 
+    def _one(self, values: Sequence[Any]) -> float:
+        return super()._one(values) if values else 0
+
     def push(self, value: Any) -> None:
         super().push(value)
         if not self.window and len(self.values) > 256:

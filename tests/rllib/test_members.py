@@ -52,7 +52,10 @@ def test_modules_learn_and_are_reported_by_their_names(built):
     assert changed(before, algorithm.get_weights()) == {"p0", "p1"}
     assert set(result["learners"]) >= {"p0", "p1", "__all_modules__"}
     runners = result["env_runners"]
-    assert set(runners["num_module_steps_sampled"]) == {"p0", "p1"} and set(runners["num_agent_steps_sampled"]) == {"0", "1"}
+    assert set(runners["num_module_steps_sampled"]) == {"p0", "p1"} and set(runners["num_agent_steps_sampled"]) == {
+        "0",
+        "1",
+    }
     assert set(runners["module_episode_returns_mean"]) == {"p0", "p1"}
     total = sum(runners["agent_episode_returns_mean"].values())
     assert total == pytest.approx(runners["episode_return_mean"])
@@ -105,9 +108,7 @@ def test_modules_that_cannot_come_or_go_are_named(built):
     with pytest.raises(KeyError, match="there are p0, p1"):
         algorithm.remove_module("p7")
     with pytest.raises(ValueError, match="adds to nothing"):
-        algorithm.add_module(
-            "p2", None, add_to_learners=False, add_to_env_runners=False, add_to_eval_env_runners=False
-        )
+        algorithm.add_module("p2", None, add_to_learners=False, add_to_env_runners=False, add_to_eval_env_runners=False)
     one = built(PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=0))
     with pytest.raises(RuntimeError, match="has one module"):
         one.add_module("p2", None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import hpc
 from hpc.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR
 from hpc.rllib.env.collecting import Collector, count_steps
-from hpc.rllib.env.connector_states import merge
+from hpc.rllib.env.connector_states import has_content, merge, pipelines_of
 from hpc.rllib.env.remote_runner import take_sample
 from hpc.rllib.env.remote_runners import RemoteRunners, nth
 from hpc.rllib.env.vector.registration import creator_of
@@ -46,6 +46,7 @@ class EnvRunnerGroup:
         self.env_runner_cls = config.env_runner_cls or _default_class(config)
         self._local: Any = None
         self._may_be_local = local_env_runner or count == 0
+        self._kept_pipelines: Mapping[str, Any] | None = None
         self._version = 0
         """Of the local runner's weights, where there is no other"""
         self.is_streaming = False
@@ -316,9 +317,19 @@ class EnvRunnerGroup:
                 states = self.foreach_env_runner(
                     "get_state", kwargs={"components": list(CONNECTORS)}, local_env_runner=False
                 )
-            return merge(config, states)
+            if not any(has_content(state.get(name)) for state in states for name in CONNECTORS):
+                return {}
+            return merge(self._pipelines(), states)
         source = from_worker if from_worker is not None else self._local
         return {} if source is None else dict(source.get_state(components=list(CONNECTORS)))
+
+    def _pipelines(self) -> Mapping[str, Any]:
+        """The pipelines that know what all runners began from: those of the local runner, if there may be one."""
+        if self.local_env_runner is not None:
+            return dict(self.local_env_runner._pipelines())
+        if self._kept_pipelines is None:
+            self._kept_pipelines = pipelines_of(self.config, self._remote_spaces())
+        return self._kept_pipelines
 
     def get_spaces(self) -> dict[str, tuple[Any, Any]]:
         """Spaces of observations and actions by module id, and "__env__"."""

@@ -37,7 +37,7 @@ def test_agents_that_act_in_turn_and_leave():
     sample = MultiAgentEnvRunner(config=config(InTurn)).sample_fragment(6)
     of_x, of_y = sample.modules["of_x"], sample.modules["of_y"]
     assert sample.env_steps == 12
-    assert sample.agent_steps == {"x": 4, "y": 8}
+    assert sample.agent_steps == {"x": 2, "y": 10}  # observations that came, as RLlib counts
     assert of_x[Columns.OBS][:3, 0, 0].tolist() == [0, 2, 2]  # x left: the observation that it acted on stands in
     assert of_x[Columns.TERMINATEDS][:, 0].tolist() == [False, True]
     assert of_y[Columns.OBS][:, 0, 0].tolist() == [1, 3, 4, 5, 6]
@@ -50,7 +50,7 @@ def test_agents_that_act_in_turn_and_leave():
 def test_chunks_of_agents_in_turn_lose_no_step():
     made = MultiAgentEnvRunner(config=config(InTurn, 1))
     samples = [made.sample_fragment(1) for _ in range(6)]
-    steps = [sum(sample.module_steps.values()) for sample in samples]
+    steps = [sum(fragment.valid_steps for fragment in sample.modules.values()) for sample in samples]
     assert sum(steps) == 6
     assert [len(sample.episodes) for sample in samples] == [0, 0, 0, 0, 0, 1]
     assert samples[-1].episodes[0].agents == {"x": 2.0, "y": 4.0}

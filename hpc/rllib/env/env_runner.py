@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,22 @@ from hpc.rllib.utils.seeding import runner_seeds
 
 logger = logging.getLogger("hpc.rllib")
 
-ENV_STEP_FAILURE = "env_step_failure"
 #: Runners of evaluation have seeds of their own.
 EVALUATION_OFFSET = 1_000_000
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When a sample ends: after so many rows, finished episodes, or steps (RLlib's num_timesteps)."""
+
+    rows: int | None = None
+    episodes: int | None = None
+    steps: int | None = None
+
+    def reached(self, rows: int, episodes: int, steps: int) -> bool:
+        """Whether it is reached."""
+        pairs = ((self.rows, rows), (self.episodes, episodes), (self.steps, steps))
+        return any(wanted is not None and made >= wanted for wanted, made in pairs)
 
 
 class EnvRunner(Checkpointable, abc.ABC):
@@ -101,11 +115,12 @@ class EnvRunner(Checkpointable, abc.ABC):
         rows: int | None = None,
         episodes: int | None = None,
         *,
+        steps: int | None = None,
         explore: bool | None = None,
         random_actions: bool = False,
         force_reset: bool = False,
     ) -> Sample:
-        """Step the environments, and return arrays."""
+        """Step the environments for rows, until so many steps are made, or episodes done. Returns arrays."""
 
     @abc.abstractmethod
     def get_spaces(self) -> dict[str, tuple[Any, Any]]:
@@ -211,6 +226,23 @@ class EnvRunner(Checkpointable, abc.ABC):
         return [*parts, *self._pipelines()]
 
     # ------------------------------------------------------------ parts
+
+    def _goal(self, rows: int | None, episodes: int | None, steps: int | None, width: int) -> Goal:
+        """What a call samples: what it asks for, else what the configuration says.
+
+        Raises:
+            ValueError: the runner has no environment, or the call asks for several things.
+        """
+        if self.env is None:
+            raise ValueError(f"{self} doesn't have an env! Can't call `sample()` on it.")
+        asked = {"rows": rows, "episodes": episodes, "steps": steps}
+        if len(given := [name for name, value in asked.items() if value is not None]) > 1:
+            raise ValueError(f"give one of {given}, not several")
+        if given:
+            return Goal(rows, episodes, steps)
+        if self.config.batch_mode == "complete_episodes":
+            return Goal(episodes=width)
+        return Goal(steps=self.config.get_rollout_fragment_length(self.worker_index) * width)
 
     def ping(self) -> str:
         """Answer, to show that the runner lives."""

@@ -12,15 +12,16 @@ from hpc.rllib.core.acting import make_actor
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from hpc.rllib.env.agents_passage import AgentsPassage
-from hpc.rllib.env.env_runner import EnvRunner
+from hpc.rllib.env.env_runner import EnvRunner, Goal
 from hpc.rllib.env.fragment import ACTION_MASK, EpisodeRecord, Fragment, Sample
 from hpc.rllib.env.logged import log_episode, log_steps
 from hpc.rllib.env.multi_agent_episode import MultiAgentEpisode
 from hpc.rllib.env.random_actions import allowed, squashed
 from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
-from hpc.rllib.env.tallies import Tally, steps_of
+from hpc.rllib.env.tallies import Tally
 from hpc.rllib.env.vector.multi_agent_vector import MultiAgentVector, make_multi_agent_vector
 from hpc.rllib.utils.metrics import WEIGHTS_SEQ_NO
+from hpc.rllib.utils.threads import limited_threads
 from hpc.rllib.utils.trees import map_tree, stack, take
 
 _EPISODE_HOOKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
@@ -134,28 +135,31 @@ class MultiAgentEnvRunner(EnvRunner):
         rows: int | None = None,
         episodes: int | None = None,
         *,
+        steps: int | None = None,
         explore: bool | None = None,
         random_actions: bool = False,
         force_reset: bool = False,
     ) -> Sample:
-        """Step all environments for some rows, or until some episodes are done (then without those that are not)."""
+        """Step all environments for some rows, until some steps are made, or until some episodes are done.
+
+        Of episodes those that are not done are left out. Without any it is what the configuration says.
+        """
         begin, version = time.perf_counter(), self._weights_seq_no
-        rows, episodes = self._goal(rows, episodes)
+        goal = self._goal(rows, episodes, steps, self.num_envs)
         versions: list[tuple[int, int]] = []
-        done, records, steps, _ = self._run(rows, episodes, None, explore, random_actions, force_reset, versions)
-        chunks = done if episodes is not None else done + self._cut()
-        fragments = self._fragments(chunks)
-        agents = steps_of(chunks)
-        modules = {module_id: fragment.valid_steps for module_id, fragment in fragments.items()}
-        if episodes is not None:
+        with limited_threads():
+            done, records, steps, counts = self._run(goal, explore, random_actions, force_reset, versions)
+            chunks = done if goal.episodes is not None else done + self._cut()
+            fragments = self._fragments(chunks)
+        if goal.episodes is not None:
             steps = sum(record.length for record in records)
         self.num_env_steps_sampled_lifetime += steps
         self._sampled(chunks)
         return Sample(
             fragments,
             env_steps=steps,
-            agent_steps=agents,
-            module_steps=modules,
+            agent_steps=counts[0],
+            module_steps=counts[1],
             episodes=records,
             version=version,
             versions=versions,
@@ -176,19 +180,14 @@ class MultiAgentEnvRunner(EnvRunner):
         force_reset: bool = False,
     ) -> list[MultiAgentEpisode]:
         """Step for some steps, or until some episodes are done. Returns episodes and chunks of them."""
-        if num_timesteps is not None and num_episodes is not None:
-            raise ValueError("give num_timesteps or num_episodes, not both")
-        rows = None
-        if num_timesteps is None:
-            rows, num_episodes = self._goal(None, num_episodes)
-        done, records, steps, agent_steps = self._run(
-            rows, num_episodes, num_timesteps, explore, random_actions, force_reset, []
-        )
-        out = done if num_episodes is not None else done + self._cut()
+        goal = self._goal(None, num_episodes, num_timesteps, self.num_envs)
+        with limited_threads():
+            done, records, steps, counts = self._run(goal, explore, random_actions, force_reset, [])
+        out = done if goal.episodes is not None else done + self._cut()
         if self.config.episodes_to_numpy:
             out = [episode.to_numpy() for episode in out]
         self.num_env_steps_sampled_lifetime += steps
-        log_steps(self.metrics, self.config, steps, len(records), *agent_steps)
+        log_steps(self.metrics, self.config, steps, len(records), *counts)
         for record in records:
             log_episode(self.metrics, self.config, record, several=True)
         self._sampled(out)
@@ -198,22 +197,9 @@ class MultiAgentEnvRunner(EnvRunner):
         """What was logged since the last call."""
         return self.metrics.reduce()
 
-    def _goal(self, rows: int | None, episodes: int | None) -> tuple[int | None, int | None]:
-        if self.env is None:
-            raise ValueError(f"{self} doesn't have an env! Can't call `sample()` on it.")
-        if rows is not None and episodes is not None:
-            raise ValueError("give rows or episodes, not both")
-        if rows is None and episodes is None:
-            if self.config.batch_mode == "complete_episodes":
-                return None, self.num_envs
-            return self.config.get_rollout_fragment_length(self.worker_index), None
-        return rows, episodes
-
     def _run(
         self,
-        rows: int | None,
-        episodes: int | None,
-        steps: int | None,
+        goal: Goal,
         explore: bool | None,
         at_random: bool,
         force_reset: bool,
@@ -221,27 +207,21 @@ class MultiAgentEnvRunner(EnvRunner):
     ) -> tuple[list[MultiAgentEpisode], list[EpisodeRecord], int, tuple[dict[Any, int], dict[str, int]]]:
         """Step until the goal. Returns done episodes, their records, and steps of environments, agents and modules."""
         explore = self.config.explore if explore is None else explore
-        if force_reset or episodes is not None or self._needs_reset:
+        if force_reset or goal.episodes is not None or self._needs_reset:
             self._reset(explore)
         done: list[MultiAgentEpisode] = []
         records: list[EpisodeRecord] = []
         counts: tuple[dict[Any, int], dict[str, int]] = ({}, {})
         by_agent = self.config.count_steps_by == "agent_steps"
         row = env_steps = agent_steps = 0
-        while True:
-            if rows is not None and row >= rows:
-                break
-            if episodes is not None and len(records) >= episodes:
-                break
-            if steps is not None and (agent_steps if by_agent else env_steps) >= steps:
-                break
+        while not goal.reached(row, len(records), agent_steps if by_agent else env_steps):
             self._take_new_weights(row, versions)
             stepped = self._row(explore, at_random, env_steps, done, records, counts)
             env_steps += stepped[0]
             agent_steps += stepped[1]
             row += 1
-        if episodes is not None:
-            done, records, self._needs_reset = done[:episodes], records[:episodes], True
+        if goal.episodes is not None:
+            done, records, self._needs_reset = done[: goal.episodes], records[: goal.episodes], True
         return done, records, env_steps, counts
 
     def _take_new_weights(self, row: int, versions: list[tuple[int, int]]) -> None:
@@ -342,7 +322,6 @@ class MultiAgentEnvRunner(EnvRunner):
                 failed.append(at)
                 continue
             observations, rewards, ends, cuts, infos = result
-            acted = episode.get_agents_to_act()
             episode.add_env_step(
                 observations,
                 actions[at],
@@ -352,8 +331,9 @@ class MultiAgentEnvRunner(EnvRunner):
                 truncateds=cuts,
                 extra_model_outputs=extra[at],
             )
-            agent_steps += len(acted)
-            for agent_id in acted:
+            # As RLlib counts: who got an observation made a step.
+            agent_steps += len(observations)
+            for agent_id in observations:
                 module_id = episode.module_for(agent_id)
                 counts[0][str(agent_id)] = counts[0].get(str(agent_id), 0) + 1
                 counts[1][module_id] = counts[1].get(module_id, 0) + 1

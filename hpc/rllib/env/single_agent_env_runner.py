@@ -13,7 +13,7 @@ from hpc.rllib.core.acting import make_actor
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from hpc.rllib.env.books import Books
-from hpc.rllib.env.env_runner import EnvRunner
+from hpc.rllib.env.env_runner import EnvRunner, Goal
 from hpc.rllib.env.fragment import ACTION_MASK, FIRST, EpisodeRecord, Sample
 from hpc.rllib.env.live_episodes import LiveEpisodes, infos_by_env
 from hpc.rllib.env.logged import log_episode, log_steps
@@ -23,6 +23,7 @@ from hpc.rllib.env.recorder import Recorder
 from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
 from hpc.rllib.env.vector.registration import make_vector
 from hpc.rllib.utils.spaces.space_utils import unbatch
+from hpc.rllib.utils.threads import limited_threads
 from hpc.rllib.utils.trees import map_tree, put
 
 #: Rows that are made room for where nobody knows how many there will be.
@@ -119,28 +120,37 @@ class SingleAgentEnvRunner(EnvRunner):
         rows: int | None = None,
         episodes: int | None = None,
         *,
+        steps: int | None = None,
         explore: bool | None = None,
         random_actions: bool = False,
         force_reset: bool = False,
     ) -> Sample:
-        """Step all environments for some rows, or until some episodes are done (then without those that are not).
+        """Step all environments for some rows, until some steps are made, or until some episodes are done.
 
-        Without either it is what the configuration says: rollout_fragment_length rows, or for complete episodes one
-        episode for each environment.
+        Of episodes those that are not done are left out. Without any it is what the configuration says:
+        rollout_fragment_length steps of each environment, or for complete episodes one for each environment.
         """
-        rows, episodes = self._goal(rows, episodes)
+        with limited_threads():
+            return self._sample_fragment(
+                self._goal(rows, episodes, steps, self.num_envs), explore, random_actions, force_reset
+            )
+
+    def _sample_fragment(self, goal: Goal, explore: bool | None, random_actions: bool, force_reset: bool) -> Sample:
         begin = time.perf_counter()
         explore = self.config.explore if explore is None else explore
-        if force_reset or episodes is not None or self._needs_reset:
+        if force_reset or goal.episodes is not None or self._needs_reset:
             self._reset(explore)
         if not self._watched:
             self._live = None
         starts, numbers = self._books.lengths.copy(), self._books.number.copy()
         version, versions = self._weights_seq_no, []
-        recorder = Recorder(rows or UNKNOWN_ROWS)
+        # Steps need more rows where episodes end: a row after an end is no step.
+        recorder = Recorder(
+            goal.rows or (UNKNOWN_ROWS if goal.steps is None else goal.steps // self.num_envs * 9 // 8 + 8)
+        )
         records: list[EpisodeRecord] = []
         row = steps = 0
-        while row < rows if rows is not None else len(records) < (episodes or 0):
+        while not goal.reached(row, len(records), steps):
             recorder.room_for(row)
             if self.between_rows is not None:
                 self.between_rows()
@@ -150,8 +160,8 @@ class SingleAgentEnvRunner(EnvRunner):
             row += 1
         self._last_row(recorder, row)
         fragment = recorder.fragment(row, self.num_envs, t_start=starts, number=numbers, name=self._tag)
-        if episodes is not None:
-            records = records[:episodes]
+        if goal.episodes is not None:
+            records = records[: goal.episodes]
             steps = _only_finished(fragment, len(records))
             self._needs_reset = True
         self._done_episodes.clear()
@@ -173,17 +183,6 @@ class SingleAgentEnvRunner(EnvRunner):
             faults=self._take_faults(),
         )
 
-    def _goal(self, rows: int | None, episodes: int | None) -> tuple[int | None, int | None]:
-        if self.env is None:
-            raise ValueError(f"{self} doesn't have an env! Can't call `sample()` on it.")
-        if rows is not None and episodes is not None:
-            raise ValueError("give rows or episodes, not both")
-        if rows is None and episodes is None:
-            if self.config.batch_mode == "complete_episodes":
-                return None, self.num_envs
-            return self.config.get_rollout_fragment_length(self.worker_index), None
-        return rows, episodes
-
     def sample(
         self,
         *,
@@ -194,25 +193,23 @@ class SingleAgentEnvRunner(EnvRunner):
         force_reset: bool = False,
     ) -> list[SingleAgentEpisode]:
         """Step for some steps, or until some episodes are done. Returns episodes and chunks of them."""
-        if num_timesteps is not None and num_episodes is not None:
-            raise ValueError("give num_timesteps or num_episodes, not both")
-        if num_timesteps is None and num_episodes is None:
-            rows, num_episodes = self._goal(None, None)
-            num_timesteps = None if rows is None else rows * self.num_envs
-        else:
-            self._goal(1, None)
-        explore = self.config.explore if explore is None else explore
-        if force_reset or num_episodes is not None or self._needs_reset:
+        goal = self._goal(None, num_episodes, num_timesteps, self.num_envs)
+        with limited_threads():
+            return self._sample(goal, self.config.explore if explore is None else explore, random_actions, force_reset)
+
+    def _sample(self, goal: Goal, explore: bool, random_actions: bool, force_reset: bool) -> list[SingleAgentEpisode]:
+        if force_reset or goal.episodes is not None or self._needs_reset:
             self._reset(explore, live=True)
         self._ensure_live()
         assert self._live is not None
-        recorder, records = Recorder(1), []  # type: tuple[Recorder, list[EpisodeRecord]]
+        recorder = Recorder(1)
+        records: list[EpisodeRecord] = []
         steps = 0
-        while steps < num_timesteps if num_timesteps is not None else len(records) < (num_episodes or 0):
+        while not goal.reached(0, len(records), steps):
             steps += self._row(recorder, 0, explore, random_actions, steps, records)
         out, self._done_episodes = self._done_episodes, []
-        if num_episodes is not None:
-            out, records, self._needs_reset = out[:num_episodes], records[:num_episodes], True
+        if goal.episodes is not None:
+            out, records, self._needs_reset = out[: goal.episodes], records[: goal.episodes], True
         else:
             out = out + self._live.cut()
         if self.config.episodes_to_numpy:

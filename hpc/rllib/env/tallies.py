@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from hpc.rllib.env.fragment import EpisodeRecord
 from hpc.rllib.env.multi_agent_episode import MultiAgentEpisode
@@ -35,11 +34,3 @@ class Tally:
         total = sum(self.agents.values())
         return EpisodeRecord(total, self.length, self.seconds, self.agents, self.modules, self.agent_steps)
 
-
-def steps_of(chunks: list[MultiAgentEpisode]) -> dict[Any, int]:
-    """Steps by agent."""
-    out: dict[Any, int] = {}
-    for chunk in chunks:
-        for agent_id, episode in chunk.agent_episodes.items():
-            out[str(agent_id)] = out.get(str(agent_id), 0) + len(episode)
-    return out

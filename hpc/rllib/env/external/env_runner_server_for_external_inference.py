@@ -143,6 +143,7 @@ class EnvRunnerServerForExternalInference(EnvRunner):
         rows: int | None = None,
         episodes: int | None = None,
         *,
+        steps: int | None = None,
         explore: bool | None = None,
         random_actions: bool = False,
         force_reset: bool = False,

@@ -1,4 +1,4 @@
-"""Algorithms as trials, and with actors: by name in a Tuner, evaluation beside training, fewer env runners afterwards."""
+"""Algorithms as trials, and with actors: by name in a Tuner, evaluation beside training, fewer runners afterwards."""
 
 from __future__ import annotations
 

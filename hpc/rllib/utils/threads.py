@@ -1,7 +1,7 @@
 """How many threads torch and numpy compute with, limited for a while.
 
-Matrices of small networks gain nothing by a second thread, and on a busy machine the threads of a team wait for each other:
-an iteration of PPO took 42 s with two threads and 0.4 s with one. To set a number costs 0.2 us.
+Matrices of small networks gain nothing by a second thread. On a busy machine the threads of a team wait for each other.
+An iteration of PPO took 42 s with two threads and 0.4 s with one. To set a number costs 0.2 us.
 """
 
 from __future__ import annotations

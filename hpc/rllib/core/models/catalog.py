@@ -40,7 +40,7 @@ class Catalog:
         self._determine_components_hook()
 
     def _determine_components_hook(self) -> None:
-        """Sets ``_encoder_config``, ``_action_dist_class_fn`` and ``latent_dims``; overrides set others."""
+        """Set ``_encoder_config``, ``_action_dist_class_fn`` and ``latent_dims``; overrides set others."""
         self._encoder_config = self._get_encoder_config(
             observation_space=self.observation_space,
             action_space=self.action_space,

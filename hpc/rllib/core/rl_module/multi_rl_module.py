@@ -291,3 +291,7 @@ class MultiRLModuleSpec:
 
     def __getitem__(self, item: str) -> RLModuleSpec:
         return self.specs[item]
+
+
+RLModule.multi_class = MultiRLModule
+RLModule.multi_spec_class = MultiRLModuleSpec

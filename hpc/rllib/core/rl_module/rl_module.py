@@ -7,15 +7,12 @@ import dataclasses
 import logging
 import re
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from hpc.rllib.core import DEFAULT_MODULE_ID
 from hpc.rllib.core.rl_module.spaces import space_from_dict, space_to_dict
 from hpc.rllib.utils.checkpoints import Checkpointable
 from hpc.rllib.utils.serialization import deserialize_type, serialize_type
-
-if TYPE_CHECKING:
-    from hpc.rllib.core.rl_module.multi_rl_module import MultiRLModule, MultiRLModuleSpec
 
 logger = logging.getLogger(__name__)
 #: Characters that a file name must not have: a module's id names a folder of checkpoints.
@@ -72,9 +69,7 @@ class RLModuleSpec:
     @classmethod
     def from_module(cls, module: RLModule) -> RLModuleSpec:
         """The spec that builds a module like this one; its weights are no part of it."""
-        from hpc.rllib.core.rl_module.multi_rl_module import MultiRLModule
-
-        if isinstance(module, MultiRLModule):
+        if isinstance(module, RLModule.multi_class):
             raise ValueError("a MultiRLModule has a MultiRLModuleSpec: use MultiRLModuleSpec.from_module()")
         return cls(
             module_class=type(module),
@@ -132,11 +127,11 @@ class RLModuleSpec:
             self.inference_only = other.inference_only or self.inference_only
             self.learner_only = other.learner_only and self.learner_only
 
-    def as_multi_rl_module_spec(self) -> MultiRLModuleSpec:
+    def as_multi_rl_module_spec(self) -> Any:
         """A MultiRLModuleSpec with this one under the default module id."""
-        from hpc.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
-
-        return MultiRLModuleSpec(rl_module_specs={DEFAULT_MODULE_ID: self}, load_state_path=self.load_state_path)
+        return RLModule.multi_spec_class(
+            rl_module_specs={DEFAULT_MODULE_ID: self}, load_state_path=self.load_state_path
+        )
 
 
 class RLModule(Checkpointable, abc.ABC):
@@ -148,6 +143,9 @@ class RLModule(Checkpointable, abc.ABC):
 
     framework: str | None = None
     STATE_FILE_NAME = "module_state"
+    #: MultiRLModule and its spec; their file, which needs this one, puts them here.
+    multi_class: ClassVar[Any] = None
+    multi_spec_class: ClassVar[Any] = None
 
     def __init__(
         self,
@@ -263,7 +261,7 @@ class RLModule(Checkpointable, abc.ABC):
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes what `get_state` gave."""
+        """Take what `get_state` gave."""
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments that build a module like this one."""
@@ -276,11 +274,9 @@ class RLModule(Checkpointable, abc.ABC):
             "catalog_class": self.catalog_class,
         }
 
-    def as_multi_rl_module(self) -> MultiRLModule:
+    def as_multi_rl_module(self) -> Any:
         """A MultiRLModule with this one, itself, under the default module id."""
-        from hpc.rllib.core.rl_module.multi_rl_module import MultiRLModule
-
-        multi = MultiRLModule(rl_module_specs={})
+        multi = self.multi_class(rl_module_specs={})
         multi.add_module(DEFAULT_MODULE_ID, self)
         return multi
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from hpc.rllib.core.learner.learner import Learner
+from typing import Any
 
 
 class SelfSupervisedLossAPI(abc.ABC):
@@ -16,7 +13,7 @@ class SelfSupervisedLossAPI(abc.ABC):
     def compute_self_supervised_loss(
         self,
         *,
-        learner: Learner,
+        learner: Any,
         module_id: str,
         config: Any,
         batch: dict[str, Any],

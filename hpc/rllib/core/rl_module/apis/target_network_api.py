@@ -13,7 +13,7 @@ class TargetNetworkAPI(abc.ABC):
 
     @abc.abstractmethod
     def make_target_networks(self) -> None:
-        """Makes the copies; a learner calls it once, after it built the module."""
+        """Make the copies; a learner calls it once, after it built the module."""
 
     @abc.abstractmethod
     def get_target_network_pairs(self) -> list[tuple[Any, Any]]:

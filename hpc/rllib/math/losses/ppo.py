@@ -25,7 +25,7 @@ def ppo_loss(
     logp: torch.Tensor,
     old_logp: torch.Tensor,
     advantages: torch.Tensor,
-    entropy: torch.Tensor,
+    entropy: torch.Tensor | None,
     values: torch.Tensor | None,
     value_targets: torch.Tensor | None,
     kl: torch.Tensor | None = None,
@@ -35,24 +35,27 @@ def ppo_loss(
     vf_loss_coeff: float = 1.0,
     entropy_coeff: float | torch.Tensor = 0.0,
     kl_coeff: float | torch.Tensor = 0.0,
+    stats: bool = True,
 ) -> PPOLoss:
     """All tensors have one shape, [B] or [B, L]. Squared errors of values are cut at `vf_clip_param`.
 
-    Without `values` there is no critic; without `kl` (of the old from the new policy) there is no such penalty.
+    Without `values` there is no critic; without `entropy`, and without `kl` (of the old from the new policy), there is
+    no such term. Without `stats`, the unclipped error is 0.
     """
     ratio = torch.exp(logp - old_logp)
     surrogate = torch.minimum(advantages * ratio, advantages * ratio.clamp(1.0 - clip_param, 1.0 + clip_param))
     policy = -masked_mean(surrogate, mask)
-    mean_entropy = masked_mean(entropy, mask)
-    total = policy - entropy_coeff * mean_entropy
-    zero = torch.zeros((), device=logp.device)
-    vf = vf_unclipped = mean_kl = zero
+    total = policy
+    vf = vf_unclipped = mean_kl = mean_entropy = torch.zeros((), device=logp.device)
+    if entropy is not None:
+        mean_entropy = masked_mean(entropy, mask)
+        total = total - entropy_coeff * mean_entropy
     if values is not None:
         assert value_targets is not None
         errors = (values - value_targets) ** 2
         vf = masked_mean(errors.clamp(max=vf_clip_param), mask)
-        with torch.no_grad():
-            vf_unclipped = masked_mean(errors, mask)
+        if stats:
+            vf_unclipped = masked_mean(errors.detach(), mask)
         total = total + vf_loss_coeff * vf
     if kl is not None:
         mean_kl = masked_mean(kl, mask)

@@ -22,6 +22,7 @@ from hpc.rllib.algorithms.dqn.dqn_learner import (
     DQNLearner,
 )
 from hpc.rllib.core.columns import Columns
+from hpc.rllib.core.learner.torch.adam import FastAdam
 from hpc.rllib.core.learner.torch.torch_learner import TorchLearner
 from hpc.rllib.math.losses import c51_loss, dqn_loss, masked_mean
 from hpc.rllib.math.losses.common import masked_max, masked_min
@@ -38,7 +39,7 @@ class DQNTorchLearner(DQNLearner, TorchLearner):
         params = self.get_parameters(self.module[module_id])
         self.register_optimizer(
             module_id=module_id,
-            optimizer=torch.optim.Adam(params, eps=config.adam_epsilon, fused=True),
+            optimizer=FastAdam(params, eps=config.adam_epsilon),
             params=params,
             lr_or_lr_schedule=config.lr,
         )

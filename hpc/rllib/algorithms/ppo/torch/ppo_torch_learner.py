@@ -49,11 +49,12 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
             values = module.compute_values(batch, embeddings=fwd_out.get(Columns.EMBEDDINGS))
             targets = batch[Columns.VALUE_TARGETS]
         mask = batch.get(Columns.LOSS_MASK)
+        coeff = self.entropy_coeff(module_id)
         loss = ppo_loss(
             logp=current.logp(batch[Columns.ACTIONS]),
             old_logp=batch[Columns.ACTION_LOGP],
             advantages=batch[Columns.ADVANTAGES],
-            entropy=current.entropy(),
+            entropy=current.entropy() if coeff or self.is_last_minibatch else None,
             values=values,
             value_targets=targets,
             kl=kl,
@@ -61,9 +62,13 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
             clip_param=config.clip_param,
             vf_clip_param=config.vf_clip_param,
             vf_loss_coeff=config.vf_loss_coeff,
-            entropy_coeff=self.entropy_coeff(module_id),
+            entropy_coeff=coeff,
             kl_coeff=self.kl_coeff(module_id),
+            stats=self.is_last_minibatch,
         )
+        if not self.is_last_minibatch:
+            # Each of these numbers is of the last minibatch: the ones before would be overwritten.
+            return loss.total
         stats = {
             POLICY_LOSS_KEY: loss.policy,
             VF_LOSS_KEY: loss.vf,

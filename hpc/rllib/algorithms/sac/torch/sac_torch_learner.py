@@ -27,6 +27,7 @@ from hpc.rllib.algorithms.sac.sac_learner import (
 )
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.core.learner.learner import POLICY_LOSS_KEY
+from hpc.rllib.core.learner.torch.adam import FastAdam
 from hpc.rllib.core.learner.torch.torch_learner import TorchLearner
 from hpc.rllib.math.losses import SACLoss, sac_continuous_loss, sac_discrete_loss
 from hpc.rllib.utils.metrics import TD_ERROR_KEY
@@ -72,7 +73,7 @@ class SACTorchLearner(SACLearner, TorchLearner):
         self.register_optimizer(
             module_id=module_id,
             optimizer_name=name,
-            optimizer=torch.optim.Adam(params, eps=ADAM_EPSILON, fused=True),
+            optimizer=FastAdam(params, eps=ADAM_EPSILON),
             params=params,
             lr_or_lr_schedule=lr,
         )

@@ -117,6 +117,9 @@ def _has_default_forwards(module: Any) -> bool:
 class NumpyActor(BatchActor):
     """Acts by dense networks in numpy; deterministic by the generator."""
 
+    #: Whether what Q-learning thinks of each action comes as ACTION_DIST_INPUTS, for priorities.
+    keeps_scores = False
+
     def __init__(self, module: Any, networks: dict[str, Any]) -> None:
         self._policy: Dense = networks["policy"]
         self._value: Dense | None = networks.get("value")
@@ -173,6 +176,8 @@ class NumpyActor(BatchActor):
         if explore:
             assert self._epsilon is not None
             actions = epsilon_greedy(actions, scores.shape[-1], mask, self._epsilon(t), rng)
+        if self.keeps_scores:
+            return {Columns.ACTIONS: actions, Columns.ACTION_DIST_INPUTS: scores.astype(np.float32, copy=False)}
         return {Columns.ACTIONS: actions}
 
     def _q_values(self, features: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -77,6 +77,9 @@ class RemoteRunner:
         self._limit_threads()
         self.runner = cls(config=config, worker_index=index, num_workers=count, restarts=restarts)
         self.runner.between_rows = self._take_mail
+        prepare = getattr(config, "prepare_env_runner", None)
+        if prepare is not None:
+            prepare(self.runner)
         self._limit_threads()
 
     def _limit_threads(self) -> None:

@@ -130,6 +130,12 @@ class Replaying:
             self._updated(event)
         return self._go_on()
 
+    def take_over(self, held: dict[int, int]) -> None:
+        """Shards hold so many steps from an earlier run: learning may begin sooner."""
+        for shard, steps in held.items():
+            self._shards[shard].held = steps
+        self.stored_steps += sum(held.values())
+
     # -- what has happened
 
     def _arrived(self, event: SampleDone) -> None:

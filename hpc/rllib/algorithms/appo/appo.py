@@ -76,8 +76,8 @@ class APPOConfig(IMPALAConfig):
         super().validate()
         if self.learner_queue_size != 16:
             self._value_error(
-                "`learner_queue_size` is not APPO's: use `config.training(circular_buffer_num_batches=..)` for the number "
-                "of batches that are kept, and `circular_buffer_iterations_per_batch` for the updates with each."
+                "`learner_queue_size` is not APPO's: use `config.training(circular_buffer_num_batches=..)` for the "
+                "number of batches that are kept, and `circular_buffer_iterations_per_batch` for the updates with each."
             )
         if self.circular_buffer_num_batches < 1 or self.circular_buffer_iterations_per_batch < 1:
             self._value_error(

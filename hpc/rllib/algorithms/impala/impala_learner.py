@@ -90,7 +90,7 @@ class IMPALALearner(Learner):
 def sequences(
     columns: dict[str, Any], states: Any, segments: Sequence[tuple[int, int, int]], length: int
 ) -> dict[str, Any]:
-    """Pieces of episodes of at most ``length`` steps, side by side: [length, B, ...], observations [length + 1, B, ...].
+    """Pieces of episodes of at most ``length`` steps, side by side: [length, B, ...], observations one row longer.
 
     The states before their first steps are [1, B, ...]. What is behind the end of a piece has no loss mask."""
     pieces = [

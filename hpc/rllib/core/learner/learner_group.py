@@ -148,7 +148,8 @@ class LearnerGroup(Checkpointable):
     ) -> int:
         """Begin an update, and return its number. What answers it comes through ``answers``, and goes to `finish`.
 
-        samples: pairs of a sample and None, or of one without fragments and the reference to those."""
+        samples: pairs of a sample and None, or of one without fragments and the reference to those. batch: may be a
+        reference, if it is trained with as a whole."""
         self._next += 1
         rows = sharing.rows_of(samples, batch, episodes)
         epochs, size = kwargs.get("num_epochs") or 1, kwargs.get("minibatch_size")

@@ -11,6 +11,7 @@ import hpc
 from hpc import collective
 from hpc.collective import CollectiveError, ReduceOp
 from hpc.rllib.env.fragment import Sample
+from hpc.rllib.utils.trees import map_tree
 
 #: How long a rank waits for the others to come to a group: they may be in the middle of an update.
 MEET_S = 120.0
@@ -19,17 +20,21 @@ MEET_S = 120.0
 @dataclass(frozen=True)
 class Share:
     """What one learner gets of an update: samples, a batch or episodes. A sample may be without its fragments, which a
-    reference leads to; ``part`` (rank, ranks) means that only this share of its columns is the learner's."""
+    reference leads to, and a batch may be a reference. ``part`` (rank, ranks) means that only this share of the columns
+    of samples, or of the rows of a batch, is the learner's."""
 
     samples: Sequence[tuple[Sample, Any]] | None = None
     part: tuple[int, int] = (0, 1)
-    batch: Mapping[str, Any] | None = None
+    batch: Any = None
     episodes: Sequence[Any] | None = None
 
     def open(self) -> dict[str, Any]:
         """The data as `Learner.update` takes it."""
+        if self.batch is not None:
+            whole = hpc.get(self.batch) if isinstance(self.batch, hpc.ObjectRef) else self.batch
+            return {"batch": whole if self.part[1] == 1 else rows_of_rank(whole, *self.part)}
         if self.samples is None:
-            return {"batch": self.batch} if self.batch is not None else {"episodes": list(self.episodes or ())}
+            return {"episodes": list(self.episodes or ())}
         values = iter(hpc.get([ref for _, ref in self.samples if ref is not None]))
         found = [sample if ref is None else replace(sample, modules=next(values)) for sample, ref in self.samples]
         return {"samples": found if self.part[1] == 1 else [self._cut(sample) for sample in found]}
@@ -43,6 +48,15 @@ class Share:
         }
         steps = max((fragment.valid_steps for fragment in modules.values()), default=0)
         return replace(sample, modules=modules, env_steps=min(steps, sample.env_steps))
+
+
+def rows_of_rank(batch: Mapping[str, Any], rank: int, ranks: int) -> dict[str, Any]:
+    """A rank's rows of each module: one piece of them, so that the ranks' results one behind the other are in order."""
+
+    def cut(leaf: Any) -> Any:
+        return leaf[len(leaf) * rank // ranks : len(leaf) * (rank + 1) // ranks]
+
+    return {name: map_tree(cut, rows) for name, rows in batch.items()}
 
 
 class RemoteLearner:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpc.rllib.core.learner.remote_learner import Share
+import hpc
+from hpc.rllib.core.learner.remote_learner import Share, rows_of_rank
 from hpc.rllib.env.fragment import Sample
-from hpc.rllib.utils.trees import leaves, map_tree
+from hpc.rllib.utils.trees import leaves
 
 #: Whole samples are dealt out where the largest share is at most this much larger than the mean one.
 MOST_UNEVEN = 1.1
@@ -36,14 +37,13 @@ def _can_be_cut(samples: Sequence[tuple[Sample, Any]], ranks: int) -> bool:
     return all(width >= ranks for width in [*widths, *known])
 
 
-def of_batch(batch: Mapping[str, Any], ranks: int) -> list[Share]:
-    """Rows r, r + ranks, ... of each module to learner r."""
+def of_batch(batch: Any, ranks: int) -> list[Share]:
+    """A piece of the rows of each module to each learner. A reference goes to all, who take their piece there."""
     if ranks == 1:
         return [Share(batch=batch)]
-    return [
-        Share(batch={name: map_tree(lambda leaf, r=rank: leaf[r::ranks], rows) for name, rows in batch.items()})
-        for rank in range(ranks)
-    ]
+    if isinstance(batch, hpc.ObjectRef):
+        return [Share(batch=batch, part=(rank, ranks)) for rank in range(ranks)]
+    return [Share(batch=rows_of_rank(batch, rank, ranks)) for rank in range(ranks)]
 
 
 def of_episodes(episodes: Sequence[Any], ranks: int) -> list[Share]:
@@ -66,8 +66,10 @@ def rows_of(samples: Any, batch: Any, episodes: Any) -> int:
     """How many rows the largest module of an update has."""
     if samples is not None:
         return sum(steps_of(sample) for sample, _ in samples)
-    if batch is not None:
+    if isinstance(batch, Mapping):
         return max((len(next(leaves(rows))) for rows in batch.values()), default=0)
+    if batch is not None:
+        return 0
     return sum(len(episode) for episode in episodes)
 
 

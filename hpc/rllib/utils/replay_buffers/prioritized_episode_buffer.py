@@ -70,22 +70,31 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
         """Draws a list of episodes, one for each window of n steps."""
         return super().sample(num_items, sample_episodes=sample_episodes, **kwargs)
 
-    def update_priorities(self, priorities: np.ndarray, module_id: str | None = None) -> None:
-        """Sets the priorities of the steps that were drawn last, such as their |TD errors|.
+    @property
+    def last_sampled(self) -> np.ndarray:
+        """The places of the steps that were drawn last, for `update_priorities` after further draws."""
+        return self._last_sampled
+
+    def update_priorities(
+        self, priorities: np.ndarray, module_id: str | None = None, *, places: np.ndarray | None = None
+    ) -> None:
+        """Sets the priorities of the steps that were drawn last, or of these places, such as their |TD errors|.
 
         Priorities [B, L] are those of sequences: 0.9 times the largest and 0.1 times the mean one counts.
         """
         given = np.abs(np.asarray(priorities, np.float64))
-        if len(given) != len(self._last_sampled):
-            raise ValueError(f"{len(given)} priorities for the {len(self._last_sampled)} items that were drawn last")
+        drawn = self._last_sampled if places is None else places
+        if len(given) != len(drawn):
+            raise ValueError(f"{len(given)} priorities for the {len(drawn)} items that were drawn last")
         if given.ndim > 1:
             given = MAX_SHARE * given.max(1) + (1 - MAX_SHARE) * given.mean(1)
         if not np.isfinite(given).all():
             raise ValueError("a TD error is not finite: look at the loss, the learning rate and the rewards")
         given = np.maximum(given, LEAST_PRIORITY)
-        self._tree.set(self._last_sampled, given**self._alpha)
+        self._tree.set(drawn, given**self._alpha)
         self._max_priority = max(self._max_priority, float(given.max(initial=0.0)))
-        self._last_sampled = NOTHING
+        if places is None:
+            self._last_sampled = NOTHING
 
     def get_state(self) -> dict[str, Any]:
         """All of the uniform buffer, and the priorities."""

@@ -86,6 +86,15 @@ def test_two_algorithms_of_one_seed_are_equal_bit_by_bit(built):
     assert result["timers"]["training_iteration"] > 0 and "config" not in algorithm.metrics.peek()
 
 
+def test_names_of_the_old_stack_say_what_to_use(built):
+    algorithm = built(config_of())
+    with pytest.raises(AttributeError, match=r"use act\(observation\)"):
+        algorithm.compute_single_action([0.0, 0.0])
+    with pytest.raises(AttributeError, match="no attribute 'anything'"):
+        algorithm.anything  # noqa: B018
+    assert repr(algorithm).startswith("PPO(env=<class")
+
+
 def test_an_iteration_has_its_least_steps(built):
     algorithm = built(config_of().reporting(min_sample_timesteps_per_iteration=150, min_time_s_per_iteration=0))
     result = algorithm.train()

@@ -82,6 +82,23 @@ def test_old_names_of_settings_are_taken_with_a_warning():
     assert (config.num_env_runners, config.num_epochs, config.restart_failed_sub_environments) == (3, 4, True)
 
 
+def test_old_names_can_be_read_and_set_and_old_setters_name_the_new_ones():
+    config = PPOConfig()
+    config.num_rollout_workers = 5
+    assert config.num_env_runners == config.num_rollout_workers == 5
+    with pytest.raises(AttributeError, match=r"use config\.env_runners"):
+        config.rollouts(num_rollout_workers=2)
+
+
+def test_hooks_that_nobody_calls_are_refused():
+    class Old(RLlibCallback):
+        def on_learn_on_batch(self, **kwargs):
+            pass
+
+    with pytest.raises(ValueError, match=r"Old\.on_learn_on_batch is never called: use a learner connector"):
+        PPOConfig().callbacks(Old).validate()
+
+
 def test_dicts_have_ray_names_and_come_back():
     config = PPOConfig().training(lr=0.3, lambda_=0.5).environment(env_config={"a": 1})
     found = config.to_dict()

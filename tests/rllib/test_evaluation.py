@@ -47,6 +47,9 @@ class Algorithm:
         self.callbacks, self.learner_group, self.env_runner, self.steps_sampled = [], None, None, 0
         self.metrics = MetricsLogger(root=True)
 
+    def restore_env_runners(self, group):
+        return group.probe_unhealthy_env_runners()
+
 
 def made(healthy=2, **settings):
     evaluator = Evaluator(Algorithm(**settings), None, 1)

@@ -33,6 +33,21 @@ if TYPE_CHECKING:
     from hpc.rllib.env.fragment import Sample
     from hpc.tune.placement import PlacementGroupFactory
 
+#: What programs of the old API stack call, and what is there in its place.
+_OLD_NAMES = {
+    "compute_single_action": "act(observation), or get_module().forward_inference(batch)",
+    "compute_actions": "act(observation) for each, or get_module().forward_inference(batch)",
+    "get_policy": "get_module(module_id)",
+    "add_policy": "add_module(module_id, module_spec)",
+    "remove_policy": "remove_module(module_id)",
+    "export_policy_model": "get_module(module_id), which is a torch.nn.Module",
+    "export_policy_checkpoint": "get_module(module_id).save_to_path(path)",
+    "evaluate_offline": "evaluate()",
+    "workers": "env_runner_group",
+    "evaluation_workers": "eval_env_runner_group",
+    "restore_workers": "restore_env_runners(env_runner_group)",
+}
+
 
 class Algorithm(Saving, Membership, Acting, Trainable):
     """What ``config.build_algo()`` makes: call `train` again and again, `evaluate`, `save_to_path`, and `stop`.
@@ -193,14 +208,17 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         """Steps over the whole life, as learners' schedules go by them."""
         return {keys.NUM_ENV_STEPS_SAMPLED_LIFETIME: self.steps_sampled}
 
+    def restore_env_runners(self, env_runner_group: Any) -> list[int]:
+        """Look whether env runners that had failed are there again; their ids. They have the current weights."""
+        return env_runner_group.probe_unhealthy_env_runners()
+
     def _restore_runners(self) -> None:
-        group = self.env_runner_group
-        if group is None:
+        if self.env_runner_group is None:
             return
         with self.metrics.log_time((keys.TIMERS, keys.RESTORE_ENV_RUNNERS_TIMER)):
-            back = group.probe_unhealthy_env_runners()
+            back = self.restore_env_runners(self.env_runner_group)
         if back:
-            self.tell_recreated(group, back, self.config)
+            self.tell_recreated(self.env_runner_group, back, self.config)
 
     def tell_recreated(self, group: Any, indices: list[int], config: Any) -> None:
         """Call on_env_runners_recreated for env runners that are there again."""
@@ -276,6 +294,12 @@ class Algorithm(Saving, Membership, Acting, Trainable):
     def evaluation_config(self) -> Any:
         """The configuration of env runners that evaluate."""
         return self._evaluator.config if self._evaluator is not None else None
+
+    def __getattr__(self, name: str) -> Any:
+        instead = _OLD_NAMES.get(name)
+        if instead is not None:
+            raise AttributeError(f"{type(self).__name__}.{name} is of RLlib's old API stack: use {instead}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         config: Any = self.config

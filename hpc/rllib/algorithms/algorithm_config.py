@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import difflib
+import enum
 from typing import TYPE_CHECKING, Any
 
 from hpc.rllib.algorithms.config.building import Building
 from hpc.rllib.algorithms.config.checks import check_all, value_error
-from hpc.rllib.algorithms.config.given import NotProvided, is_search, merged
+from hpc.rllib.algorithms.config.given import NotProvided, is_search
 from hpc.rllib.algorithms.config.judging import JudgingSections
 from hpc.rllib.algorithms.config.learning import LearningSections
 from hpc.rllib.algorithms.config.modules import Modules
 from hpc.rllib.algorithms.config.offline import OfflineSection
-from hpc.rllib.algorithms.config.old import OLD_DEFAULTS, OLD_KEYWORDS, RENAMED_KEYWORDS
+from hpc.rllib.algorithms.config.old import OLD_DEFAULTS, OLD_KEYWORDS, OLD_METHODS, RENAMED_KEYWORDS
 from hpc.rllib.algorithms.config.sampling import SamplingSections
 from hpc.rllib.core import DEFAULT_MODULE_ID
 
@@ -46,6 +47,13 @@ _NOT_IN_DICTS = ("algo_class", "_is_frozen")
 _DEPRECATED_VALUE = -1
 #: What hpc.tune puts beside the settings of a trial.
 _TRIAL_INFO = "__trial_info__"
+
+
+class TorchCompileWhatToCompile(str, enum.Enum):
+    """What torch compiles of a learner's update."""
+
+    COMPLETE_UPDATE = "complete_update"
+    FORWARD_TRAIN = "forward_train"
 
 
 class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, OfflineSection, Modules, Building):
@@ -179,13 +187,20 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
             raise AttributeError(
                 f"Cannot set attribute ({key}) of an already frozen AlgorithmConfig! Use config.copy(copy_frozen=False)"
             )
-        if key in OLD_KEYWORDS and key not in vars(self) and type(self).__module__.startswith("hpc.rllib."):
-            _need_default(key, value)
+        if key not in vars(self) and type(self).__module__.startswith("hpc.rllib."):
+            if key in OLD_KEYWORDS:
+                _need_default(key, value)
+            if key in RENAMED_KEYWORDS and not hasattr(type(self), key):
+                key = RENAMED_KEYWORDS[key][1]
         super().__setattr__("_rl_module_spec" if key == "rl_module_spec" else key, value)
 
     def __getattr__(self, key: str) -> Any:
         if key in OLD_DEFAULTS:
             return copy.deepcopy(OLD_DEFAULTS[key])
+        if key in RENAMED_KEYWORDS:
+            return getattr(self, RENAMED_KEYWORDS[key][1])
+        if key in OLD_METHODS:
+            raise AttributeError(f"config.{key}(..) is of RLlib's old versions: use config.{OLD_METHODS[key]}(..)")
         raise AttributeError(f"{type(self).__name__} has no setting {key!r}{_near(key, self)}")
 
     def _value_error(self, message: str) -> None:
@@ -353,4 +368,4 @@ def _resolved(value: Any) -> Any:
     return value
 
 
-__all__ = ["AlgorithmConfig", "NotProvided", "merged"]
+__all__ = ["AlgorithmConfig", "NotProvided", "TorchCompileWhatToCompile"]

@@ -25,6 +25,18 @@ HOOKS = (
     "on_sample_end",
 )
 
+#: Hooks of the old API stack, which nobody calls, and those in their place.
+OLD_HOOKS = {
+    "on_sub_environment_created": "on_environment_created",
+    "on_postprocess_trajectory": "a learner connector: config.learners(learner_connector=..)",
+    "on_learn_on_batch": "a learner connector: config.learners(learner_connector=..)",
+    "on_create_policy": "on_algorithm_init",
+    "on_workers_recreated": "on_env_runners_recreated",
+    "on_evaluate_offline_start": "on_evaluate_start",
+    "on_evaluate_offline_end": "on_evaluate_end",
+    "on_offline_eval_runners_recreated": "on_env_runners_recreated",
+}
+
 
 class RLlibCallback:
     """Derive from it, and define the methods that you want; pass the class to ``config.callbacks``.

@@ -6,6 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from hpc.rllib.algorithms.config.given import is_search
+from hpc.rllib.callbacks.callbacks import OLD_HOOKS
+from hpc.rllib.utils import force_list
 
 if TYPE_CHECKING:
     from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -16,7 +18,14 @@ VECTORIZE_MODES = ("sync", "async", "vector_entry_point", "custom")
 
 def check_all(config: AlgorithmConfig) -> None:
     """Raise ValueError for the first thing that does not fit."""
-    for check in (_check_sampling, _check_learning, _check_agents, _check_evaluation, _check_offline):
+    for check in (
+        _check_sampling,
+        _check_callbacks,
+        _check_learning,
+        _check_agents,
+        _check_evaluation,
+        _check_offline,
+    ):
         check(config)
 
 
@@ -50,6 +59,13 @@ def _check_sampling(config: AlgorithmConfig) -> None:
         )
     if config.render_env:
         value_error(config, "`render_env` is not there: render in your environment, or in a callback")
+
+
+def _check_callbacks(config: AlgorithmConfig) -> None:
+    for one in force_list(config.callbacks_class):
+        for hook, instead in OLD_HOOKS.items():
+            if hasattr(one, hook):
+                value_error(config, f"{one.__name__}.{hook} is never called: use {instead}")
 
 
 def _check_learning(config: AlgorithmConfig) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from hpc.rllib.algorithms.config.old import OLD_KEYWORDS, RENAMED_KEYWORDS
+from hpc.rllib.utils import deep_update
 
 _RESTS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 Setter = TypeVar("Setter", bound=Callable[..., Any])
@@ -83,9 +84,4 @@ def _unknown(method: str, key: str, known: set[str]) -> Exception:
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Put the new values over the old ones, in dicts of dicts as well; the old dict is changed."""
-    for key, value in new.items():
-        if isinstance(value, dict) and isinstance(old.get(key), dict):
-            merged(old[key], value)
-        else:
-            old[key] = value
-    return old
+    return deep_update(old, new, new_keys_allowed=True)

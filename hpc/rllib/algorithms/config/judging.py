@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +129,7 @@ class JudgingSections:
         custom_evaluation_function: of (algorithm, env_runner_group): (results, env steps, agent steps).
         """
         if isinstance(evaluation_config, dict):
-            evaluation_config = merged(dict(self.evaluation_config or {}), evaluation_config)
+            evaluation_config = _over(self.evaluation_config, evaluation_config)
         return self._take(locals())
 
     @section
@@ -187,3 +188,10 @@ class JudgingSections:
         that raised anew, as opposed to failing itself.
         """
         return self._take(locals())
+
+
+def _over(before: Any, given: dict[str, Any]) -> Any:
+    """The settings of before, a dict or a whole configuration, with those over them."""
+    if before is None or isinstance(before, dict):
+        return merged(copy.deepcopy(before or {}), given)
+    return before.copy().update_from_dict(given)

@@ -121,6 +121,13 @@ OLD_KEYWORDS: dict[str, str] = {
     "_use_beta_distribution": "leave it out",
 }
 
+#: Setters that are not there, and those in their place.
+OLD_METHODS = {
+    "exploration": "env_runners",
+    "rollouts": "env_runners",
+    "get_marl_module_spec": "get_multi_rl_module_spec",
+}
+
 #: Names that settings had before: the setter that has them now, and its keyword.
 RENAMED_KEYWORDS: dict[str, tuple[str, str]] = {
     "num_workers": ("env_runners", "num_env_runners"),

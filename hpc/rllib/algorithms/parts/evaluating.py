@@ -67,7 +67,7 @@ class Evaluator:
     def prepare(self) -> None:
         """Bring the current weights, and states of connectors, to the env runners."""
         algorithm, group = self._algorithm, self.make_group()
-        recreated = group.probe_unhealthy_env_runners()
+        recreated = algorithm.restore_env_runners(group)
         if recreated:
             algorithm.tell_recreated(group, recreated, self.config)
         group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)

@@ -87,6 +87,9 @@ class MetricsLogger:
                 own = self._put(path, several[0].clone({"is_leaf": False, "is_root": self._root}))
             own.merge(several)
 
+    #: The name of `aggregate` in older programs.
+    merge_and_log_n_dicts = aggregate
+
     # reading
 
     def peek(

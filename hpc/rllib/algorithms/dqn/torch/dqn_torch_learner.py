@@ -104,7 +104,7 @@ class DQNTorchLearner(DQNLearner, TorchLearner):
             apart = torch.diff(mean, dim=0).abs()
             stats = {
                 ATOMS: atoms.mean(),
-                "expectations_abs_diff": torch.diff((mean * atoms).sum(1)).abs().mean(),
+                "expectations_abs_diff": torch.diff((mean * atoms).sum(1)).mean().abs(),
                 "dist_total_variation_dist": 0.5 * apart.sum(),
                 "dist_max_abs_distance": apart.max(),
                 "action_dist_mean_entropy": (mean * mean.clamp(min=1e-30).log()).sum(1).mean(),

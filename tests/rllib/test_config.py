@@ -186,6 +186,7 @@ def test_a_state_comes_back_with_defaults_for_settings_that_came_later():
         (lambda c: c.env_runners(rollout_fragment_length=3000), "rollout_fragment_length"),
         (lambda c: c.environment(render_env=True), "render"),
         (lambda c: c.offline_data(output="there"), "complete"),
+        (lambda c: c.framework(torch_compile_worker=True), "`torch_compile_worker` has no effect"),
     ],
 )
 def test_values_that_do_not_fit_are_named(change, said):

@@ -103,6 +103,19 @@ def test_a_module_comes_and_goes(built):
     assert changed(before, algorithm.get_weights()) == {"p0"}
 
 
+def test_only_modules_that_learn_are_saved_where_that_is_wanted(built, tmp_path):
+    config = config_of(policies_to_train=["p1"]).checkpointing(checkpoint_trainable_policies_only=True)
+    algorithm = built(config)
+    algorithm.train()
+    modules = tmp_path / "learner_group" / "learner" / "rl_module"
+    again = Algorithm.from_checkpoint(algorithm.save_to_path(tmp_path), config={"seed": 4})
+    try:
+        assert (modules / "p1").is_dir() and not (modules / "p0").exists()
+        assert changed(algorithm.get_weights(), again.get_weights()) == {"p0"}
+    finally:
+        again.stop()
+
+
 def test_modules_that_cannot_come_or_go_are_named(built):
     algorithm = built(config_of())
     with pytest.raises(KeyError, match="there are p0, p1"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -100,6 +101,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         """Make the env runners and learners. Derived classes call it first."""
         self.config = config  # type: ignore[assignment]
         os.environ.update({key: str(value) for key, value in config.extra_python_environs_for_driver.items()})
+        logging.getLogger("hpc.rllib").setLevel(config.log_level)
         self.callbacks = callbacks_of(config)
         self._report = SampleReport(self.metrics, config.metrics_num_episodes_for_smoothing, config.is_multi_agent)
         room, runners = _room_of_trial(), config.num_env_runners
@@ -321,7 +323,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         state: dict[str, Any] = {}
         for name, part in self.get_checkpointable_components():
             if self._check_component(name, components, not_components):
-                skipped = [*(self._get_subcomponents(name, not_components) or ())]
+                skipped = [*(self._get_subcomponents(name, not_components) or ()), *self._unsaved(name)]
                 if name in (COMPONENT_ENV_RUNNER, COMPONENT_EVAL_ENV_RUNNER):
                     skipped.append("rl_module")
                 state[name] = part.get_state(
@@ -335,6 +337,14 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         }
         state["training_iteration"] = self.training_iteration
         return state
+
+    def _unsaved(self, name: str) -> list[str]:
+        """Parts that checkpoint_trainable_policies_only leaves out."""
+        config: Any = self.config
+        learns = config._who_learns() if config.checkpoint_trainable_policies_only else None
+        if name != COMPONENT_LEARNER_GROUP or learns is None:
+            return []
+        return [f"learner/rl_module/{module_id}" for module_id in config.policies if not learns(module_id, None)]
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take up a state; weights and states of connectors go to all env runners."""

@@ -15,9 +15,34 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 VECTORIZE_MODES = ("sync", "async", "vector_entry_point", "custom")
 
+_READING = "read the data by hpc.data yourself, and write what is to be learnt as episodes"
+#: Settings of RLlib that nothing reads: only their defaults are right. What to do without them.
+UNUSED: dict[str, tuple[Any, str]] = {
+    "_torch_grad_scaler_class": (None, "override the Learner's compute_gradients and apply_gradients"),
+    "_torch_lr_scheduler_classes": (None, "give a schedule: lr=[[0, 0.001], [1000000, 0.0001]]"),
+    "torch_ddp_kwargs": ({}, "learners average their gradients themselves"),
+    "torch_compile_worker": (False, "env runners act by numpy where the network is small, and by torch else"),
+    "extra_python_environs_for_worker": ({}, 'use hpc.init(runtime_env={"env_vars": {..}})'),
+    "input_compress_columns": (["obs", "new_obs"], _READING),
+    "input_filesystem_kwargs": ({}, "give the filesystem itself: input_filesystem=pyarrow.fs..."),
+    "input_read_batch_size": (None, _READING),
+    "iter_batches_kwargs": ({}, _READING),
+    "map_batches_kwargs": ({}, _READING),
+    "output_compress_columns": (["obs", "new_obs"], "parquet compresses by itself"),
+    "output_filesystem_kwargs": ({}, "give the filesystem itself: output_filesystem=pyarrow.fs..."),
+    "output_max_file_size": (64 * 1024 * 1024, "use output_max_rows_per_file"),
+    "prelearner_class": (None, "use a learner connector: config.learners(learner_connector=..)"),
+    "prelearner_buffer_class": (None, "use a learner connector: config.learners(learner_connector=..)"),
+    "prelearner_buffer_kwargs": ({}, "use a learner connector: config.learners(learner_connector=..)"),
+    "prelearner_use_recorded_module_states": (False, _READING),
+}
+
 
 def check_all(config: AlgorithmConfig) -> None:
     """Raise ValueError for the first thing that does not fit."""
+    for name, (default, instead) in UNUSED.items():
+        if getattr(config, name) != default:
+            value_error(config, f"`{name}` has no effect in hpc.rllib: {instead}")
     for check in (
         _check_sampling,
         _check_callbacks,

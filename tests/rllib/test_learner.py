@@ -346,6 +346,31 @@ def test_fast_adam_makes_the_steps_of_adam() -> None:
         torch.testing.assert_close(a, b)
 
 
+def test_a_scaler_of_losses_changes_no_step_and_leaves_infinite_ones_out() -> None:
+    def scaled(factor: float) -> Any:
+        config = config_of(grad_clip=0.5)
+        config._torch_grad_scaler_class = lambda: torch.amp.GradScaler("cpu", init_scale=factor)
+        return learner_of(config)
+
+    plain, by_64, too_far = learner_of(config_of(grad_clip=0.5)), scaled(64.0), scaled(2.0**127)
+    for learner in (plain, by_64):
+        learner.update([sample_of()], num_epochs=3)
+    np.testing.assert_allclose(weights_of(by_64), weights_of(plain), atol=1e-6)
+    before = weights_of(too_far)
+    results = results_of(too_far, [sample_of(**{Columns.REWARDS: np.full((6, 3), 1e4, np.float32)})])
+    np.testing.assert_array_equal(weights_of(too_far), before)
+    assert results["p"]["_torch_grad_scaler_current_scale"] == 2.0**127
+    assert too_far._grad_scalers["p"].get_scale() == 2.0**126
+
+
+def test_schedulers_of_torch_move_learning_rates_once_an_update() -> None:
+    config = config_of()
+    config._torch_lr_scheduler_classes = [lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)]
+    learner = learner_of(config)
+    rates = [results_of(learner, [sample_of()], num_epochs=2)["p"]["default_optimizer_learning_rate"] for _ in range(3)]
+    assert rates == pytest.approx([0.005, 0.0025, 0.00125])
+
+
 # state
 
 

@@ -18,8 +18,6 @@ VECTORIZE_MODES = ("sync", "async", "vector_entry_point", "custom")
 _READING = "read the data by hpc.data yourself, and write what is to be learnt as episodes"
 #: Settings of RLlib that nothing reads: only their defaults are right. What to do without them.
 UNUSED: dict[str, tuple[Any, str]] = {
-    "_torch_grad_scaler_class": (None, "override the Learner's compute_gradients and apply_gradients"),
-    "_torch_lr_scheduler_classes": (None, "give a schedule: lr=[[0, 0.001], [1000000, 0.0001]]"),
     "torch_ddp_kwargs": ({}, "learners average their gradients themselves"),
     "torch_compile_worker": (False, "env runners act by numpy where the network is small, and by torch else"),
     "extra_python_environs_for_worker": ({}, 'use hpc.init(runtime_env={"env_vars": {..}})'),

@@ -20,8 +20,8 @@ class FastAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One step. A parameter without a gradient keeps its value; then torch's own step is taken."""
-        if closure is not None or not self._ready():
+        """One step; torch's own where a gradient is missing, or where a GradScaler says what was infinite."""
+        if closure is not None or hasattr(self, "found_inf") or not self._ready():
             self._lists = []
             return super().step(closure)
         for group, (params, averages, squares, steps) in self._lists:

@@ -181,12 +181,17 @@ class TorchLearner(Learner):
         for param in self._params.values():
             param.grad = None
         scalers = self._grad_scalers
-        losses = [scalers[mid].scale(loss) if scalers else loss for mid, loss in loss_per_module.items()]
+        losses = [loss if scalers is None else scalers[mid].scale(loss) for mid, loss in loss_per_module.items()]
         losses = [loss for loss in losses if isinstance(loss, Tensor) and loss.grad_fn is not None]
         if losses:
             (losses[0] if len(losses) == 1 else sum(losses)).backward()  # type: ignore[union-attr]
         if self.reduce_gradients is not None:
             self._reduce()
+        if scalers is not None:
+            # Clipping and averages are of gradients without the factor.
+            for module_id in loss_per_module:
+                for _, optimizer in self.get_optimizers_for_module(module_id):
+                    scalers[module_id].unscale_(optimizer)
         return {ref: param.grad for ref, param in self._params.items()}
 
     def _reduce(self) -> None:
@@ -237,14 +242,13 @@ class TorchLearner(Learner):
                     continue
                 if self._grad_scalers is None:
                     optimizer.step()
-                else:
-                    scaler = self._grad_scalers[module_id]
-                    scaler.step(optimizer)
-                    key = (module_id, "_torch_grad_scaler_current_scale")
-                    self.metrics.log_value(key, scaler.get_scale(), window=1)
-                    scaler.update()
+                elif any(self._params[ref].grad is not None for ref in self._optimizer_parameters[optimizer]):
+                    self._grad_scalers[module_id].step(optimizer)
                 if self._lr_scheduler_classes is not None and name not in self._lr_schedulers:
                     self._lr_schedulers[name] = self._make_lr_schedulers(module_id, optimizer)
+        for module_id, scaler in (self._grad_scalers or {}).items():
+            self.metrics.log_value((module_id, "_torch_grad_scaler_current_scale"), scaler.get_scale(), window=1)
+            scaler.update()
 
     def _gradients_are_finite(self, module_id: str, optimizer: Any) -> bool:
         gradients = [self._params[ref].grad for ref in self._optimizer_parameters[optimizer]]

@@ -163,3 +163,52 @@ def test_settings_that_contradict_each_other():
     with pytest.raises(ValueError, match="within 0"):
         quick(MARWILConfig, dataset_num_iters_per_learner=1).training(beta=1.5).validate()
     quick(MARWILConfig, dataset_num_iters_per_learner=1).validate()
+
+
+@pytest.mark.parametrize("episodes", [True, False])
+def test_a_runner_writes_what_data_reads(tmp_path, episodes):
+    from hpc.rllib.algorithms.ppo import PPOConfig
+    from hpc.rllib.offline.offline_env_runner import OfflineSingleAgentEnvRunner
+
+    config = (
+        PPOConfig()
+        .environment("CartPole-v1")
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=2)
+        .offline_data(output=str(tmp_path), output_write_episodes=episodes)
+        .debugging(seed=0)
+    )
+    runner = OfflineSingleAgentEnvRunner(config=config, worker_index=0, num_workers=0)
+    samples = [runner.sample_fragment(rows=30) for _ in range(2)]
+    runner.stop()
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2
+    assert not list(tmp_path.rglob("*.part"))
+    data = OfflineData(BCConfig().offline_data(input_=str(tmp_path), input_read_episodes=episodes))
+    assert len(data) == sum(sample.env_steps for sample in samples)
+    batch = data.sample(len(data))["default_policy"]
+    fragments = [sample.modules["default_policy"] for sample in samples]
+    seen = np.concatenate([fragment.flat(next_obs=True)[Columns.NEXT_OBS] for fragment in fragments])
+    order, other = np.lexsort(seen.T), np.lexsort(batch[Columns.NEXT_OBS].T)
+    np.testing.assert_allclose(seen[order], batch[Columns.NEXT_OBS][other], rtol=1e-6)
+    assert batch[Columns.TERMINATEDS].sum() == sum(fragment[Columns.TERMINATEDS].sum() for fragment in fragments)
+
+
+def test_rows_of_a_file_and_what_is_left(tmp_path):
+    from hpc.rllib.algorithms.ppo import PPOConfig
+    from hpc.rllib.offline.offline_env_runner import OfflineSingleAgentEnvRunner
+
+    config = (
+        PPOConfig()
+        .environment("CartPole-v1")
+        .env_runners(num_env_runners=0)
+        .offline_data(
+            output=str(tmp_path), output_write_episodes=False, output_max_rows_per_file=8,
+            output_write_method="write_json", output_write_remaining_data=True,
+        )
+    )  # fmt: skip
+    runner = OfflineSingleAgentEnvRunner(config=config, worker_index=0, num_workers=0)
+    steps_made = runner.sample_fragment(rows=20).env_steps
+    counts = [len(file.read_text().splitlines()) for file in sorted(tmp_path.rglob("*.json"))]
+    assert counts == [8] * (steps_made // 8)
+    runner.stop()
+    counts = [len(file.read_text().splitlines()) for file in sorted(tmp_path.rglob("*.json"))]
+    assert sum(counts) == steps_made

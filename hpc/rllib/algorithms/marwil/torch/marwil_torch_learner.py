@@ -23,7 +23,7 @@ class MARWILTorchLearner(MARWILLearner, TorchLearner):
         for module_id, value in state.get("advantage_norms", {}).items():
             self.moving_avg_sqd_adv_norms_per_module[module_id] = torch.tensor(value, device=self._device)
 
-    def _norm(self, module_id: str, config: Any) -> torch.Tensor:
+    def _advantage_norm(self, module_id: str, config: Any) -> torch.Tensor:
         norms = self.moving_avg_sqd_adv_norms_per_module
         if module_id not in norms:
             norms[module_id] = torch.tensor(config.moving_average_sqd_adv_norm_start, device=self._device)
@@ -54,7 +54,7 @@ class MARWILTorchLearner(MARWILLearner, TorchLearner):
             logp=logp,
             values=values,
             value_targets=batch[Columns.VALUE_TARGETS],
-            norm=self._norm(module_id, config),
+            norm=self._advantage_norm(module_id, config),
             beta=config.beta,
             norm_rate=config.moving_average_sqd_adv_norm_update_rate,
             vf_coeff=config.vf_coeff,

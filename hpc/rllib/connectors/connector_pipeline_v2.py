@@ -82,7 +82,7 @@ class ConnectorPipelineV2(ConnectorV2):
                     )
         return batch
 
-    # ------------------------------------------------------------ arrays
+    # -------------------------------------------------------------- arrays
 
     def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
         """Run all connectors on what the environments gave."""
@@ -100,7 +100,7 @@ class ConnectorPipelineV2(ConnectorV2):
             fragment = connector.on_fragment(fragment)  # type: ignore[misc]
         return fragment
 
-    # ------------------------------------------------------------ pieces
+    # -------------------------------------------------------------- pieces
 
     def _find(self, name_or_class: str | type) -> int:
         for at, connector in enumerate(self.connectors):
@@ -171,7 +171,7 @@ class ConnectorPipelineV2(ConnectorV2):
     def __str__(self, indentation: int = 0) -> str:
         return self.__repr__(indentation)
 
-    # ------------------------------------------------------------ state
+    # -------------------------------------------------------------- state
 
     def get_state(
         self,
@@ -225,7 +225,7 @@ class ConnectorPipelineV2(ConnectorV2):
         made = [(type(connector), *connector.get_ctor_args_and_kwargs()) for connector in self.connectors]
         return (self.input_observation_space, self.input_action_space), {"connectors": made}
 
-    # ------------------------------------------------------------ spaces
+    # -------------------------------------------------------------- spaces
 
     @property
     def observation_space(self) -> Any:

@@ -36,9 +36,9 @@ def _given(self: Any) -> dict[str, Any]:
 class ConnectorV2(Checkpointable, abc.ABC):
     """Change a batch, or the episodes that it is made from.
 
-    Subclasses write ``__call__``; it gets the episodes and returns the batch. One that also writes ``on_rows(rows)``
-    (from environment to module), ``on_actions(acts)`` (from module to environment) or ``on_fragment(fragment)`` (to
-    the learner) works on arrays of all environments at once: a pipeline of such ones only builds no episodes.
+    Subclasses write ``__call__``; it gets the episodes and returns the batch. Where all connectors of a pipeline also
+    work on arrays of all environments, it builds no episodes. From environment to module that is ``on_rows(rows)``,
+    back it is ``on_actions(acts)``, and to the learner ``on_fragment(fragment)``.
     """
 
     #: Work on arrays; None where the connector works on episodes only.
@@ -55,7 +55,7 @@ class ConnectorV2(Checkpointable, abc.ABC):
         self.input_action_space = input_action_space
         self.input_observation_space = input_observation_space
 
-    # ------------------------------------------------------------ to be overridden
+    # -------------------------------------------------------------- to be overridden
 
     @abc.abstractmethod
     def __call__(
@@ -103,7 +103,7 @@ class ConnectorV2(Checkpointable, abc.ABC):
         """What makes an equal connector."""
         return (), self._ctor_kwargs
 
-    # ------------------------------------------------------------ spaces
+    # -------------------------------------------------------------- spaces
 
     @property
     def observation_space(self) -> Any:
@@ -145,7 +145,7 @@ class ConnectorV2(Checkpointable, abc.ABC):
     def __str__(self, indentation: int = 0) -> str:
         return " " * indentation + type(self).__name__
 
-    # ------------------------------------------------------------ work on episodes and batches
+    # -------------------------------------------------------------- work on episodes and batches
 
     @staticmethod
     def single_agent_episode_iterator(

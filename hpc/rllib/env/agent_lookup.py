@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from hpc.rllib.env.agent_parts import SKIP
 from hpc.rllib.env.utils.infinite_lookback_buffer import Indices, InfiniteLookbackBuffer
 from hpc.rllib.utils.spaces.space_utils import batch, filled
-
-_SKIP = "S"
 
 
 class Lookup:
@@ -93,8 +92,8 @@ class Lookup:
         mapping = self._episode.env_t_to_agent_t[agent_id]
         how = {"neg_index_as_lookback": from_start, "_ignore_last_ts": not self._before_and_after}
         if isinstance(indices, slice):
-            return mapping.get(indices, fill=_SKIP, **how) if fill is not None else mapping.get(indices, **how)
-        return mapping.get(indices, fill=_SKIP, **how) if indices is not None else mapping.get(**how)
+            return mapping.get(indices, fill=SKIP, **how) if fill is not None else mapping.get(indices, **how)
+        return mapping.get(indices, fill=SKIP, **how) if indices is not None else mapping.get(**how)
 
     def _as_list(self, places: dict[Any, Any], fill: Any) -> list[dict[Any, Any]]:
         count = max((len(found) for found in places.values()), default=0)

@@ -57,7 +57,7 @@ class AgentsPassage:
         changes = any(piece.normalize_actions or piece.clip_actions for piece in default)
         return shifted or (changes and any(isinstance(part, gym.spaces.Box) for part in parts))
 
-    # ------------------------------------------------------------ to the modules
+    # -------------------------------------------------------------- to the modules
 
     def see(self, episodes: list[Any], explore: bool) -> None:
         """Let connectors work on the new observations of episodes."""
@@ -100,7 +100,7 @@ class AgentsPassage:
             None if mask is None else flat_mask(map_tree(lambda leaf: np.asarray(leaf)[None], mask))[0],
         )
 
-    # ------------------------------------------------------------ to the environments
+    # -------------------------------------------------------------- to the environments
 
     def actions(
         self, waiting: dict[str, Any], outputs: dict[str, Any], episodes: list[Any], explore: bool

@@ -103,7 +103,7 @@ class EnvRunner(Checkpointable, abc.ABC):
         if self._seeds.torch is not None:
             torch.manual_seed(self._seeds.torch)
 
-    # ------------------------------------------------------------ to be written
+    # -------------------------------------------------------------- to be written
 
     @abc.abstractmethod
     def sample(self, **kwargs: Any) -> Any:
@@ -142,7 +142,7 @@ class EnvRunner(Checkpointable, abc.ABC):
     def _set_module_weights(self, weights: dict[str, Any]) -> None:
         """Give modules their weights, by module."""
 
-    # ------------------------------------------------------------ weights and state
+    # -------------------------------------------------------------- weights and state
 
     @property
     def module(self) -> Any:
@@ -225,7 +225,7 @@ class EnvRunner(Checkpointable, abc.ABC):
         parts = [] if self._module is None else [(COMPONENT_RL_MODULE, self.module)]
         return [*parts, *self._pipelines()]
 
-    # ------------------------------------------------------------ parts
+    # -------------------------------------------------------------- parts
 
     def _goal(self, rows: int | None, episodes: int | None, steps: int | None, width: int) -> Goal:
         """What a call samples: what it asks for, else what the configuration says.

@@ -25,8 +25,8 @@ class Fragment:
     """The steps that N columns (environments, or pairs of environment and agent) made in T rows.
 
     Arrays are time-major: ``[T, N, ...]``, those of `WITH_LAST` ``[T + 1, N, ...]``. Row t + 1 of the observations is
-    what step t led to, also where the episode ended there. The row after an end is a reset row: its ``loss_mask`` is
-    False, its action was ignored, its reward is 0, and the row after it is the ``first`` one of the next episode.
+    what step t led to, also where the episode ended there. The row after an end is a reset row: its action was
+    ignored, its reward is 0, and its ``loss_mask`` is False. After it comes the ``first`` row of the next episode.
 
     To accumulate backwards (returns, advantages), stop at t where the episode ended, or where row t + 1 has no loss
     mask: the bootstrap is then the value of row t + 1, or 0 where the episode was terminated.

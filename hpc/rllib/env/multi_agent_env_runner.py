@@ -52,7 +52,7 @@ class MultiAgentEnvRunner(EnvRunner):
         self._passage = AgentsPassage(self)
         self._hooks = [hook for hook in _EPISODE_HOOKS if self._wanted(hook)]
 
-    # ------------------------------------------------------------ parts
+    # -------------------------------------------------------------- parts
 
     def make_env(self) -> None:
         """Make the environments anew, by what the configuration says now."""
@@ -128,7 +128,7 @@ class MultiAgentEnvRunner(EnvRunner):
         self._needs_reset = True
         self._reset_from_generator = self.config.seed is not None
 
-    # ------------------------------------------------------------ sampling
+    # -------------------------------------------------------------- sampling
 
     def sample_fragment(
         self,
@@ -262,7 +262,7 @@ class MultiAgentEnvRunner(EnvRunner):
             out[module_id] = fragment
         return out
 
-    # ------------------------------------------------------------ rows
+    # -------------------------------------------------------------- rows
 
     def _reset(self, explore: bool) -> None:
         """Reset all environments; what ran is forgotten."""

@@ -6,31 +6,27 @@ import copy
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 from hpc.rllib.env.agent_lookup import Lookup
+from hpc.rllib.env.agent_parts import (
+    ALL,
+    SKIP,
+    MultiAgentEnvError,
+    default_mapping,
+    look_back,
+    renumbered,
+    space_of,
+)
 from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
 from hpc.rllib.env.utils.infinite_lookback_buffer import Indices, InfiniteLookbackBuffer
-
-#: Stands for a step of the environment in which an agent had no observation.
-SKIP = "S"
-ALL = "__all__"
-
-
-class MultiAgentEnvError(Exception):
-    """An environment with several agents broke a rule. The message says which."""
-
-
-def default_mapping(agent_id: Any, episode: Any, **kwargs: Any) -> str:
-    """All agents have the default module."""
-    return "default_policy"
 
 
 class MultiAgentEpisode:
     """The steps of an environment with several agents.
 
-    An agent that acted and has no observation yet has a hanging action; its step is added when the observation comes,
+    An agent that acted and has no observation yet has a hanging action. Its step is added when the observation comes,
     with all rewards of between. Indices of getters are steps of the environment, or of each agent with
     ``env_steps=False``.
 
@@ -128,14 +124,14 @@ class MultiAgentEpisode:
             mapping = self.env_t_to_agent_t[agent_id]
             before = sum(1 for t in mapping.data[:lookback] if t != SKIP)
             mapping.lookback = lookback
-            _look_back(episode, min(before, len(episode.rewards)))
+            look_back(episode, min(before, len(episode.rewards)))
             begun = self.agent_t_started[agent_id]
             episode.t_started = begun
             episode.t = begun + len(episode.rewards)
             first = begun - episode.observations.lookback
-            mapping.data = _renumbered(mapping.data, first)
+            mapping.data = renumbered(mapping.data, first)
 
-    # ------------------------------------------------------------ growing
+    # -------------------------------------------------------------- growing
 
     def _new_agent(self, agent_id: Any) -> SingleAgentEpisode:
         return SingleAgentEpisode(
@@ -143,8 +139,8 @@ class MultiAgentEpisode:
             agent_id=agent_id,
             module_id=self.module_for(agent_id),
             multi_agent_episode_id=self.id_,
-            observation_space=_space_of(self.observation_space, agent_id),
-            action_space=_space_of(self.action_space, agent_id),
+            observation_space=space_of(self.observation_space, agent_id),
+            action_space=space_of(self.action_space, agent_id),
         )
 
     def add_env_reset(self, *, observations: dict[Any, Any], infos: dict[Any, Any] | None = None) -> None:
@@ -439,7 +435,7 @@ class MultiAgentEpisode:
             )
         return self.slice(item)
 
-    # ------------------------------------------------------------ reading and writing
+    # -------------------------------------------------------------- reading and writing
 
     def get_observations(
         self, indices: Indices = None, agent_ids: Any = None, *, one_hot_discrete: bool = False, **how: Any
@@ -489,7 +485,7 @@ class MultiAgentEpisode:
         """Write over one column of what the modules gave, by agent."""
         self._set("extra_model_outputs", new_data, key=key, **how)
 
-    # ------------------------------------------------------------ facts
+    # -------------------------------------------------------------- facts
 
     @property
     def custom_data(self) -> dict[str, Any]:
@@ -600,21 +596,3 @@ class MultiAgentEpisode:
         vars(episode).update({name: value for name, value in state.items() if name != "agent_episodes"})
         episode.agent_episodes = {a: SingleAgentEpisode.from_state(part) for a, part in state["agent_episodes"]}
         return episode
-
-
-def _space_of(spaces: Any, agent_id: Any) -> Any:
-    if hasattr(spaces, "spaces"):
-        spaces = spaces.spaces
-    return spaces.get(agent_id) if isinstance(spaces, dict) else None
-
-
-def _look_back(episode: SingleAgentEpisode, steps: int) -> None:
-    """Call the first steps of an agent's episode its lookback."""
-    for column in (episode.observations, episode.infos, episode.actions, episode.rewards):
-        column.lookback = steps
-    for column in episode.extra_model_outputs.values():
-        column.lookback = steps
-
-
-def _renumbered(entries: Collection[Any], first: int) -> list[Any]:
-    return [entry if entry == SKIP else entry + first for entry in entries]

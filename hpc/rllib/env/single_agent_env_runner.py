@@ -54,7 +54,7 @@ class SingleAgentEnvRunner(EnvRunner):
         self._passage = Passage(self)
         self._watched = any(self._wanted(hook) for hook in _EPISODE_HOOKS) or not self._passage.on_arrays
 
-    # ------------------------------------------------------------ parts
+    # -------------------------------------------------------------- parts
 
     def make_env(self) -> None:
         """Make the environments anew, by what the configuration says now."""
@@ -113,7 +113,7 @@ class SingleAgentEnvRunner(EnvRunner):
         self._needs_reset = True
         self._reset_from_generator = self.config.seed is not None
 
-    # ------------------------------------------------------------ sampling
+    # -------------------------------------------------------------- sampling
 
     def sample_fragment(
         self,
@@ -226,7 +226,7 @@ class SingleAgentEnvRunner(EnvRunner):
         """What was logged since the last call."""
         return self.metrics.reduce()
 
-    # ------------------------------------------------------------ rows
+    # -------------------------------------------------------------- rows
 
     def _reset(self, explore: bool, live: bool = False) -> None:
         """Reset all environments; what ran is forgotten."""
@@ -423,7 +423,7 @@ class SingleAgentEnvRunner(EnvRunner):
             self._live.new(at, self._id(at, 1))
             self._episode_call("on_episode_created", at)
 
-    # ------------------------------------------------------------ live episodes
+    # -------------------------------------------------------------- live episodes
 
     def _new_live(self) -> LiveEpisodes:
         spaces = self.env.single_observation_space, self.env.single_action_space

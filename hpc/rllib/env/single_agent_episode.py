@@ -82,7 +82,7 @@ class SingleAgentEpisode:
         self._last_added_infos: Any = None
         self.validate()
 
-    # ------------------------------------------------------------ growing
+    # -------------------------------------------------------------- growing
 
     def add_env_reset(self, observation: Any, infos: dict[str, Any] | None = None) -> None:
         """Add the observation that the environment began with."""
@@ -196,7 +196,7 @@ class SingleAgentEpisode:
         chunk._last_added_observation, chunk._last_added_infos = self.get_observations(-1), self.get_infos(-1)
         return chunk
 
-    # ------------------------------------------------------------ reading and writing
+    # -------------------------------------------------------------- reading and writing
 
     def get_observations(
         self,
@@ -295,7 +295,7 @@ class SingleAgentEpisode:
             )
         return self.slice(item)
 
-    # ------------------------------------------------------------ facts
+    # -------------------------------------------------------------- facts
 
     @property
     def custom_data(self) -> dict[str, Any]:
@@ -377,7 +377,7 @@ class SingleAgentEpisode:
         out[Columns.REWARDS] = self.get_rewards()
         return out | {key: self.get_extra_model_outputs(key) for key in self.extra_model_outputs}
 
-    # ------------------------------------------------------------ arrays and state
+    # -------------------------------------------------------------- arrays and state
 
     @classmethod
     def of_fragment(cls, fragment: Any, column: int, start: int, stop: int) -> SingleAgentEpisode:

@@ -52,7 +52,7 @@ class MeanStdFilter(ConnectorV2):
         self._source = uuid.uuid4().hex
         super().__init__(input_observation_space, input_action_space, **kwargs)
 
-    # ------------------------------------------------------------ spaces
+    # -------------------------------------------------------------- spaces
 
     def recompute_output_observation_space(self, input_observation_space: Any, input_action_space: Any) -> Any:
         """The same space, its Boxes between the bounds of `clip_by_value`."""
@@ -87,7 +87,7 @@ class MeanStdFilter(ConnectorV2):
     def _agents(self) -> list[Any]:
         return list(self.input_observation_space.spaces) if self._multi_agent else [None]
 
-    # ------------------------------------------------------------ normalising
+    # -------------------------------------------------------------- normalising
 
     def _normalised(self, obs: Any, agent_id: Any, valid: np.ndarray | None = None) -> Any:
         """Observations ``[N, ...]``, after what is new of them changed the figures."""
@@ -140,7 +140,7 @@ class MeanStdFilter(ConnectorV2):
             episode.observation_space = self._space_of(self.observation_space, episode.agent_id)
         return batch
 
-    # ------------------------------------------------------------ state
+    # -------------------------------------------------------------- state
 
     def _packed(self, key: Any, stats: list[RunningStat | None]) -> dict[str, Any]:
         seen = self._seen.get(key) or self._fresh(key)

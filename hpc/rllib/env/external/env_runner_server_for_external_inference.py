@@ -66,7 +66,7 @@ class EnvRunnerServerForExternalInference(EnvRunner):
         """Where it listens."""
         return self.host, self.port
 
-    # ------------------------------------------------------------ parts of a runner
+    # -------------------------------------------------------------- parts of a runner
 
     def make_env(self) -> None:
         """Do nothing: the environment is outside."""
@@ -127,7 +127,7 @@ class EnvRunnerServerForExternalInference(EnvRunner):
         self._thread.join(5)
         self._server.close()
 
-    # ------------------------------------------------------------ sampling
+    # -------------------------------------------------------------- sampling
 
     def sample(self, **kwargs: Any) -> list[SingleAgentEpisode]:
         """The episodes that came since the last call; wait for some for up to ``config.sample_timeout_s``."""
@@ -194,7 +194,7 @@ class EnvRunnerServerForExternalInference(EnvRunner):
             out.append(EpisodeRecord(total, length, seconds, agent, module, {DEFAULT_AGENT_ID: length}))
         return out
 
-    # ------------------------------------------------------------ serving
+    # -------------------------------------------------------------- serving
 
     def _serve(self) -> None:
         while not self._stopped:

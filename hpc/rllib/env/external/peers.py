@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection of this machine."""
+"""The user at the other end of a connection of this machine, as the kernel tells it."""
 
 from __future__ import annotations
 

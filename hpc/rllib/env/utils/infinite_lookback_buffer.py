@@ -60,7 +60,7 @@ class InfiniteLookbackBuffer:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.data[: self.lookback]} <- lookback({self.lookback}) | {self.get()})"
 
-    # ------------------------------------------------------------ growing
+    # -------------------------------------------------------------- growing
 
     def append(self, item: Any) -> None:
         """Add one record to the end."""
@@ -107,7 +107,7 @@ class InfiniteLookbackBuffer:
             data = self.data + other
         return InfiniteLookbackBuffer(data, self.lookback, self.space)
 
-    # ------------------------------------------------------------ reading
+    # -------------------------------------------------------------- reading
 
     def get(
         self,
@@ -218,7 +218,7 @@ class InfiniteLookbackBuffer:
         parts = ([rows(left)] if left else []) + ([found] if any_found else []) + ([rows(right)] if right else [])
         return map_tree(lambda *leaf: np.concatenate(leaf), parts[0], *parts[1:])
 
-    # ------------------------------------------------------------ writing
+    # -------------------------------------------------------------- writing
 
     def set(self, new_data: Any, *, at_indices: Indices = None, neg_index_as_lookback: bool = False) -> None:
         """Write over records; their number stays.
@@ -267,7 +267,7 @@ class InfiniteLookbackBuffer:
         else:
             self.data[picked] = list(new)
 
-    # ------------------------------------------------------------ state
+    # -------------------------------------------------------------- state
 
     def get_state(self) -> dict[str, Any]:
         """All it holds, to be pickled."""

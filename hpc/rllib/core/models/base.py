@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 from typing import Any
 
+from hpc.rllib.core.columns import Columns
+
 ENCODER_OUT = "encoder_out"
 ACTOR = "actor"
 CRITIC = "critic"
@@ -39,3 +41,11 @@ class ActorCriticEncoder(Encoder):
 
 class StatefulActorCriticEncoder(ActorCriticEncoder):
     """An actor-critic encoder with recurrent networks."""
+
+
+def tokenize(tokenizer: Any, inputs: dict[str, Any], framework: str = "torch") -> Any:
+    """An encoder's features [B, T, d] of observations [B, T, ...]: it sees them as one batch."""
+    obs = inputs[Columns.OBS]
+    batch, length = obs.shape[:2]
+    folded = tokenizer({Columns.OBS: obs.reshape(batch * length, *obs.shape[2:])})[ENCODER_OUT]
+    return folded.reshape(batch, length, *folded.shape[1:])

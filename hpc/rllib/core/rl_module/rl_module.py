@@ -172,6 +172,7 @@ class RLModule(Checkpointable, abc.ABC):
             self.action_dist_cls = self._catalog.get_action_dist_cls(framework=self.framework)
         if getattr(self, "_is_setup", False):
             raise RuntimeError(f"setup() of {type(self).__name__} ran twice: inherit from TorchRLModule first")
+        self._is_stateful: bool | None = None
         self.setup()
         self._is_setup = True
 
@@ -244,10 +245,12 @@ class RLModule(Checkpointable, abc.ABC):
 
     def is_stateful(self) -> bool:
         """Whether the module has a state."""
-        state = self.get_initial_state()
-        if not isinstance(state, dict):
-            raise TypeError(f"get_initial_state() must return a dict, not {type(state).__name__}")
-        return bool(state)
+        if self._is_stateful is None:
+            state = self.get_initial_state()
+            if not isinstance(state, dict):
+                raise TypeError(f"get_initial_state() must return a dict, not {type(state).__name__}")
+            self._is_stateful = bool(state)
+        return self._is_stateful
 
     def get_state(
         self,

@@ -15,6 +15,7 @@ from hpc.rllib.core.models.base import (
     ActorCriticEncoder,
     Encoder,
     StatefulActorCriticEncoder,
+    tokenize,
 )
 from hpc.rllib.core.models.names import get_activation_fn
 from hpc.rllib.core.models.torch.base import TorchModel
@@ -145,12 +146,7 @@ class _TorchRecurrentEncoder(TorchModel, Encoder):
         return torch.zeros(self.config.num_layers or 1, self.config.hidden_dim)
 
     def _features(self, inputs: Any) -> Tensor:
-        obs = inputs[Columns.OBS]
-        if self.tokenizer is None:
-            return obs.float()
-        batch, length = obs.shape[:2]
-        folded = self.tokenizer({Columns.OBS: obs.reshape(batch * length, *obs.shape[2:])})[ENCODER_OUT]
-        return folded.reshape(batch, length, *folded.shape[1:])
+        return inputs[Columns.OBS].float() if self.tokenizer is None else tokenize(self.tokenizer, inputs)
 
     @staticmethod
     def _layers_first(state: Any) -> Any:

@@ -68,6 +68,7 @@ class EnvRunnerGroup:
             "num_cpus": cpus,
             "num_gpus": config.num_gpus_per_env_runner,
             "resources": dict(config.custom_resources_per_env_runner or {}),
+            **environment_of_actors(config),
         }
 
         def options(index: int) -> dict[str, Any]:
@@ -150,7 +151,9 @@ class EnvRunnerGroup:
             return taken
         have, width = 0, max(1, int(self.config.num_envs_per_env_runner))
         while have < steps:
-            amount = {"rows": max(1, math.ceil((steps - have) / width))}
+            # Steps of the environment are counted by the runner itself: a row in which one is reset is none.
+            rows = {"rows": max(1, math.ceil((steps - have) / width))}
+            amount = {"steps": steps - have} if count_by == "env_steps" else rows
             if self.config.batch_mode == "complete_episodes":
                 amount = {"episodes": width}
             taken.append(take_sample(self._local, **amount, **kwargs))
@@ -425,6 +428,12 @@ def _call(runner: Any, func: Any, kwargs: Mapping[str, Any]) -> Any:
         found = getattr(runner, func)
         return found(**kwargs) if callable(found) else found
     return func(runner, **kwargs)
+
+
+def environment_of_actors(config: Any) -> dict[str, Any]:
+    """The option of actors that sets the variables of ``extra_python_environs_for_worker``."""
+    variables = getattr(config, "extra_python_environs_for_worker", None)
+    return {"runtime_env": {"env_vars": {key: str(value) for key, value in variables.items()}}} if variables else {}
 
 
 def _for_actors(config: Any) -> Any:

@@ -202,6 +202,8 @@ class Tally:
 class _Row:
     requests: dict[int, int] = field(default_factory=dict)
     """Requests that are not answered, with the version that was newest when they were made."""
+    last: int = 0
+    """The request that it got last"""
 
 
 class Pool:
@@ -242,7 +244,9 @@ class Pool:
     def ask(self, runner: int, version: int = 0) -> int:
         """A new request to this runner; its number."""
         self._next += 1
-        self._rows[runner].requests[self._next] = version
+        row = self._rows[runner]
+        row.requests[self._next] = version
+        row.last = self._next
         return self._next
 
     def answer(self, runner: int, request: int) -> bool:
@@ -251,11 +255,14 @@ class Pool:
         return row is not None and row.requests.pop(request, None) is not None
 
     def free(self) -> list[int]:
-        """Runners that may be asked: those with the fewest requests first, one entry for each request they may get."""
+        """Runners that may be asked, one entry for each request they may get: those with the fewest requests first, of
+        these the one that was asked the longest time ago. So all take turns where few may be asked."""
         found = [
-            (taken, runner) for runner, row in self._rows.items() for taken in range(len(row.requests), self._in_flight)
+            (taken, row.last, runner)
+            for runner, row in self._rows.items()
+            for taken in range(len(row.requests), self._in_flight)
         ]
-        return [runner for _, runner in sorted(found)]
+        return [runner for _, _, runner in sorted(found)]
 
     def behind(self, version: int, by: int) -> list[int]:
         """Runners that sample with weights older than this version by so much. They count as up to date then."""

@@ -72,6 +72,7 @@ class Runner:
     queue: list[m.Sample] = field(default_factory=list)
     version: int = 0
     weights: int = 0
+    asked: int = 0
 
 
 class Runners:
@@ -93,10 +94,21 @@ class Runners:
         if not runner.is_alive:
             self.lost += 1
             return
+        runner.asked += 1
         runner.queue.append(command)
         hold(len(runner.queue) <= self.in_flight, f"runner {runner.number} has {len(runner.queue)} requests")
         if len(runner.queue) == 1:
             self._begin(runner)
+
+    def check_turns(self) -> None:
+        """Hold that all runners were asked, and a fast one not much less often than a slow one."""
+        if self.deaths:
+            return
+        rows = list(self.rows.values())
+        least, most = min(row.asked for row in rows), max(row.asked for row in rows)
+        slowest, fastest = max(row.seconds for row in rows), min(row.seconds for row in rows)
+        fair = most * fastest / slowest / 2 - 2 * self.in_flight
+        hold(least >= fair, f"a runner was asked {least} times, another one {most} times")
 
     def push(self, command: m.Push) -> None:
         """Weights have come in the middle of a fragment."""
@@ -283,6 +295,7 @@ def run_stream(seed: int) -> dict[str, float]:
     apply(stream.begin())
     world.run(RUN_S)
     _balance(stream.tally, stream.pool.asked, stream.held_fragments)
+    runners.check_turns()
     hold(stream.tally.runners_died in (runners.deaths, runners.deaths - 1), "a death was counted twice or not at all")
     hold(stream.tally.fragments_lost <= runners.deaths * in_flight, "a death costs more than its runner's fragments")
     rate = sum(1 / runner.seconds for runner in runners.rows.values()) * steps / max(steps, settings.batch_steps)
@@ -360,6 +373,7 @@ def run_replay(seed: int) -> dict[str, float]:
     apply(flow.begin())
     world.run(RUN_S)
     _balance(flow.tally, flow.pool.asked, flow.held_fragments)
+    runners.check_turns()
     updates, ratio = flow.tally.updates, flow.ratio / settings.intensity
     if updates > 200:
         hold(0.95 <= ratio <= 1.0 + 1e-9, f"the ratio is {ratio:.3f} of what it should be after {updates} updates")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hpc.rllib.algorithms.config.given import NotProvided, section
-from hpc.rllib.algorithms.impala.impala import IMPALA, QUEUE, IMPALAConfig
+from hpc.rllib.algorithms.impala.impala import IMPALA, IMPALAConfig
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -99,7 +99,7 @@ class APPOConfig(IMPALAConfig):
 
     def stream_settings(self) -> Any:
         """How the flow of fragments is held."""
-        settings = replace(super().stream_settings(), queue=QUEUE)
+        settings = super().stream_settings()
         if not self.use_circular_buffer:
             return settings
         return replace(settings, uses=self.circular_buffer_iterations_per_batch, ring=self.circular_buffer_num_batches)

@@ -144,7 +144,7 @@ class IMPALAConfig(AlgorithmConfig):
         return StreamSettings(
             batch_steps=self.total_train_batch_size,
             in_flight=self.max_requests_in_flight_per_env_runner,
-            queue=min(QUEUE, self.learner_queue_size),
+            queue=min(QUEUE, self.learner_queue_size, self.max_requests_in_flight_per_learner),
             push_lag=1,
             broadcast_interval=self.broadcast_interval,
         )

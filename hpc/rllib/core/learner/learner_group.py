@@ -41,6 +41,7 @@ class LearnerGroup(Checkpointable):
         self._lock = threading.RLock()
         """Of the local learner, which updates in a thread of its own when it is asked to begin"""
         self._next = 0
+        self._is_driven = False
         self._version = 0
         self._ready: list[Done] = []
         cls = self.config.learner_class
@@ -150,6 +151,8 @@ class LearnerGroup(Checkpointable):
 
         samples: pairs of a sample and None, or of one without fragments and the reference to those. batch: may be a
         reference, if it is trained with as a whole."""
+        if self._ranks is not None and not self._ranks.pending:
+            self._read_early()
         self._next += 1
         rows = sharing.rows_of(samples, batch, episodes)
         epochs, size = kwargs.get("num_epochs") or 1, kwargs.get("minibatch_size")
@@ -169,6 +172,12 @@ class LearnerGroup(Checkpointable):
             self._thread_here().work.put((self._next, share(1)[0], keywords(1), wants_weights))
         return self._next
 
+    def _read_early(self) -> None:
+        """A learner that was made anew may be there: it takes part from the next update on. Where a driver of a flow
+        reads the answers, it does so itself."""
+        if not self._is_driven:
+            self._read(0)
+
     def finish(self, key: Hashable, value: Any) -> list[Done]:
         """Take an answer: the updates that are done with it, in their order.
 
@@ -184,7 +193,7 @@ class LearnerGroup(Checkpointable):
 
     def use_answers(self, answers: Answers) -> None:
         """Have answers come through this queue, which is another one's, too."""
-        self.answers = answers
+        self.answers, self._is_driven = answers, True
         if self._ranks is not None:
             self._ranks.answers = answers
 

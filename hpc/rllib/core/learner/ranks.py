@@ -77,7 +77,10 @@ class Ranks:
         if placement_group is None and count > 1:
             each = {"CPU": self._cpus, "GPU": self._gpus, **self._custom}
             self._reservation = Reservation(Request(count, {name: held for name, held in each.items() if held}))
+        variables = {key: str(value) for key, value in (config.extra_python_environs_for_worker or {}).items()}
         self._made: Any = hpc.remote(RemoteLearner)
+        if variables:
+            self._made = self._made.options(runtime_env={"env_vars": variables})
         self.rows = [Rank(index) for index in range(count)]
         self._pending: dict[int, Pending] = {}
         self._name, self._generation = uuid.uuid4().hex[:12], 0
@@ -201,32 +204,40 @@ class Ranks:
             for index, (_, results, _) in pending.calls.items():
                 if index not in pending.answers:
                     pending.answers[index] = _value_or_error(results)
-        dead = self._dead()
-        for rank in dead:
-            self._lose(rank)
+        raised = self._raised()
+        for index in self._dead():
+            self._lose(self.rows[index])
         done = [
             self._done(pending)
             for pending in list(self._pending.values())
             if any(not isinstance(answer, Exception) for answer in pending.answers.values())
         ]
         self._regroup()
+        if raised is not None:
+            self._pending.clear()
+            raise raised
         for pending in self._pending.values():
             self._send(pending)
         return done
 
-    def _dead(self) -> list[Rank]:
-        """Ranks whose process has ended. Raises what users' code has raised."""
-        dead: dict[int, Rank] = {}
-        for pending in self._pending.values():
-            for index, answer in pending.answers.items():
-                if isinstance(answer, ActorError):
-                    dead[index] = self.rows[index]
-                elif isinstance(answer, Exception) and not isinstance(answer, CollectiveError):
-                    raise answer
-        if not dead:
-            first = next(a for p in self._pending.values() for a in p.answers.values() if isinstance(a, Exception))
-            raise first
-        return list(dead.values())
+    def _dead(self) -> list[int]:
+        """Ranks whose process has ended."""
+        found = {
+            index: None
+            for pending in self._pending.values()
+            for index, answer in pending.answers.items()
+            if isinstance(answer, ActorError)
+        }
+        return list(found)
+
+    def _raised(self) -> Exception | None:
+        """What users' code has raised; or the error of ranks that lost each other though none has died."""
+        answers = [answer for pending in self._pending.values() for answer in pending.answers.values()]
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        own = [error for error in errors if not isinstance(error, (ActorError, CollectiveError))]
+        if own or any(isinstance(error, ActorError) for error in errors):
+            return own[0] if own else None
+        return errors[0]
 
     def _lose(self, rank: Rank) -> None:
         _log.warning("learner %d of %d has died: the others go on, and a new one is made", rank.index, len(self.rows))

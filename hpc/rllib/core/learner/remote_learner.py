@@ -73,16 +73,20 @@ class RemoteLearner:
 
     def join(self, name: str, rank: int, ranks: int, backend: str) -> None:
         """Be a rank of this group from now on, and of no other."""
-        if self._group:
-            with contextlib.suppress(CollectiveError):
-                collective.destroy_collective_group(self._group)
-        self._group, self._backend = "", backend
-        self.learner.reduce_gradients = None
+        self._leave()
+        self._backend = backend
         if ranks > 1:
             meet_ms = int(MEET_S * 1000)
             collective.init_collective_group(ranks, rank, backend, name, meet_ms)
             self._group = name
             self.learner.reduce_gradients = self._average
+
+    def _leave(self) -> None:
+        group, self._group = self._group, ""
+        self.learner.reduce_gradients = None
+        if group:
+            with contextlib.suppress(CollectiveError):
+                collective.destroy_collective_group(group)
 
     def _average(self, flat: Any) -> None:
         """The mean over the ranks. Ranks that share a GPU cannot use NCCL: they go through the memory of the node."""
@@ -94,7 +98,12 @@ class RemoteLearner:
     @hpc.method(num_returns=2)  # type: ignore[untyped-decorator]
     def update(self, share: Share, kwargs: Mapping[str, Any], wants_weights: bool) -> tuple[Any, Any]:
         """Update with this share. The results, and the weights of acting if they are wanted."""
-        results = self.learner.update(**share.open(), **kwargs)
+        try:
+            results = self.learner.update(**share.open(), **kwargs)
+        except BaseException:
+            # The others wait for this rank's gradients otherwise.
+            self._leave()
+            raise
         return results, self.learner.get_weights(inference_only=True) if wants_weights else None
 
     def call(self, function: Callable[..., Any] | str, kwargs: Mapping[str, Any]) -> Any:

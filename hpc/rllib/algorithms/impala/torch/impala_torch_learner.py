@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +27,13 @@ class Steps(NamedTuple):
 
 class IMPALATorchLearner(IMPALALearner, TorchLearner):
     """IMPALA with torch."""
+
+    def _minibatches(
+        self, train: dict[str, Any], epochs: int, size: int | None, shuffle: bool, total: int
+    ) -> Iterable[dict[str, Any]]:
+        """Minibatches of whole columns: ``size`` counts steps."""
+        rows = max((len(columns[Columns.LOSS_MASK]) for columns in train.values()), default=1)
+        return super()._minibatches(train, epochs, None if size is None else max(1, size // rows), shuffle, total)
 
     def _uncompiled_update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
         """One step of gradients. Modules see rows (or sequences by batch), the loss sees them time-major."""

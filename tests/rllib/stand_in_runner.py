@@ -54,12 +54,14 @@ class StandInRunner:
         self.is_broken = False
 
     def sample_fragment(
-        self, rows: int | None = None, episodes: int | None = None, explore: Any = None, random_actions: bool = False,
-        force_reset: bool = False,
+        self, rows: int | None = None, episodes: int | None = None, steps: int | None = None, explore: Any = None,
+        random_actions: bool = False, force_reset: bool = False,
     ) -> Sample:  # fmt: skip
         """Rows, each of which takes as long as the configuration says."""
         if self.is_broken:
             raise RuntimeError("this environment is broken")
+        if steps is not None:
+            rows = -(-steps // WIDTH)
         count = rows if rows is not None else 10 * (episodes or 1)
         version, versions = self.version, []
         for row in range(count):

@@ -34,6 +34,7 @@ def take_sample(
     *,
     rows: int | None = None,
     episodes: int | None = None,
+    steps: int | None = None,
     explore: bool | None = None,
     random_actions: bool = False,
     force_reset: bool = False,
@@ -43,9 +44,10 @@ def take_sample(
     if force_reset:
         kwargs["force_reset"] = True
     if hasattr(runner, "sample_fragment"):
-        taken: Sample = runner.sample_fragment(rows=rows, episodes=episodes, **kwargs)
+        taken: Sample = runner.sample_fragment(rows=rows, episodes=episodes, steps=steps, **kwargs)
         return taken
-    steps = None if rows is None else rows * getattr(runner, "num_envs", 1)
+    if rows is not None:
+        steps = rows * getattr(runner, "num_envs", 1)
     found = runner.sample(num_timesteps=steps, num_episodes=episodes, **kwargs)
     return sample_of_episodes(found, runner)
 

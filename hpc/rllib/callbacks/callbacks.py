@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hpc.rllib.algorithms.algorithm import Algorithm
-    from hpc.rllib.env.env_runner_group import EnvRunnerGroup
     from hpc.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 #: The hooks that a function can be given for, by ``config.callbacks(on_..=)``.
@@ -45,30 +43,26 @@ class RLlibCallback:
     logged to metrics_logger in an env runner is in the results under "env_runners", and in the algorithm at the top.
     """
 
-    def on_algorithm_init(
-        self, *, algorithm: Algorithm, metrics_logger: MetricsLogger | None = None, **kwargs: Any
-    ) -> None:
+    def on_algorithm_init(self, *, algorithm: Any, metrics_logger: MetricsLogger | None = None, **kwargs: Any) -> None:
         """The algorithm is complete; nothing was sampled."""
 
     def on_train_result(
         self,
         *,
-        algorithm: Algorithm,
+        algorithm: Any,
         metrics_logger: MetricsLogger | None = None,
         result: dict[str, Any],
         **kwargs: Any,
     ) -> None:
         """An iteration has ended with this result, which may be changed."""
 
-    def on_evaluate_start(
-        self, *, algorithm: Algorithm, metrics_logger: MetricsLogger | None = None, **kwargs: Any
-    ) -> None:
+    def on_evaluate_start(self, *, algorithm: Any, metrics_logger: MetricsLogger | None = None, **kwargs: Any) -> None:
         """An evaluation begins."""
 
     def on_evaluate_end(
         self,
         *,
-        algorithm: Algorithm,
+        algorithm: Any,
         metrics_logger: MetricsLogger | None = None,
         evaluation_metrics: dict[str, Any],
         **kwargs: Any,
@@ -78,15 +72,15 @@ class RLlibCallback:
     def on_env_runners_recreated(
         self,
         *,
-        algorithm: Algorithm,
-        env_runner_group: EnvRunnerGroup,
+        algorithm: Any,
+        env_runner_group: Any,
         env_runner_indices: list[int],
         is_evaluation: bool,
         **kwargs: Any,
     ) -> None:
         """These env runners have failed and are there again, with the current weights."""
 
-    def on_checkpoint_loaded(self, *, algorithm: Algorithm, **kwargs: Any) -> None:
+    def on_checkpoint_loaded(self, *, algorithm: Any, **kwargs: Any) -> None:
         """The algorithm has taken up the state of a checkpoint."""
 
     def on_environment_created(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpc.rllib.callbacks.callbacks import RLlibCallback
 
-if TYPE_CHECKING:
-    from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-
-def callbacks_of(config: AlgorithmConfig) -> list[RLlibCallback]:
+def callbacks_of(config: Any) -> list[RLlibCallback]:
     """New objects of the configuration's classes, in their order."""
     return [one() for one in _listed(config.callbacks_class)]
 
@@ -30,12 +27,12 @@ def make_callback(
         function(*(args or ()), **(kwargs or {}))
 
 
-def call_hook(hook: str, objects: Any, config: AlgorithmConfig, **kwargs: Any) -> None:
+def call_hook(hook: str, objects: Any, config: Any, **kwargs: Any) -> None:
     """Call this hook of the objects, and then the configuration's functions for it."""
     make_callback(hook, objects, getattr(config, f"callbacks_{hook}"), kwargs=kwargs)
 
 
-def is_wanted(hook: str, config: AlgorithmConfig) -> bool:
+def is_wanted(hook: str, config: Any) -> bool:
     """Whether anybody has defined this hook: env runners make no episodes for hooks that do nothing."""
     if getattr(config, f"callbacks_{hook}") is not None:
         return True

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
+from typing import Any
 
 
 class Building:
     """build_algo, build_learner, build_learner_group, and the builders of connectors."""
 
-    def build_algo(self: AlgorithmConfig, env: Any = None, use_copy: bool = True) -> Any:  # type: ignore[misc]
+    def build_algo(self: Any, env: Any = None, use_copy: bool = True) -> Any:
         """The algorithm. env: the environment, if not set before. use_copy: this configuration can be used again.
 
         Raises ValueError where the configuration belongs to no algorithm, or its settings do not fit.
@@ -33,7 +30,7 @@ class Building:
             )
         return kind(config=copy.deepcopy(self) if use_copy else self)
 
-    def build(self: AlgorithmConfig, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
+    def build(self: Any, *args: Any, **kwargs: Any) -> Any:
         """The algorithm: `build_algo`."""
         return self.build_algo(*args, **kwargs)
 
@@ -55,8 +52,8 @@ class Building:
 
         return learner(self, input_observation_space, input_action_space, device)
 
-    def build_learner_group(  # type: ignore[misc]
-        self: AlgorithmConfig,
+    def build_learner_group(
+        self: Any,
         *,
         env: Any = None,
         spaces: Any = None,
@@ -70,7 +67,7 @@ class Building:
             rl_module_spec = self.get_multi_rl_module_spec(env=env, spaces=spaces)
         return LearnerGroup(config=self.copy(), module_spec=rl_module_spec, placement_group=placement_group)
 
-    def build_learner(self: AlgorithmConfig, *, env: Any = None, spaces: Any = None) -> Any:  # type: ignore[misc]
+    def build_learner(self: Any, *, env: Any = None, spaces: Any = None) -> Any:
         """One learner of this process, built."""
         spec = None
         if env is not None or spaces is not None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpc.rllib.algorithms.config.given import is_search
 from hpc.rllib.callbacks.callbacks import OLD_HOOKS
 from hpc.rllib.utils import force_list
-
-if TYPE_CHECKING:
-    from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 logger = logging.getLogger(__name__)
 VECTORIZE_MODES = ("sync", "async", "vector_entry_point", "custom")
@@ -36,7 +33,7 @@ UNUSED: dict[str, tuple[Any, str]] = {
 }
 
 
-def check_all(config: AlgorithmConfig) -> None:
+def check_all(config: Any) -> None:
     """Raise ValueError for the first thing that does not fit."""
     for name, (default, instead) in UNUSED.items():
         if getattr(config, name) != default:
@@ -52,7 +49,7 @@ def check_all(config: AlgorithmConfig) -> None:
         check(config)
 
 
-def value_error(config: AlgorithmConfig, message: str) -> None:
+def value_error(config: Any, message: str) -> None:
     """Raise ValueError with this text; where checks are off, warn."""
     if not config._validate_config:
         logger.warning(message)
@@ -63,7 +60,7 @@ def value_error(config: AlgorithmConfig, message: str) -> None:
     )
 
 
-def _check_sampling(config: AlgorithmConfig) -> None:
+def _check_sampling(config: Any) -> None:
     mode = config.gym_env_vectorize_mode
     if getattr(mode, "value", mode) not in VECTORIZE_MODES:
         value_error(
@@ -84,14 +81,14 @@ def _check_sampling(config: AlgorithmConfig) -> None:
         value_error(config, "`render_env` is not there: render in your environment, or in a callback")
 
 
-def _check_callbacks(config: AlgorithmConfig) -> None:
+def _check_callbacks(config: Any) -> None:
     for one in force_list(config.callbacks_class):
         for hook, instead in OLD_HOOKS.items():
             if hasattr(one, hook):
                 value_error(config, f"{one.__name__}.{hook} is never called: use {instead}")
 
 
-def _check_learning(config: AlgorithmConfig) -> None:
+def _check_learning(config: Any) -> None:
     from hpc.rllib.utils.schedules.scheduler import Scheduler
 
     if not is_search(config.lr):
@@ -113,7 +110,7 @@ def _check_learning(config: AlgorithmConfig) -> None:
         )
 
 
-def _check_agents(config: AlgorithmConfig) -> None:
+def _check_agents(config: Any) -> None:
     chosen = config.policies_to_train
     if isinstance(chosen, (list, set, tuple)):
         for module_id in chosen:
@@ -125,7 +122,7 @@ def _check_agents(config: AlgorithmConfig) -> None:
                 )
 
 
-def _check_evaluation(config: AlgorithmConfig) -> None:
+def _check_evaluation(config: Any) -> None:
     if config.evaluation_num_env_runners > 0 and not config.evaluation_interval:
         logger.warning(
             "evaluation_num_env_runners=%s, and evaluation_interval is %s: they evaluate only when "
@@ -152,7 +149,7 @@ def _check_evaluation(config: AlgorithmConfig) -> None:
         )
 
 
-def _check_offline(config: AlgorithmConfig) -> None:
+def _check_offline(config: Any) -> None:
     evaluates = config.evaluation_num_env_runners > 0 or config.evaluation_interval
     unknown = config.action_space is None or config.observation_space is None
     if config.is_offline and not config.is_online and not evaluates and unknown:

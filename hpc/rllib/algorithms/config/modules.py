@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpc.rllib.core import DEFAULT_MODULE_ID
 from hpc.rllib.policy.policy import PolicySpec
-
-if TYPE_CHECKING:
-    from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 
 class Modules:
@@ -25,7 +22,7 @@ class Modules:
         raise NotImplementedError(f"{type(self).__name__} needs a method get_default_learner_class")
 
     @property
-    def learner_class(self: AlgorithmConfig) -> Any:  # type: ignore[misc]
+    def learner_class(self: Any) -> Any:
         """The Learner's class: that of ``learners(learner_class=..)``, else the algorithm's own."""
         kind = self._learner_class or self.get_default_learner_class()
         if isinstance(kind, str):
@@ -40,12 +37,12 @@ class Modules:
         return {}
 
     @property
-    def model_config(self: AlgorithmConfig) -> dict[str, Any]:  # type: ignore[misc]
+    def model_config(self: Any) -> dict[str, Any]:
         """The modules' model_config as a dict."""
         return self._model_config_auto_includes | _as_dict(self._model_config)
 
     @property
-    def rl_module_spec(self: AlgorithmConfig) -> Any:  # type: ignore[misc]
+    def rl_module_spec(self: Any) -> Any:
         """The specification: the user's, with the algorithm's own where it says nothing."""
         from hpc.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 
@@ -66,9 +63,7 @@ class Modules:
         merged.update(default)
         return merged
 
-    def get_rl_module_spec(  # type: ignore[misc]
-        self: AlgorithmConfig, env: Any = None, spaces: Any = None, inference_only: bool | None = None
-    ) -> Any:
+    def get_rl_module_spec(self: Any, env: Any = None, spaces: Any = None, inference_only: bool | None = None) -> Any:
         """The specification of the one module. Raises ValueError where there are several for env runners."""
         from hpc.rllib.core.rl_module import MultiRLModuleSpec
 
@@ -88,8 +83,8 @@ class Modules:
             spec.inference_only = inference_only
         return spec
 
-    def get_multi_rl_module_spec(  # type: ignore[misc]
-        self: AlgorithmConfig,
+    def get_multi_rl_module_spec(
+        self: Any,
         *,
         env: Any = None,
         spaces: Any = None,
@@ -115,7 +110,7 @@ class Modules:
             self._complete(spec, getattr(policy, "observation_space", None), getattr(policy, "action_space", None))
         return made
 
-    def _several(self: AlgorithmConfig, policies: dict[str, Any], default: Any, single: Any) -> Any:  # type: ignore[misc]
+    def _several(self: Any, policies: dict[str, Any], default: Any, single: Any) -> Any:
         """A MultiRLModuleSpec with a specification for each of the policies."""
         from hpc.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 
@@ -142,7 +137,7 @@ class Modules:
             model_config=current.model_config,
         )
 
-    def _complete(self: AlgorithmConfig, spec: Any, observed: Any, acted: Any) -> None:  # type: ignore[misc]
+    def _complete(self: Any, spec: Any, observed: Any, acted: Any) -> None:
         """Fill in spaces and the model's configuration, where the specification says nothing."""
         if spec.observation_space is None:
             spec.observation_space = observed
@@ -150,7 +145,7 @@ class Modules:
             spec.action_space = acted
         spec.model_config = self.model_config | _as_dict(spec.model_config)
 
-    def _spaces_of(self: AlgorithmConfig, module_id: str, env: Any, spaces: Any) -> tuple[Any, Any]:  # type: ignore[misc]
+    def _spaces_of(self: Any, module_id: str, env: Any, spaces: Any) -> tuple[Any, Any]:
         if spaces is not None and module_id in spaces:
             return spaces[module_id][0], spaces[module_id][1]
         if env is not None:
@@ -159,8 +154,8 @@ class Modules:
             return observed, acted
         return self.observation_space, self.action_space
 
-    def get_multi_agent_setup(  # type: ignore[misc]
-        self: AlgorithmConfig, *, policies: Any = None, env: Any = None, spaces: Any = None, **ignored: Any
+    def get_multi_agent_setup(
+        self: Any, *, policies: Any = None, env: Any = None, spaces: Any = None, **ignored: Any
     ) -> tuple[dict[str, PolicySpec], Any]:
         """For each module its PolicySpec with spaces, and a function of (module_id, batch): whether it learns.
 
@@ -179,14 +174,14 @@ class Modules:
                 )
         return found, self._who_learns()
 
-    def _who_learns(self: AlgorithmConfig) -> Any:  # type: ignore[misc]
+    def _who_learns(self: Any) -> Any:
         chosen = self.policies_to_train
         if callable(chosen) or chosen is None:
             return chosen
         members = set(chosen)
         return lambda module_id, batch=None: module_id in members
 
-    def _spaces_of_agents(self: AlgorithmConfig, module_id: str, env: Any, spaces: Any) -> tuple[Any, Any]:  # type: ignore[misc]
+    def _spaces_of_agents(self: Any, module_id: str, env: Any, spaces: Any) -> tuple[Any, Any]:
         """The spaces of the agents that have this module; of the environment itself, if it has one agent."""
         if spaces is not None and module_id in spaces:
             return spaces[module_id][0], spaces[module_id][1]

@@ -40,8 +40,8 @@ class Acting:
     ) -> Any:
         """The action for one observation, as the environment takes it, by the weights as they are now.
 
-        Where something is to be remembered (of a stateful module, or stacked frames), it returns (action, state): give
-        that state with the next observation of the same episode. explore: draw the action.
+        Where something is to be remembered, it returns (action, state). A stateful module and stacked frames need it:
+        give that state with the next observation of the same episode. explore: draw the action.
         """
         from hpc.rllib.agent import Decider
         from hpc.rllib.core.acting import make_actor

@@ -15,7 +15,6 @@ from hpc.rllib.utils.metrics.metrics_logger import MetricsLogger
 from hpc.rllib.utils.metrics.sample_report import SampleReport
 
 if TYPE_CHECKING:
-    from hpc.rllib.algorithms.algorithm import Algorithm
     from hpc.rllib.env.fragment import Sample
 
 #: A round of an evaluation that goes on until training ends is to take about so long.
@@ -25,7 +24,7 @@ _ROUND_S = 0.5
 class Evaluator:
     """Evaluates an algorithm: the group of env runners is made when it is first needed, or with the algorithm."""
 
-    def __init__(self, algorithm: Algorithm, placement_group: Any, pg_offset: int) -> None:
+    def __init__(self, algorithm: Any, placement_group: Any, pg_offset: int) -> None:
         self._algorithm = algorithm
         self.config = algorithm.config.get_evaluation_config_object()
         self.config.validate()

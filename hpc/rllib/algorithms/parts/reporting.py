@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpc.rllib.core import ALL_MODULES
 from hpc.rllib.utils import metrics as keys
 from hpc.rllib.utils.metrics.metrics_logger import MetricsLogger
 from hpc.rllib.utils.metrics.stats import StatsBase
-
-if TYPE_CHECKING:
-    from hpc.rllib.algorithms.algorithm import Algorithm
 
 
 def log_learner_results(metrics: MetricsLogger, results: Any) -> None:
@@ -34,7 +31,7 @@ def _has_stats(results: Any) -> bool:
 class Bounds:
     """How long an iteration goes on: its least time and numbers of steps are to be reached."""
 
-    def __init__(self, algorithm: Algorithm) -> None:
+    def __init__(self, algorithm: Any) -> None:
         self._algorithm = algorithm
         self._began_s = time.monotonic()
         self._sampled, self._trained = self._counts()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpc.tune.placement import PlacementGroupFactory
 
-if TYPE_CHECKING:
-    from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-
-def room_of(config: AlgorithmConfig, evaluation: AlgorithmConfig | None) -> PlacementGroupFactory:
+def room_of(config: Any, evaluation: Any | None) -> PlacementGroupFactory:
     """Bundles of the process, its env runners, those that evaluate, and its learners, in this order."""
     bundles = [main_bundle(config), *runner_bundles(config)]
     if evaluation is not None:
@@ -18,7 +15,7 @@ def room_of(config: AlgorithmConfig, evaluation: AlgorithmConfig | None) -> Plac
     return PlacementGroupFactory([*bundles, *learner_bundles(config)], strategy=config.placement_strategy)
 
 
-def main_bundle(config: AlgorithmConfig) -> dict[str, float]:
+def main_bundle(config: Any) -> dict[str, float]:
     """Of the algorithm's process, which has the learner, too, where there are no learners of their own."""
     cpus, gpus = config.num_cpus_for_main_process, 0.0
     if config.num_learners == 0:
@@ -26,13 +23,13 @@ def main_bundle(config: AlgorithmConfig) -> dict[str, float]:
     return _some({"CPU": cpus, "GPU": gpus, **config.custom_resources_for_main_process})
 
 
-def runner_bundles(config: AlgorithmConfig) -> list[dict[str, float]]:
+def runner_bundles(config: Any) -> list[dict[str, float]]:
     """Of env runners."""
     one = {"CPU": config.num_cpus_per_env_runner, "GPU": config.num_gpus_per_env_runner}
     return [_some({**one, **config.custom_resources_per_env_runner}) for _ in range(config.num_env_runners)]
 
 
-def learner_bundles(config: AlgorithmConfig) -> list[dict[str, float]]:
+def learner_bundles(config: Any) -> list[dict[str, float]]:
     """Of learners; the actors that put their batches together are beside them."""
     aggregators = config.num_aggregator_actors_per_learner
     if config.num_learners == 0:
@@ -41,7 +38,7 @@ def learner_bundles(config: AlgorithmConfig) -> list[dict[str, float]]:
     return [_some({**one, **config.custom_resources_per_learner}) for _ in range(config.num_learners)]
 
 
-def learner_cpus(config: AlgorithmConfig) -> float:
+def learner_cpus(config: Any) -> float:
     """CPUs of one learner; "auto": 1, and none beside a GPU."""
     cpus = config.num_cpus_per_learner
     if isinstance(cpus, str):

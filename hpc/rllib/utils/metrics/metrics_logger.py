@@ -44,9 +44,9 @@ class MetricsLogger:
     ) -> None:
         """Take a value. How they are reduced is said with the first one.
 
-        reduce: "mean" (also with a window, if nothing is said), "ema" (an exponential average, if nothing is said),
-        "min", "max", "sum", "lifetime_sum", "percentiles", "item", "item_series", or a kind of your own. window: so
-        many of the latest values. with_throughput: of sums: how much is added in a second.
+        reduce: "mean", "ema" (an exponential average), "min", "max", "sum", "lifetime_sum", "percentiles", "item" (the
+        last one), "item_series", or a kind of your own. Not given, it is "mean" with a window, and else "ema".
+        window: so many of the latest values. with_throughput: of sums: how much is added in a second.
         """
         stats = self._by_key.get(key)
         if stats is None:

@@ -202,7 +202,7 @@ def test_updates_fit_and_say_what_they_did() -> None:
     assert mine["weights_seq_no"] == 151
     assert everyone["num_env_steps_trained"] == 36
     assert everyone["num_trainable_parameters"] == 67
-    assert mine["diff_num_grad_updates_vs_sampler_policy"] == 150
+    assert mine["diff_num_grad_updates_vs_sampler_policy"] == 151
 
 
 def test_episodes_and_batches_train_as_their_samples_do() -> None:

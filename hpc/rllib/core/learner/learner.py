@@ -342,8 +342,9 @@ class Learner(Preparing, Checkpointable):
         timesteps = timesteps or {}
         with self._own_random():
             self.before_gradient_based_update(timesteps=timesteps)
-            train, env_steps = self._train_batch(samples, batch, episodes)
+            # RLlib counts this update, too, where it says how far behind the weights were that acted.
             self._weights_seq_no += 1
+            train, env_steps = self._train_batch(samples, batch, episodes)
             minibatches = self._minibatches(
                 train, num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches or 0
             )

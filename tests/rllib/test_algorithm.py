@@ -15,6 +15,7 @@ from hpc.rllib.algorithms.ppo import PPO, PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
 from hpc.rllib.connectors.env_to_module import MeanStdFilter, PrevActionsPrevRewards
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from hpc.rllib.execution.rollout_ops import synchronous_parallel_sample
 
 
 class Count(gym.Env):
@@ -117,6 +118,26 @@ def test_a_training_step_of_ones_own_logs_and_returns_nothing(built):
     Mine.answer = {"mine": 3}
     with pytest.raises(ValueError, match="must return None"):
         algorithm.train()
+
+
+def test_a_training_step_as_rllib_writes_it_samples_episodes(built):
+    class Mine(PPO):
+        def training_step(self):
+            episodes, metrics = synchronous_parallel_sample(
+                worker_set=self.env_runner_group, max_env_steps=60, _return_metrics=True
+            )
+            self.metrics.aggregate(metrics, key="env_runners")
+            steps = {"num_env_steps_sampled_lifetime": self.steps_sampled}
+            self.metrics.aggregate(self.learner_group.update(episodes=episodes, timesteps=steps), key="learners")
+            self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+
+    algorithm = built(PPOConfig(algo_class=Mine).update_from_dict(config_of().to_dict()))
+    before = algorithm.get_weights()
+    result = algorithm.train()
+    assert result["env_runners"]["num_env_steps_sampled_lifetime"] >= 60 and not same(before, algorithm.get_weights())
+    assert result["env_runners"]["episode_len_mean"] == 10 and "policy_loss" in result["learners"]["default_policy"]
+    with pytest.raises(ValueError, match="one of max_agent_steps and max_env_steps"):
+        synchronous_parallel_sample(worker_set=algorithm.env_runner_group)
 
 
 def test_callbacks_see_all_and_change_results(built):

@@ -52,7 +52,8 @@ def _given(function: Callable[..., Any] | None, setting: str, *args: Any) -> lis
 def _spaces(config: Any, env: Any, spaces: Any) -> tuple[Any, Any]:
     """The observation and action space of one environment."""
     if spaces and INPUT_ENV_SINGLE_SPACES in spaces:
-        return spaces[INPUT_ENV_SINGLE_SPACES]
+        observed, acted = spaces[INPUT_ENV_SINGLE_SPACES]
+        return observed, acted
     if env is not None:
         obs = getattr(env, "single_observation_space", None)
         act = getattr(env, "single_action_space", None)

@@ -84,17 +84,17 @@ class ConnectorPipelineV2(ConnectorV2):
 
     # -------------------------------------------------------------- arrays
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Run all connectors on what the environments gave."""
         for connector in self.connectors:
             connector.on_rows(rows)  # type: ignore[misc]
 
-    def on_actions(self, acts: Acts) -> None:  # type: ignore[override]
+    def on_actions(self, acts: Acts) -> None:
         """Run all connectors on the module's actions."""
         for connector in self.connectors:
             connector.on_actions(acts)  # type: ignore[misc]
 
-    def on_fragment(self, fragment: Any) -> Any:  # type: ignore[override]
+    def on_fragment(self, fragment: Any) -> Any:
         """Run all connectors on a fragment."""
         for connector in self.connectors:
             fragment = connector.on_fragment(fragment)  # type: ignore[misc]

@@ -105,7 +105,7 @@ class Lookup:
                     out[at][agent_id] = value
         return out
 
-    def _buffer(self, agent_id: Any) -> InfiniteLookbackBuffer | None:
+    def _buffer(self, agent_id: Any) -> Any:
         episode = self._episode.agent_episodes[agent_id]
         if self._what != "extra_model_outputs":
             return getattr(episode, self._what)

@@ -48,7 +48,7 @@ class EnvContext(dict[str, Any]):
             new(recreated_worker, self.recreated_worker),
         )
 
-    def __or__(self, other: Any) -> EnvContext:
+    def __or__(self, other: Any) -> EnvContext:  # type: ignore[override]
         return self.copy_with_overrides({**self, **other})
 
     def set_defaults(self, defaults: dict[str, Any]) -> None:

@@ -106,7 +106,15 @@ class EnvRunner(Checkpointable, abc.ABC):
     # -------------------------------------------------------------- to be written
 
     @abc.abstractmethod
-    def sample(self, **kwargs: Any) -> Any:
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> Any:
         """Step the environments, and return episodes."""
 
     @abc.abstractmethod
@@ -183,7 +191,8 @@ class EnvRunner(Checkpointable, abc.ABC):
         return state
 
     def _module_state(self, components: Any, not_components: Any) -> dict[str, Any]:
-        return self.module.get_state(components, not_components=not_components)
+        state: dict[str, Any] = self.module.get_state(components, not_components=not_components)
+        return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take what `get_state` gave, whole or in part. With a generator the environments are reset before the next
@@ -264,7 +273,7 @@ class EnvRunner(Checkpointable, abc.ABC):
 
     def _global_steps(self, own: int) -> int:
         """Steps of all runners, as far as this one knows: exploration depends on them."""
-        return self.num_env_steps_sampled_lifetime + own * max(self.config.num_env_runners, 1)
+        return self.num_env_steps_sampled_lifetime + own * max(int(self.config.num_env_runners), 1)
 
     def _wanted(self, hook: str) -> bool:
         return is_wanted(hook, self.config)

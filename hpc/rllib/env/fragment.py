@@ -57,17 +57,20 @@ class Fragment:
     @property
     def loss_mask(self) -> np.ndarray:
         """Where a row is a step: bool [T, N]."""
-        return self.columns[Columns.LOSS_MASK]
+        mask: np.ndarray = self.columns[Columns.LOSS_MASK]
+        return mask
 
     @property
     def first(self) -> np.ndarray:
         """Where a row is the first one of an episode: bool [T, N]."""
-        return self.columns[FIRST]
+        first: np.ndarray = self.columns[FIRST]
+        return first
 
     @property
     def dones(self) -> np.ndarray:
         """Where an episode ended by this step, terminated or truncated: bool [T, N]."""
-        return self.columns[Columns.TERMINATEDS] | self.columns[Columns.TRUNCATEDS]
+        ends: np.ndarray = self.columns[Columns.TERMINATEDS] | self.columns[Columns.TRUNCATEDS]
+        return ends
 
     @property
     def valid_steps(self) -> int:

@@ -27,8 +27,8 @@ class MultiAgentEnv(gym.Env):
             Dicts by agent, or one space for every agent.
     """
 
-    observation_spaces: dict[Any, gym.Space] | None = None
-    action_spaces: dict[Any, gym.Space] | None = None
+    observation_spaces: dict[Any, gym.Space[Any]] | None = None
+    action_spaces: dict[Any, gym.Space[Any]] | None = None
     agents: list[Any] = []
     possible_agents: list[Any] = []
     observation_space: Any = None

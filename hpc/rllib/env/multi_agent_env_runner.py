@@ -271,12 +271,12 @@ class MultiAgentEnvRunner(EnvRunner):
         if self._reset_from_generator:
             seed = int(self.rng.integers(2**31))
             self._reset_from_generator = False
-        seeds = (
-            [None] * self.num_envs if seed is None else np.random.SeedSequence(seed).generate_state(self.num_envs) >> 1
-        )
+        seeds: list[int | None] = [None] * self.num_envs
+        if seed is not None:
+            seeds = [int(word) >> 1 for word in np.random.SeedSequence(seed).generate_state(self.num_envs)]
         self._running, self._tallies, self._earlier, self._states = [], [], {}, {}
         for at in range(self.num_envs):
-            self._begin(at, None if seeds[at] is None else int(seeds[at]))
+            self._begin(at, seeds[at])
         self._passage.see(self._running, explore)
         for at in range(self.num_envs):
             self._episode_call("on_episode_start", at)
@@ -392,12 +392,13 @@ class MultiAgentEnvRunner(EnvRunner):
         actor = self._actor(module_id)
         seen = [self._passage.seen(self._running[at], agent_id) for at, agent_id in places]
         obs = stack([map_tree(np.asarray, one) for one, _ in seen])
-        mask = None if seen[0][1] is None else np.stack([one for _, one in seen])
+        masks: list[Any] = [one for _, one in seen]
+        mask = None if masks[0] is None else np.stack(masks)
         fresh = actor.initial_state(1)
         state = None
         if fresh:
             state = stack([self._states.get(place) or take(fresh, 0) for place in places])
-        out = actor.act(
+        out: dict[str, Any] = actor.act(
             obs, state=state, mask=mask, explore=explore, rng=self.rng, t=self._global_steps(before), values=False
         )
         if mask is not None:

@@ -191,8 +191,16 @@ class MultiAgentEpisode:
         concerned.pop(ALL, None)
         for agent_id in concerned:
             flags = bool(ends.get(agent_id)) or self.is_terminated, bool(cuts.get(agent_id)) or self.is_truncated
-            given = (observations, actions, rewards, infos, extra)
-            self._add_agent_step(agent_id, *(part.get(agent_id) for part in given), *flags, agent_id in rewards)
+            self._add_agent_step(
+                agent_id,
+                observations.get(agent_id),
+                actions.get(agent_id),
+                rewards.get(agent_id),
+                infos.get(agent_id),
+                extra.get(agent_id),
+                *flags,
+                agent_id in rewards,
+            )
         self._stepped = set(observations)
         self._last_step_time = time.perf_counter()
         if self._start_time is None:

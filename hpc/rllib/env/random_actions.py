@@ -34,7 +34,7 @@ def allowed(space: Any, mask: np.ndarray, rng: np.random.Generator) -> np.ndarra
 def squashed(actions: Any, space: Any, normalised: bool) -> Any:
     """Actions of an environment as the module would have given them."""
 
-    def squash(leaf: np.ndarray, part: Any) -> np.ndarray:
+    def squash(leaf: Any, part: Any) -> Any:
         if isinstance(part, gym.spaces.Discrete):
             return leaf - int(part.start)
         if not normalised or not isinstance(part, gym.spaces.Box) or not part.is_bounded("both"):

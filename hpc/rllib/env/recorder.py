@@ -53,4 +53,5 @@ class Recorder:
 def _lead(value: Any) -> tuple[int, ...]:
     while isinstance(value, (dict, tuple)):
         value = next(iter(value.values())) if isinstance(value, dict) else value[0]
-    return value.shape[:1]
+    lead: tuple[int, ...] = value.shape[:1]
+    return lead

@@ -143,7 +143,8 @@ class SingleAgentEnvRunner(EnvRunner):
         if not self._watched:
             self._live = None
         starts, numbers = self._books.lengths.copy(), self._books.number.copy()
-        version, versions = self._weights_seq_no, []
+        version = self._weights_seq_no
+        versions: list[tuple[int, int]] = []
         # Steps need more rows where episodes end: a row after an end is no step.
         recorder = Recorder(
             goal.rows or (UNKNOWN_ROWS if goal.steps is None else goal.steps // self.num_envs * 9 // 8 + 8)
@@ -391,7 +392,7 @@ class SingleAgentEnvRunner(EnvRunner):
             failed = None
         return observations, np.asarray(rewards), terminateds, truncateds, each, failed
 
-    def _learnt_rewards(self, rewards: np.ndarray) -> np.ndarray:
+    def _learnt_rewards(self, rewards: np.ndarray) -> Any:
         clip = self.config.clip_rewards
         if clip is True or (clip is None and getattr(self.config, "is_atari", False)):
             return np.sign(rewards)
@@ -418,7 +419,8 @@ class SingleAgentEnvRunner(EnvRunner):
             if self._live is None:
                 continue
             episode = self._live.running[at]
-            self._episode_call("on_episode_end", at, prev_episode_chunks=self._live.earlier.pop(episode.id_, []))
+            earlier = self._live.earlier.pop(episode.id_, [])
+            self._episode_call("on_episode_end", at, prev_episode_chunks=earlier)
             self._done_episodes.append(episode)
             self._live.new(at, self._id(at, 1))
             self._episode_call("on_episode_created", at)
@@ -440,7 +442,9 @@ class SingleAgentEnvRunner(EnvRunner):
                 self._live.new(at, names[at])
 
     def _begin_failed(self, failed: np.ndarray | None) -> None:
-        for at in [] if failed is None or self._live is None else np.flatnonzero(failed).tolist():
+        if failed is None or self._live is None:
+            return
+        for at in np.flatnonzero(failed).tolist():
             if not self._done[at]:
                 self._live.new(at, self._id(at, 1))
                 self._episode_call("on_episode_created", at)
@@ -467,7 +471,7 @@ class SingleAgentEnvRunner(EnvRunner):
         return f"{self._tag}-{at}-{int(self._books.number[at]) + ahead}"
 
 
-def reset_vector(env: Any, seed: int | None) -> tuple[Any, Any]:
+def reset_vector(env: Any, seed: int | None) -> Any:
     """Reset a vector environment; its parts have seeds of their own where it takes them."""
     if type(env).__module__.startswith("abc") or "envpool" in str(type(env).__mro__[1:3]):
         return env.reset()
@@ -487,4 +491,4 @@ def _only_finished(fragment: Any, count: int) -> int:
         first = np.flatnonzero(fragment.first[: row + 1, column])
         mask[(first[-1] if len(first) else 0) : row + 1, column] = True
     fragment.columns[Columns.LOSS_MASK] = mask & fragment.loss_mask
-    return fragment.valid_steps
+    return int(fragment.valid_steps)

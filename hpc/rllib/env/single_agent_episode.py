@@ -343,7 +343,8 @@ class SingleAgentEpisode:
 
     def get_return(self) -> float:
         """The sum of this chunk's rewards."""
-        return sum(self.get_rewards())
+        total: float = sum(self.get_rewards())
+        return total
 
     def get_duration_s(self) -> float:
         """Seconds from the first observation to the last step."""

@@ -31,10 +31,10 @@ class AddStatesFromEpisodesToBatch(ConnectorV2):
         self._as_learner_connector = as_learner_connector
         super().__init__(input_observation_space, input_action_space, **kwargs)
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Leave them: the runner holds the states."""
 
-    def on_fragment(self, fragment: Any) -> Any:  # type: ignore[override]
+    def on_fragment(self, fragment: Any) -> Any:
         """Leave it: it has the states before its rows."""
         return fragment
 

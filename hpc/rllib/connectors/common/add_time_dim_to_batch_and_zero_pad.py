@@ -49,10 +49,10 @@ class AddTimeDimToBatchAndZeroPad(ConnectorV2):
         self._as_learner_connector = as_learner_connector
         super().__init__(input_observation_space, input_action_space, **kwargs)
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Leave them: the module's actor adds the axis where it needs one."""
 
-    def on_fragment(self, fragment: Any) -> Any:  # type: ignore[override]
+    def on_fragment(self, fragment: Any) -> Any:
         """Leave it: the learner cuts sequences of fragments."""
         return fragment
 

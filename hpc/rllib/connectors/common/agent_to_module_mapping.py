@@ -33,10 +33,10 @@ class AgentToModuleMapping(ConnectorV2):
         self._as_learner_connector = as_learner_connector
         super().__init__(input_observation_space, input_action_space)
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Leave them: the runner joins agents' rows by module."""
 
-    def on_fragment(self, fragment: Any) -> Any:  # type: ignore[override]
+    def on_fragment(self, fragment: Any) -> Any:
         """Leave it: a fragment is of one module."""
         return fragment
 

@@ -34,10 +34,10 @@ class BatchIndividualItems(ConnectorV2):
         self._multi_agent = multi_agent
         super().__init__(input_observation_space, input_action_space, **kwargs)
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Leave them: they are arrays."""
 
-    def on_fragment(self, fragment: Any) -> Any:  # type: ignore[override]
+    def on_fragment(self, fragment: Any) -> Any:
         """Leave it: it holds arrays."""
         return fragment
 

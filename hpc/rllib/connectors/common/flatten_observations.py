@@ -69,11 +69,11 @@ class FlattenObservations(ConnectorV2):
         space = self.input_observation_space
         return flatten(obs, self._kept(space[agent_id] if self._multi_agent else space), lead=lead)
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Flatten the observations of all environments."""
         rows.obs = self._flattened(rows.obs, rows.agent_id, 1)
 
-    def on_fragment(self, fragment: Any) -> Any:  # type: ignore[override]
+    def on_fragment(self, fragment: Any) -> Any:
         """Flatten a fragment's observations, unless the runner did."""
         obs = fragment[Columns.OBS]
         space = self.input_observation_space

@@ -48,7 +48,7 @@ class FrameStacking(ConnectorV2):
             return gym.spaces.Dict({a: self._stacked(space) for a, space in input_observation_space.spaces.items()})
         return self._stacked(input_observation_space)
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Shift the frames of all environments by one."""
         obs, count = np.asarray(rows.obs), self.num_frames
         held = rows.memory.get(self)
@@ -65,7 +65,7 @@ class FrameStacking(ConnectorV2):
         held[where, ..., -1] = obs[where, ..., 0]
         rows.memory[self] = rows.obs = held
 
-    def on_fragment(self, fragment: Any) -> Any:  # type: ignore[override]
+    def on_fragment(self, fragment: Any) -> Any:
         """Leave it: the runner stacked the frames."""
         return fragment
 

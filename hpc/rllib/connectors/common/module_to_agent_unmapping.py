@@ -11,7 +11,7 @@ from hpc.rllib.connectors.rows import Acts
 class ModuleToAgentUnmapping(ConnectorV2):
     """Turn ``{module: {column: {key: records}}}`` into ``{column: {key: records}}``."""
 
-    def on_actions(self, acts: Acts) -> None:  # type: ignore[override]
+    def on_actions(self, acts: Acts) -> None:
         """Leave them: they are of one agent."""
 
     def __call__(

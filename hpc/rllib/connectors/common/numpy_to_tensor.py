@@ -28,10 +28,10 @@ class NumpyToTensor(ConnectorV2):
         self._device = device
         super().__init__(input_observation_space, input_action_space, **kwargs)
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Leave them: the module's actor takes arrays."""
 
-    def on_fragment(self, fragment: Any) -> Any:  # type: ignore[override]
+    def on_fragment(self, fragment: Any) -> Any:
         """Leave it: the learner makes the tensors."""
         return fragment
 

@@ -12,7 +12,7 @@ from hpc.rllib.connectors.rows import Acts
 class TensorToNumpy(ConnectorV2):
     """Make arrays of all tensors."""
 
-    def on_actions(self, acts: Acts) -> None:  # type: ignore[override]
+    def on_actions(self, acts: Acts) -> None:
         """Leave them: the module's actor gives arrays."""
 
     def __call__(

@@ -118,7 +118,7 @@ class MeanStdFilter(ConnectorV2):
             out = np.clip(out, -self.clip_by_value, self.clip_by_value)
         return out.astype(np.float32)
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Normalise the observations of all environments."""
         rows.obs = self._normalised(rows.obs, rows.agent_id, rows.valid)
 

@@ -58,7 +58,7 @@ class PrevActionsPrevRewards(ConnectorV2):
         spaces = input_observation_space.spaces
         return gym.spaces.Dict({a: self._with_last(space, input_action_space[a]) for a, space in spaces.items()})
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Shift the last actions and rewards of all environments by one."""
         width = len(rows.first)
         space = self.input_action_space[rows.agent_id] if self._multi_agent else self.input_action_space

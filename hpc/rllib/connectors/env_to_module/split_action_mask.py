@@ -44,7 +44,7 @@ class SplitActionMask(ConnectorV2):
         space = space[agent_id] if self._multi_agent else space
         return split_mask(space, self._key)[1]
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Take the masks of all environments out."""
         rows.mask = None
         if self._masked(rows.agent_id):

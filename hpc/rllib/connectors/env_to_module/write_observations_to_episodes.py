@@ -12,7 +12,7 @@ from hpc.rllib.core.columns import Columns
 class WriteObservationsToEpisodes(ConnectorV2):
     """Write what other connectors put into the batch over the last observation of each episode."""
 
-    def on_rows(self, rows: Rows) -> None:  # type: ignore[override]
+    def on_rows(self, rows: Rows) -> None:
         """Leave them: fragments hold what the module sees."""
 
     def __call__(

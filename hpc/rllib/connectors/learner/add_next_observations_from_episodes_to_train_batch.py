@@ -11,7 +11,7 @@ from hpc.rllib.core.columns import Columns
 class AddNextObservationsFromEpisodesToTrainBatch(ConnectorV2):
     """Add what each step led to, unless the batch has it."""
 
-    def on_fragment(self, fragment: Any) -> Any:  # type: ignore[override]
+    def on_fragment(self, fragment: Any) -> Any:
         """Leave it: its observations have one more row than it has steps."""
         return fragment
 

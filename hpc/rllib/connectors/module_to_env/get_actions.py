@@ -13,7 +13,7 @@ from hpc.rllib.core.columns import Columns
 class GetActions(ConnectorV2):
     """Draw actions from the distribution, or take its mode without exploration; actions that are there stay."""
 
-    def on_actions(self, acts: Acts) -> None:  # type: ignore[override]
+    def on_actions(self, acts: Acts) -> None:
         """Leave them: the module's actor drew them."""
 
     def __call__(

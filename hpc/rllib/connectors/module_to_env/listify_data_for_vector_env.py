@@ -14,7 +14,7 @@ from hpc.rllib.utils.spaces.space_utils import batch as batch_records
 class ListifyDataForVectorEnv(ConnectorV2):
     """Order all records as the vector environment has its parts."""
 
-    def on_actions(self, acts: Acts) -> None:  # type: ignore[override]
+    def on_actions(self, acts: Acts) -> None:
         """Leave them: they are in the environments' order."""
 
     def __call__(

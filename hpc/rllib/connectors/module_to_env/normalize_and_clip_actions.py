@@ -57,7 +57,7 @@ class NormalizeAndClipActions(ConnectorV2):
             action = clip_action(action, struct)
         return shift_action(action, struct) if self._shifts else action
 
-    def on_actions(self, acts: Acts) -> None:  # type: ignore[override]
+    def on_actions(self, acts: Acts) -> None:
         """Stretch or clip the actions of all environments."""
         if self._works:
             acts.for_env = self._for_env(acts.for_env, acts.agent_id)

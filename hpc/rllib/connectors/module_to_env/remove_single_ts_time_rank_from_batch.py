@@ -16,7 +16,7 @@ from hpc.rllib.utils.trees import map_tree
 class RemoveSingleTsTimeRankFromBatch(ConnectorV2):
     """Take the time axis off all columns but the states, where one was added."""
 
-    def on_actions(self, acts: Acts) -> None:  # type: ignore[override]
+    def on_actions(self, acts: Acts) -> None:
         """Leave them: they have no time axis."""
 
     def __call__(

@@ -12,7 +12,7 @@ from hpc.rllib.utils.spaces.space_utils import unbatch
 class UnBatchToIndividualItems(ConnectorV2):
     """Undo what `BatchIndividualItems` did, by what it remembered."""
 
-    def on_actions(self, acts: Acts) -> None:  # type: ignore[override]
+    def on_actions(self, acts: Acts) -> None:
         """Leave them: the environments take arrays."""
 
     def __call__(

@@ -129,7 +129,15 @@ class EnvRunnerServerForExternalInference(EnvRunner):
 
     # -------------------------------------------------------------- sampling
 
-    def sample(self, **kwargs: Any) -> list[SingleAgentEpisode]:
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> list[SingleAgentEpisode]:
         """The episodes that came since the last call; wait for some for up to ``config.sample_timeout_s``."""
         chunks = self._take()
         records = self._records(chunks)

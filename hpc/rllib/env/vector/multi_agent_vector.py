@@ -65,7 +65,7 @@ class MultiAgentVector:
             )
         return env
 
-    def reset_one(self, at: int, seed: int | None = None) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    def reset_one(self, at: int, seed: int | None = None) -> Any:
         """Begin an episode in one environment."""
         try:
             return self.envs[at].reset(seed=seed)

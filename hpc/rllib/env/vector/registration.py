@@ -33,7 +33,7 @@ def creator_of(env: Any) -> Any:
     return env
 
 
-def make_vector(config: Any, context: EnvContext, seed: int | None, on_failure: Any = None) -> gym.vector.VectorEnv:
+def make_vector(config: Any, context: EnvContext, seed: int | None, on_failure: Any = None) -> Any:
     """The vector environment of a configuration.
 
     Raises:
@@ -201,7 +201,7 @@ def check_env(env: gym.Env) -> None:
     for name in ("observation_space", "action_space"):
         if not isinstance(getattr(env, name, None), gym.Space):
             raise EnvError(f"{env} has no {name}: set self.{name} to a gymnasium.Space in its constructor{skip}")
-    result = env.reset()
+    result: Any = env.reset()
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
         raise EnvError(f"reset of {env} returned {result!r}: it returns (observation, infos){skip}")
     if not env.observation_space.contains(result[0]):

@@ -48,7 +48,7 @@ class SyncVector(gym.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._simple = isinstance(self.single_observation_space, (gym.spaces.Box, gym.spaces.Discrete))
-        self._arrays = create_empty_array(self.single_observation_space, self.num_envs, fn=np.zeros)
+        self._arrays: Any = create_empty_array(self.single_observation_space, self.num_envs, fn=np.zeros)
         self._rewards = np.zeros(self.num_envs, np.float64)
         self._terminations = np.zeros(self.num_envs, bool)
         self._truncations = np.zeros(self.num_envs, bool)

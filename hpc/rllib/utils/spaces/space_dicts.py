@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 
-def space_to_dict(space: gym.Space) -> dict[str, Any]:
+def space_to_dict(space: gym.Space[Any]) -> dict[str, Any]:
     """A space as a dict of numbers, strings and arrays.
 
     Raises:
@@ -30,7 +30,7 @@ def space_to_dict(space: gym.Space) -> dict[str, Any]:
     raise TypeError(f"{space} cannot be sent: a Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple space can")
 
 
-def space_from_dict(found: dict[str, Any]) -> gym.Space:
+def space_from_dict(found: dict[str, Any]) -> gym.Space[Any]:
     """The space of what `space_to_dict` made."""
     kind = found["space"]
     if kind == "box":

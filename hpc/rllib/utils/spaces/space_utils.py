@@ -28,12 +28,12 @@ def get_base_struct_from_space(space: Any) -> Any:
     return space
 
 
-def is_composite_space(space: gym.Space) -> bool:
+def is_composite_space(space: gym.Space[Any]) -> bool:
     """Whether a space has parts: Dict or Tuple."""
     return isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple))
 
 
-def flatten_space(space: gym.Space) -> list[gym.Space]:
+def flatten_space(space: gym.Space[Any]) -> list[gym.Space[Any]]:
     """The primitive spaces of a space, in order."""
     return list(leaves(get_base_struct_from_space(space)))
 
@@ -63,7 +63,7 @@ def unbatch(batches_struct: Any) -> list[Any]:
     return [map_tree(lambda leaf, i=i: leaf[i], batches_struct) for i in range(count)]
 
 
-def flatten_to_single_ndarray(input_: Any) -> np.ndarray:
+def flatten_to_single_ndarray(input_: Any) -> Any:
     """All numbers of nested lists, tuples and dicts in one flat array."""
     if not isinstance(input_, (list, tuple, dict)):
         return input_
@@ -93,7 +93,7 @@ def _one_hot_leaf(value: Any, space: Any) -> Any:
     return value
 
 
-def one_hot_tree(value: Any, space: gym.Space) -> Any:
+def one_hot_tree(value: Any, space: gym.Space[Any]) -> Any:
     """A record, its Discrete and MultiDiscrete parts as one-hot vectors."""
     return map_space(_one_hot_leaf, value, space)
 
@@ -107,7 +107,7 @@ def map_space(function: Any, value: Any, space: Any) -> Any:
     return function(value, space)
 
 
-def filled(space: gym.Space, fill: Any, count: int | None, one_hot_discrete: bool = False) -> Any:
+def filled(space: gym.Space[Any], fill: Any, count: int | None, one_hot_discrete: bool = False) -> Any:
     """Records of a space that hold one value everywhere: one, or ``count`` of them in arrays."""
     lead = () if count is None else (count,)
 
@@ -122,7 +122,7 @@ def filled(space: gym.Space, fill: Any, count: int | None, one_hot_discrete: boo
 
 
 def get_dummy_batch_for_space(
-    space: gym.Space,
+    space: gym.Space[Any],
     batch_size: int = 32,
     *,
     fill_value: Any = 0.0,
@@ -159,12 +159,12 @@ def _ordered(value: Any, space: Any) -> Iterator[tuple[Any, Any]]:
         yield value, space
 
 
-def flat_size(space: gym.Space) -> int:
+def flat_size(space: gym.Space[Any]) -> int:
     """How many numbers `flatten` makes of one record."""
     return sum(flatten(filled(space, 0, 1), space, lead=1).shape[1:])
 
 
-def flatten(value: Any, space: gym.Space, *, lead: int = 0) -> np.ndarray:
+def flatten(value: Any, space: gym.Space[Any], *, lead: int = 0) -> np.ndarray:
     """A record as one float32 vector, Discrete parts one-hot; the first ``lead`` axes stay."""
     parts = []
     for leaf, part in _ordered(value, space):

@@ -34,7 +34,7 @@ class SumTree:
         return self._sums[places + self._leaves]
 
     def set(self, places: np.ndarray, priorities: np.ndarray | float) -> None:
-        """Sets the priorities of these places; 0 takes a place out. The last one counts where a place comes twice."""
+        """Set the priorities of these places; 0 takes a place out. The last one counts where a place comes twice."""
         if not len(places):
             return
         nodes = places + self._leaves

@@ -42,7 +42,7 @@ class OfflineAlgorithm(Algorithm):
     needs_value_targets = False
 
     def setup(self, config: Any) -> None:
-        """Reads the data beside all the rest."""
+        """Read the data beside all the rest."""
         super().setup(config)
         if not self.config.is_offline:
             raise ValueError(

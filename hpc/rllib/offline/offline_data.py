@@ -63,7 +63,7 @@ class OfflineData:
         return places
 
     def set_values(self, values: np.ndarray, next_values: np.ndarray) -> None:
-        """Estimates the targets of values of all steps anew, from values of observations before and after them."""
+        """Estimate the targets of values of all steps anew, from values of observations before and after them."""
         columns = self._buffer._storage.columns
         rewards = columns[Columns.REWARDS]
         goes_on = self._buffer._storage.goes_on(np.arange(self.num_rows))
@@ -118,7 +118,7 @@ def _with_own_columns(fragment: Fragment) -> Fragment:
 
 
 def _of_steps(columns: dict[str, np.ndarray], config: Any) -> Iterator[Fragment]:
-    """Runs of rows that follow each other in one episode."""
+    """The rows that follow each other in one episode, as one fragment each."""
     obs = columns[Columns.OBS]
     rows = len(obs)
     ends = columns[Columns.TERMINATEDS] | columns[Columns.TRUNCATEDS]

@@ -36,7 +36,7 @@ class OfflineSingleAgentEnvRunner(SingleAgentEnvRunner):
         self._life = uuid.uuid4().hex[:8]
 
     def sample_fragment(self, *args: Any, **kwargs: Any) -> Sample:
-        """Samples, and writes the sample."""
+        """Sample, and write the sample."""
         sample = super().sample_fragment(*args, **kwargs)
         for episode in sample.single_agent_episodes():
             self._take_episode(episode)
@@ -71,7 +71,7 @@ class OfflineSingleAgentEnvRunner(SingleAgentEnvRunner):
             )
 
     def _write_full(self) -> None:
-        """Writes files of `output_max_rows_per_file` rows; without that, all rows of each sample are a file."""
+        """Write files of `output_max_rows_per_file` rows; without that, all rows of each sample are a file."""
         most = self.config.output_max_rows_per_file
         if not most:
             self._write(self._rows)
@@ -104,7 +104,7 @@ class OfflineSingleAgentEnvRunner(SingleAgentEnvRunner):
         Path(f"{final}.part").rename(final)
 
     def stop(self) -> None:
-        """Writes what is left, if `output_write_remaining_data` says so."""
+        """Write what is left, if `output_write_remaining_data` says so."""
         if self.config.output_write_remaining_data:
             self._write(self._rows)
             self._rows = []

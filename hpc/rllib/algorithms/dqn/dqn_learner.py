@@ -27,12 +27,12 @@ class DQNLearner(Learner):
     """A learner whose modules have target networks."""
 
     def build(self) -> None:
-        """Builds modules with target networks, and optimizers."""
+        """Build modules with target networks, and optimizers."""
         self.last_update_ts_by_mid: dict[str, int] = {}
         super().build()
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Moves the target networks that are due."""
+        """Move the target networks that are due."""
         super().after_gradient_based_update(timesteps=timesteps)
         now = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
         for module_id in list(self.module.keys()):
@@ -52,7 +52,7 @@ class DQNLearner(Learner):
         return {**super().get_state(*args, **kwargs), "last_target_updates": dict(self.last_update_ts_by_mid)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal learner."""
+        """Take the state of an equal learner."""
         super().set_state(state)
         self.last_update_ts_by_mid.update(state.get("last_target_updates", {}))
 

@@ -86,7 +86,7 @@ class ReplayingAlgorithm(Algorithm):
     """Samples go into a buffer; updates draw from it."""
 
     def setup(self, config: Any) -> None:
-        """Makes the buffer beside all the rest."""
+        """Make the buffer beside all the rest."""
         super().setup(config)
         self.local_replay_buffer = make_buffer(self.config)
         self._rounds = calculate_rr_weights(self.config)
@@ -163,7 +163,7 @@ class ReplayingAlgorithm(Algorithm):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state; a buffer that was saved must be wanted, and one that is wanted must have been saved."""
+        """Take the state; a buffer that was saved must be wanted, and one that is wanted must have been saved."""
         super().set_state(state)
         wanted = self.config.store_buffer_in_checkpoints
         if (STATE_KEY in state) != wanted:
@@ -176,7 +176,7 @@ class ReplayingAlgorithm(Algorithm):
 
 
 def take_td_errors(results: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Takes the errors of each row out of results, which tell their mean only."""
+    """Take the errors of each row out of results, which tell their mean only."""
     found: dict[str, list[Any]] = {}
     for result in results:
         for module_id, module_results in result.items():

@@ -14,12 +14,12 @@ class MARWILLearner(Learner):
     """A learner with one running mean for each module."""
 
     def build(self) -> None:
-        """Builds modules and optimizers."""
+        """Build modules and optimizers."""
         self.moving_avg_sqd_adv_norms_per_module: dict[str, Any] = {}
         super().build()
 
     def remove_module(self, module_id: str, **kwargs: Any) -> Any:
-        """Forgets the module's mean, too."""
+        """Forget the module's mean, too."""
         spec = super().remove_module(module_id, **kwargs)
         self.moving_avg_sqd_adv_norms_per_module.pop(module_id, None)
         return spec

@@ -25,7 +25,7 @@ class PPOLearner(Learner):
     """Advantages by GAE, and coefficients that follow schedules and targets."""
 
     def build(self) -> None:
-        """Builds modules and optimizers."""
+        """Build modules and optimizers."""
         self.entropy_coeff_schedulers_per_module: dict[str, Scheduler] = {}
         self.curr_kl_coeffs_per_module: dict[str, float] = {}
         super().build()
@@ -44,14 +44,14 @@ class PPOLearner(Learner):
         return self.curr_kl_coeffs_per_module[module_id]
 
     def remove_module(self, module_id: str, **kwargs: Any) -> Any:
-        """Forgets the module's coefficients, too."""
+        """Forget the module's coefficients, too."""
         spec = super().remove_module(module_id, **kwargs)
         self.entropy_coeff_schedulers_per_module.pop(module_id, None)
         self.curr_kl_coeffs_per_module.pop(module_id, None)
         return spec
 
     def postprocess_fragment(self, module_id: str, fragment: Fragment, config: Any) -> dict[str, Any]:
-        """Adds advantages and targets of values."""
+        """Add advantages and targets of values."""
         columns = super().postprocess_fragment(module_id, fragment, config)
         columns.update(advantages_of(self, module_id, fragment, config))
         columns.pop(Columns.NEXT_OBS, None)
@@ -59,7 +59,7 @@ class PPOLearner(Learner):
         return columns
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Moves the coefficients of entropy and KL."""
+        """Move the coefficients of entropy and KL."""
         super().after_gradient_based_update(timesteps=timesteps)
         for module_id in list(self.module.keys()):
             config = self.config.get_config_for_module(module_id)
@@ -72,7 +72,7 @@ class PPOLearner(Learner):
                 self._update_module_kl_coeff(module_id=module_id, config=config, kl_loss=float(self.metrics.peek(key)))
 
     def _update_module_kl_coeff(self, *, module_id: str, config: Any, kl_loss: float) -> None:
-        """Raises the coefficient where the policy went further than twice the target, lowers it below half of that."""
+        """Raise the coefficient where the policy went further than twice the target, lower it below half of that."""
         if not math.isfinite(kl_loss):
             raise ValueError(
                 f"KL of module {module_id!r} is {kl_loss}: an action has a probability near 0. Set kl_coeff=0.0, or a "
@@ -91,7 +91,7 @@ class PPOLearner(Learner):
         return {**super().get_state(*args, **kwargs), "kl_coeffs": dict(self.curr_kl_coeffs_per_module)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal learner."""
+        """Take the state of an equal learner."""
         super().set_state(state)
         self.curr_kl_coeffs_per_module.update(state.get("kl_coeffs", {}))
 

@@ -21,8 +21,8 @@ def conservative_penalty(
 ) -> torch.Tensor:
     """The entropy form of the penalty: log-sum-exp of values over drawn actions minus the values of the data.
 
-    `q_data` is [B], all others are [B, K]: values at the same observation of K actions that are uniform in [-1, 1], of
-    the policy at the next observation, and of the policy at this one. Each is weighed by its own density.
+    `q_data` is [B], all others are [B, K]: values at the same observation of K drawn actions. Those are uniform in
+    [-1, 1], the policy's at the next observation, and the policy's at this one. Each is weighed by its own density.
     """
     density = action_size * math.log(0.5)
     drawn = torch.cat([q_random - density, q_next - logp_next.detach(), q_current - logp_current.detach()], dim=1)

@@ -15,11 +15,11 @@ class ReplayBufferInterface(ABC):
 
     @abstractmethod
     def add(self, batch: Any, **kwargs: Any) -> None:
-        """Keeps episodes or samples."""
+        """Keep episodes or samples."""
 
     @abstractmethod
     def sample(self, num_items: int | None = None, **kwargs: Any) -> Any:
-        """Draws items."""
+        """Draw items."""
 
     @abstractmethod
     def get_state(self) -> dict[str, Any]:
@@ -27,4 +27,4 @@ class ReplayBufferInterface(ABC):
 
     @abstractmethod
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal buffer."""
+        """Take the state of an equal buffer."""

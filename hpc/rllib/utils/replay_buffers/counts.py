@@ -34,14 +34,14 @@ class BufferCounts:
         )  # fmt: skip
 
     def add(self, steps: int, begun: int, size: int, capacity: int, episodes_gone: int, episodes: int) -> None:
-        """Counts added steps, and those that had to go for them."""
+        """Count added steps, and those that had to go for them."""
         self.steps_added += steps
         self.episodes_added += begun
         self.steps_evicted = self.steps_added - size
         self.episodes_evicted = max(self.episodes_evicted, self.episodes_added - episodes)
 
     def sample(self, steps: int, distinct: int, n_step: float) -> None:
-        """Counts a draw."""
+        """Count a draw."""
         self.samples += 1
         self.steps_sampled += steps
         self.distinct += distinct
@@ -85,7 +85,7 @@ class BufferCounts:
         return asdict(self)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes counts."""
+        """Take counts."""
         for name, value in state.items():
             setattr(self, name, value)
         self._told = self._lifetime()

@@ -27,7 +27,7 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
     """Keeps the newest `capacity` steps and draws from them with equal probability.
 
     Steps are evicted one by one, oldest first. A window of n steps is cut where its episode ends, so the steps before
-    an end are trained on as well; the column `n_step` has its real length.
+    an end are trained on as well. The column `n_step` has its real length.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
     def __len__(self) -> int:
         return len(self._storage)
 
-    # -- adding
+    # adding
 
     def add(self, episodes: Any, **kwargs: Any) -> None:
-        """Keeps samples, fragments or single-agent episodes (one, or a list of them)."""
+        """Keep samples, fragments or single-agent episodes (one, or a list of them)."""
         for item in episodes if isinstance(episodes, (list, tuple)) else [episodes]:
             if isinstance(item, Sample):
                 for fragment in item.modules.values():
@@ -65,7 +65,7 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
                 self.add_fragment(Fragment.of_episodes([item]), key=item.id_)
 
     def add_fragment(self, fragment: Fragment, key: Any = "") -> np.ndarray:
-        """Keeps the steps of a fragment and gives their places."""
+        """Keep the steps of a fragment and give their places."""
         before = self._storage.ends() + self._storage.running()
         places = self._storage.add(fragment, key)
         begun = int(np.count_nonzero(fragment.first & fragment.loss_mask))
@@ -77,7 +77,7 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
     def _added(self, places: np.ndarray) -> None:
         """Called with the places of new steps."""
 
-    # -- drawing
+    # drawing
 
     def _draw(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Places, and the weights that correct for their probabilities (None: all 1)."""
@@ -183,7 +183,7 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
         min_batch_length_T: int = 0,
         **kwargs: Any,
     ) -> Any:
-        """Draws as RLlib's buffers do: rows of stitched episodes, or with `sample_episodes` a list of episodes.
+        """Draw as RLlib's buffers do: rows of stitched episodes, or with `sample_episodes` a list of episodes.
 
         The rows are a dict of arrays [B, T], as `stitched` says. Each episode is one window of n steps, or a sequence
         of `batch_length_T` steps. Its extra model outputs have `weights` and `n_step`.
@@ -205,9 +205,9 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
         return [episode.to_numpy() for episode in episodes] if to_numpy else episodes
 
     def update_priorities(self, priorities: np.ndarray, module_id: str | None = None) -> None:
-        """Draws here are uniform: priorities change nothing."""
+        """Priorities change nothing here, since all draws are uniform."""
 
-    # -- counts
+    # counts
 
     def get_num_episodes(self, module_id: str | None = None) -> int:
         """How many episodes have steps in the buffer."""
@@ -233,7 +233,7 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
         """What results say under `replay_buffer`."""
         return self.counts.metrics(len(self), self.get_num_episodes())
 
-    # -- state
+    # state
 
     def get_state(self) -> dict[str, Any]:
         """All steps, counts and the state of the random numbers."""
@@ -244,7 +244,7 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal buffer."""
+        """Take the state of an equal buffer."""
         self._storage.set_state(state["storage"])
         self.counts.set_state(state["counts"])
         self.rng.bit_generator.state = state["rng"]

@@ -33,7 +33,7 @@ class MultiAgentEpisodeReplayBuffer(ReplayBufferInterface):
         return self.modules[module_id]
 
     def add(self, episodes: Any, **kwargs: Any) -> None:
-        """Keeps samples, or multi-agent episodes, by module."""
+        """Keep samples, or multi-agent episodes, by module."""
         for item in episodes if isinstance(episodes, (list, tuple)) else [episodes]:
             if isinstance(item, Sample):
                 for module_id, fragment in item.modules.items():
@@ -56,7 +56,7 @@ class MultiAgentEpisodeReplayBuffer(ReplayBufferInterface):
         return {name: buffer.sample(num_items, **kwargs) for name, buffer in self.modules.items() if len(buffer)}
 
     def update_priorities(self, priorities: Any, module_id: str | None = None) -> None:
-        """Sets the priorities of the steps that were drawn last for a module."""
+        """Set the priorities of the steps that were drawn last for a module."""
         if module_id is None:
             raise ValueError("a buffer for several modules needs module_id to set priorities")
         self._of(module_id).update_priorities(priorities)
@@ -107,7 +107,7 @@ class MultiAgentEpisodeReplayBuffer(ReplayBufferInterface):
         return {"modules": {name: buffer.get_state() for name, buffer in self.modules.items()}}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal buffer."""
+        """Take the state of an equal buffer."""
         for name, one in state["modules"].items():
             self._of(name).set_state(one)
 

@@ -67,7 +67,7 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
         self._last_sampled = places
 
     def sample(self, num_items: int | None = None, *, sample_episodes: bool | None = True, **kwargs: Any) -> Any:
-        """Draws a list of episodes, one for each window of n steps."""
+        """Draw a list of episodes, one for each window of n steps."""
         return super().sample(num_items, sample_episodes=sample_episodes, **kwargs)
 
     @property
@@ -78,7 +78,7 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
     def update_priorities(
         self, priorities: np.ndarray, module_id: str | None = None, *, places: np.ndarray | None = None
     ) -> None:
-        """Sets the priorities of the steps that were drawn last, or of these places, such as their |TD errors|.
+        """Set the priorities of the steps that were drawn last, or of these places, such as their |TD errors|.
 
         Priorities [B, L] are those of sequences: 0.9 times the largest and 0.1 times the mean one counts.
         """
@@ -101,7 +101,7 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
         return {**super().get_state(), "tree": self._tree.get_state(), "max_priority": self._max_priority}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal buffer."""
+        """Take the state of an equal buffer."""
         super().set_state(state)
         self._tree.set_state(state["tree"])
         self._max_priority = state["max_priority"]

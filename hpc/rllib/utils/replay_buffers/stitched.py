@@ -15,7 +15,7 @@ def stitched(storage: TransitionStorage, rng: np.random.Generator, rows: int, le
     """`rows` rows of `length` records [B, T]. Where an episode ends, another one goes on from its start.
 
     A record has an observation, the reward that came with it (0 at the start of an episode) and the action that was
-    taken then; the record of an episode's last observation repeats the action before.
+    taken then. The record of an episode's last observation repeats the action before.
     """
     out = [_row(storage, rng, length) for _ in range(rows)]
     return {name: stack([stack([record[name] for record in row]) for row in out]) for name in out[0][0]}

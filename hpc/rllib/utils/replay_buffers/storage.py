@@ -1,8 +1,8 @@
 """Transitions in a ring of arrays, with links from each step to the next one of its episode.
 
 A step is kept once: what it led to is the observation of the step after it. Only the newest step of an episode keeps
-its last observation apart (in a pool), until the next step arrives or for good when the episode ended. Steps come in
-the order of time, so a link always leads to a newer place: what a step needs is overwritten after the step itself.
+its last observation apart, in a pool: until the next step arrives, or for good when the episode ended. Steps come in
+the order of time, so a link always leads to a newer place. What a step needs is overwritten after the step itself.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Pool:
         self._size = 0
 
     def add(self, rows: Any, count: int) -> np.ndarray:
-        """Keeps `count` rows and gives their places."""
+        """Keep `count` rows and give their places."""
         if self.rows is None:
             self._size = max(64, count)
             self.rows = blank(rows, (self._size,))
@@ -51,7 +51,7 @@ class Pool:
         return places
 
     def drop(self, places: np.ndarray) -> None:
-        """Frees places."""
+        """Free places."""
         if len(places):
             self._free = np.concatenate([self._free, places])
 
@@ -79,7 +79,7 @@ class TransitionStorage:
         return min(self.added, self.capacity)
 
     def add(self, fragment: Fragment, key: Hashable = "") -> np.ndarray:
-        """Keeps the steps of a fragment and gives their places, in the order of its rows.
+        """Keep the steps of a fragment and give their places, in the order of its rows.
 
         `key` and a column's number tell which columns go on where an earlier fragment ended.
         """
@@ -125,7 +125,7 @@ class TransitionStorage:
         return Fragment(columns, stop - start, fragment.width, before, number, fragment.name, fragment.owners)
 
     def _make_room(self, places: np.ndarray) -> None:
-        """Frees the pool of what the overwritten steps led to."""
+        """Free the pool of what the overwritten steps led to."""
         if self.added + len(places) > self.capacity:
             over = places if self.added >= self.capacity else places[self.capacity - self.added :]
             after = self._after[over]
@@ -149,12 +149,12 @@ class TransitionStorage:
             put(self.columns[name], places, map_tree(pick, column))
 
     def _close(self, fragment: Fragment, last: np.ndarray, places: np.ndarray) -> None:
-        """Keeps apart what the last known step of each column led to."""
+        """Keep apart what the last known step of each column led to."""
         states = {name: map_tree(lambda leaf: leaf[1:][last], fragment[name]) for name in STATES if name in fragment}
         self._after[places] = ~self._pool.add(states, len(places))
 
     def _link(self, fragment: Fragment, key: Hashable, places: np.ndarray, last: np.ndarray) -> None:
-        """Links the first steps of columns to the newest ones of their episodes, and notes the newest steps."""
+        """Link the first steps of columns to the newest ones of their episodes, and note the newest steps."""
         mask, first, dones = fragment.loss_mask, fragment.first, fragment.dones
         begun = np.cumsum(first, axis=0)
         age = np.cumsum(mask, axis=0)
@@ -195,7 +195,7 @@ class TransitionStorage:
             return int(fragment.t_start[column])
         return tail[2] if tail else 0
 
-    # -- reading
+    # reading
 
     def oldest(self) -> int:
         """The place of the oldest step."""
@@ -263,7 +263,7 @@ class TransitionStorage:
         """How many episodes go on."""
         return len(self._tails)
 
-    # -- state
+    # state
 
     def get_state(self) -> dict[str, Any]:
         """All that is kept, without the empty places."""
@@ -280,7 +280,7 @@ class TransitionStorage:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes what `get_state` gave; the capacity must be the same."""
+        """Take what `get_state` gave; the capacity must be the same."""
         if state["capacity"] != self.capacity:
             raise ValueError(
                 f"the saved buffer has a capacity of {state['capacity']} steps, this one of {self.capacity}: "

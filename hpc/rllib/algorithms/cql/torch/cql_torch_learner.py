@@ -28,7 +28,7 @@ class CQLTorchLearner(SACTorchLearner):
     """CQL with torch."""
 
     def build(self) -> None:
-        """Builds what SAC has; counts updates, since the first ones clone."""
+        """Build what SAC has, and count updates, since the first ones clone."""
         self.updates_by_module: dict[str, int] = {}
         super().build()
 
@@ -102,6 +102,6 @@ class CQLTorchLearner(SACTorchLearner):
         return {**super().get_state(*args, **kwargs), "updates_by_module": dict(self.updates_by_module)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal learner."""
+        """Take the state of an equal learner."""
         super().set_state(state)
         self.updates_by_module.update(state.get("updates_by_module", {}))

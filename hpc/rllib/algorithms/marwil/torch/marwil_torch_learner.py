@@ -18,7 +18,7 @@ class MARWILTorchLearner(MARWILLearner, TorchLearner):
     """MARWIL with torch."""
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal learner."""
+        """Take the state of an equal learner."""
         super().set_state(state)
         for module_id, value in state.get("advantage_norms", {}).items():
             self.moving_avg_sqd_adv_norms_per_module[module_id] = torch.tensor(value, device=self._device)

@@ -29,7 +29,7 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
     """PPO with torch."""
 
     def postprocess_batch(self, module_id: str, batch: dict[str, Any], config: Any) -> dict[str, Any]:
-        """Standardizes the advantages of the whole train batch."""
+        """Standardize the advantages of the whole train batch."""
         batch = super().postprocess_batch(module_id, batch, config)
         batch[Columns.ADVANTAGES] = standardized(batch[Columns.ADVANTAGES], batch.get(Columns.LOSS_MASK))
         return batch

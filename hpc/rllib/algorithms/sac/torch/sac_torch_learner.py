@@ -40,7 +40,7 @@ class SACTorchLearner(SACLearner, TorchLearner):
     """SAC with torch. The parts of the loss share no parameters, so one backward pass serves all of them."""
 
     def build(self) -> None:
-        """Builds modules, optimizers, target networks and temperatures."""
+        """Build modules, optimizers, target networks and temperatures."""
         self.curr_log_alpha: dict[str, torch.nn.Parameter] = {}
         super().build()
 
@@ -52,7 +52,7 @@ class SACTorchLearner(SACLearner, TorchLearner):
         return self.curr_log_alpha[module_id]
 
     def remove_module(self, module_id: str, **kwargs: Any) -> Any:
-        """Forgets the module's temperature, too."""
+        """Forget the module's temperature, too."""
         spec = super().remove_module(module_id, **kwargs)
         self.curr_log_alpha.pop(module_id, None)
         return spec
@@ -140,7 +140,7 @@ class SACTorchLearner(SACLearner, TorchLearner):
         return {**super().get_state(*args, **kwargs), "log_alphas": alphas}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal learner."""
+        """Take the state of an equal learner."""
         super().set_state(state)
         with torch.no_grad():
             for module_id, value in state.get("log_alphas", {}).items():

@@ -62,7 +62,8 @@ def get_trainable_cls(trainable_name: str) -> type[Trainable]:
         return found
     if trainable_name in LIBRARY_TRAINABLES:
         module, _, name = LIBRARY_TRAINABLES[trainable_name].rpartition(".")
-        return getattr(importlib.import_module(module), name)
+        shipped: type[Trainable] = getattr(importlib.import_module(module), name)
+        return shipped
     raise TuneError(
         f"no trainable is registered as {trainable_name!r}: call tune.register_trainable, or give an algorithm: "
         f"{', '.join(LIBRARY_TRAINABLES)}"

@@ -99,7 +99,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
 
     def setup(self, config: Any) -> None:
         """Make the env runners and learners. Derived classes call it first."""
-        self.config = config  # type: ignore[assignment]
+        self.config = config
         os.environ.update({key: str(value) for key, value in config.extra_python_environs_for_driver.items()})
         logging.getLogger("hpc.rllib").setLevel(config.log_level)
         self.callbacks = callbacks_of(config)
@@ -151,7 +151,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         assert evaluator is not None
         evaluation: dict[str, Any] | None = None
         due = evaluator.is_due(self.iteration + 1)
-        if due and config.evaluation_parallel_to_training:  # type: ignore[attr-defined]
+        if due and config.evaluation_parallel_to_training:
             with self.metrics.log_time((keys.TIMERS, keys.EVALUATION_ITERATION_TIMER)):
                 _, evaluation = evaluator.beside(self._iterate)
         else:
@@ -169,7 +169,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
             while True:
                 self._restore_runners()
                 with self.metrics.log_time((keys.TIMERS, keys.TRAINING_STEP_TIMER)):
-                    returned = self.training_step()
+                    returned: Any = self.training_step()  # type: ignore[func-returns-value]
                 if returned is not None:
                     raise ValueError(
                         "training_step() must return None: log results by self.metrics.log_value(key, value), and they "
@@ -233,7 +233,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
 
     def _sync_runner_states(self) -> None:
         config, group = self.config, self.env_runner_group
-        if group is None or config._dont_auto_sync_env_runner_states:  # type: ignore[attr-defined]
+        if group is None or config._dont_auto_sync_env_runner_states:
             return
         with self.metrics.log_time((keys.TIMERS, keys.SYNCH_ENV_CONNECTOR_STATES_TIMER)):
             group.sync_env_runner_states(config=config, env_steps_sampled=self.steps_sampled)
@@ -258,12 +258,12 @@ class Algorithm(Saving, Membership, Acting, Trainable):
     def log_result(self, result: dict[str, Any]) -> None:
         """Call on_train_result."""
         if self._session is None:  # as a trial, the Tuner adds them
-            result.setdefault("config", self.config.to_dict())  # type: ignore[attr-defined]
+            result.setdefault("config", self.config.to_dict())
             result.setdefault("node_ip", _node_ip())
         self._hook("on_train_result", metrics_logger=self.metrics, result=result)
 
     def _hook(self, hook: str, **given: Any) -> None:
-        call_hook(hook, self.callbacks, self.config, algorithm=self, **given)  # type: ignore[arg-type]
+        call_hook(hook, self.callbacks, self.config, algorithm=self, **given)
 
     def cleanup(self) -> None:
         """Stop learners and env runners; `stop` calls it."""
@@ -380,7 +380,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The configuration."""
-        return (self.config.get_state(),), {}  # type: ignore[attr-defined]
+        return (self.config.get_state(),), {}
 
     def restore_from_path(self, path: str | Path, **kwargs: Any) -> None:
         """Take up a checkpoint, or with ``component="learner_group/learner/rl_module/.."`` that of one part."""

@@ -12,7 +12,7 @@ def override(parent_cls: type) -> Callable[[Marked], Marked]:
     """The method replaces one of this class. Raises NameError where that has no such method."""
 
     def mark(method: Marked) -> Marked:
-        name = getattr(method, "__name__", None) or getattr(getattr(method, "fget", None), "__name__", "")
+        name = str(getattr(method, "__name__", None) or getattr(getattr(method, "fget", None), "__name__", ""))
         if not hasattr(parent_cls, name):
             raise NameError(f"{name} does not override any method of {parent_cls}")
         return method

@@ -69,7 +69,7 @@ class Modules:
 
         spec = copy.deepcopy(self.rl_module_spec)
         if isinstance(spec, MultiRLModuleSpec):
-            specs = spec.rl_module_specs
+            specs = spec.rl_module_specs or {}
             others = [key for key in specs if key != DEFAULT_MODULE_ID]
             if DEFAULT_MODULE_ID not in specs or not all(inference_only and specs[key].learner_only for key in others):
                 raise ValueError(

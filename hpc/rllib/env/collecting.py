@@ -132,8 +132,8 @@ class Collector:
 
     def _fragments_of(self, requests: Iterable[int]) -> list[Sample]:
         taken = [self._remote.take(request) for request in requests]
-        for (brief, _), fragments in zip(taken, hpc.get([ref for _, ref in taken])):
-            brief.modules = fragments
+        for (brief, _), whole in zip(taken, hpc.get([ref for _, ref in taken])):
+            brief.modules = whole.modules
         return [brief for brief, _ in taken]
 
 

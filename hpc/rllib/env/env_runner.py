@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import hpc
 from hpc.rllib.callbacks.utils import callbacks_of, is_wanted, make_callback
 from hpc.rllib.core import (
     COMPONENT_ENV_TO_MODULE_CONNECTOR,
@@ -129,6 +130,18 @@ class EnvRunner(Checkpointable, abc.ABC):
         force_reset: bool = False,
     ) -> Sample:
         """Step the environments for rows, until so many steps are made, or episodes done. Returns arrays."""
+
+    def get_metrics(self) -> dict[str, Any]:
+        """What was logged since the last call."""
+        return self.metrics.reduce()
+
+    def sample_get_state_and_metrics(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """A sample's episodes as an object reference, the state without the module, and what was logged."""
+        episodes = hpc.put(self.sample())
+        state = self.get_state(not_components=COMPONENT_RL_MODULE)
+        # The generator is the runner's own.
+        state.pop("rng", None)
+        return episodes, state, self.get_metrics()
 
     @abc.abstractmethod
     def get_spaces(self) -> dict[str, tuple[Any, Any]]:

@@ -193,10 +193,6 @@ class MultiAgentEnvRunner(EnvRunner):
         self._sampled(out)
         return out
 
-    def get_metrics(self) -> dict[str, Any]:
-        """What was logged since the last call."""
-        return self.metrics.reduce()
-
     def _run(
         self,
         goal: Goal,

@@ -63,14 +63,14 @@ class RemoteRunners:
         """The same for parts of their state."""
         self._state = (self._state[0] + 1, {**self._state[1], **state})
 
-    def _fresh(self, member: Member) -> Fresh | None:
+    def _fresh(self, member: Member) -> tuple[Any, ...] | None:
         newest, (number, state) = self._weights, self._state
         has_new, is_behind = member.serial < newest.serial, member.state < number
         if not has_new and not is_behind:
             return None
         member.serial, member.state = newest.serial, number
         weights = newest.weights if has_new else None
-        return Fresh(newest.serial, newest.version, weights, state if is_behind else None)
+        return Fresh(newest.serial, newest.version, weights, state if is_behind else None).wire()
 
     # -- samples
 
@@ -89,7 +89,7 @@ class RemoteRunners:
         if member.actor is None or member.has_mail or member.serial >= self._weights.serial:
             return
         member.serial, member.has_mail = self._weights.serial, True
-        self.answers.expect(("mail", runner, member.life), member.actor.post.remote(self._weights))
+        self.answers.expect(("mail", runner, member.life), member.actor.post.remote(*self._weights.wire()[:3]))
 
     def look_at(self, request: int) -> Sample | None:
         """The sample that has come for a request, without its fragments."""

@@ -223,10 +223,6 @@ class SingleAgentEnvRunner(EnvRunner):
             self._call("on_sample_end", env_runner=self, metrics_logger=self.metrics, samples=out)
         return out
 
-    def get_metrics(self) -> dict[str, Any]:
-        """What was logged since the last call."""
-        return self.metrics.reduce()
-
     # -------------------------------------------------------------- rows
 
     def _reset(self, explore: bool, live: bool = False) -> None:

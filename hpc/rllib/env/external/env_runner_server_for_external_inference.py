@@ -178,10 +178,6 @@ class EnvRunnerServerForExternalInference(EnvRunner):
             metrics=self.metrics.reduce(),
         )
 
-    def get_metrics(self) -> dict[str, Any]:
-        """What was logged since the last call."""
-        return self.metrics.reduce()
-
     def _take(self) -> list[SingleAgentEpisode]:
         with self._changed:
             self._changed.wait_for(lambda: self._chunks or self._stopped, self.config.sample_timeout_s)

@@ -31,7 +31,8 @@ class SumTree:
 
     def get(self, places: np.ndarray) -> np.ndarray:
         """The priorities of these places."""
-        return self._sums[places + self._leaves]
+        found: np.ndarray = self._sums[places + self._leaves]
+        return found
 
     def set(self, places: np.ndarray, priorities: np.ndarray | float) -> None:
         """Set the priorities of these places; 0 takes a place out. The last one counts where a place comes twice."""

@@ -74,14 +74,14 @@ class OfflineSingleAgentEnvRunner(SingleAgentEnvRunner):
         """Write files of `output_max_rows_per_file` rows; without that, all rows of each sample are a file."""
         most = self.config.output_max_rows_per_file
         if not most:
-            self._write(self._rows)
+            self._write_rows(self._rows)
             self._rows = []
             return
         while len(self._rows) >= most:
-            self._write(self._rows[:most])
+            self._write_rows(self._rows[:most])
             self._rows = self._rows[most:]
 
-    def _write(self, rows: list[dict[str, Any]]) -> None:
+    def _write_rows(self, rows: list[dict[str, Any]]) -> None:
         if not rows:
             return
         import pyarrow as pa
@@ -106,6 +106,6 @@ class OfflineSingleAgentEnvRunner(SingleAgentEnvRunner):
     def stop(self) -> None:
         """Write what is left, if `output_write_remaining_data` says so."""
         if self.config.output_write_remaining_data:
-            self._write(self._rows)
+            self._write_rows(self._rows)
             self._rows = []
         super().stop()

@@ -107,7 +107,7 @@ def _array(column: Any) -> np.ndarray:
 
     kind = column.type
     if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return column.to_numpy()
+        return np.asarray(column.to_numpy())
     values = column.to_pylist()
     if values and isinstance(values[0], (str, bytes)) and _is_packed(values[0]):
         values = [unpack_text(value) for value in values]

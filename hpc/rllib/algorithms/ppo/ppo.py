@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Any
 from hpc.rllib.algorithms.algorithm import Algorithm
 from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
 from hpc.rllib.algorithms.config.given import NotProvided, section
+from hpc.rllib.algorithms.ppo.keys import (
+    LEARNER_RESULTS_CURR_ENTROPY_COEFF_KEY,
+    LEARNER_RESULTS_CURR_KL_COEFF_KEY,
+    LEARNER_RESULTS_KL_KEY,
+    LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY,
+    LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY,
+)
 from hpc.rllib.core import ALL_MODULES
 from hpc.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -20,12 +27,6 @@ from hpc.rllib.utils.schedules.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY = "vf_loss_unclipped"
-LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY = "vf_explained_var"
-LEARNER_RESULTS_KL_KEY = "mean_kl_loss"
-LEARNER_RESULTS_CURR_KL_COEFF_KEY = "curr_kl_coeff"
-LEARNER_RESULTS_CURR_ENTROPY_COEFF_KEY = "curr_entropy_coeff"
 
 
 class PPOConfig(AlgorithmConfig):
@@ -154,3 +155,14 @@ class PPO(Algorithm):
             self.env_runner_group.sync_weights(
                 from_worker_or_learner_group=self.learner_group, policies=sorted(updated), inference_only=True
             )
+
+
+__all__ = [
+    "LEARNER_RESULTS_CURR_ENTROPY_COEFF_KEY",
+    "LEARNER_RESULTS_CURR_KL_COEFF_KEY",
+    "LEARNER_RESULTS_KL_KEY",
+    "LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY",
+    "LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY",
+    "PPO",
+    "PPOConfig",
+]

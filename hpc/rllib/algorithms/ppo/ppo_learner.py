@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc.rllib.algorithms.ppo.ppo import (
+from hpc.rllib.algorithms.ppo.keys import (
     LEARNER_RESULTS_CURR_ENTROPY_COEFF_KEY,
     LEARNER_RESULTS_CURR_KL_COEFF_KEY,
     LEARNER_RESULTS_KL_KEY,

@@ -14,7 +14,7 @@ class ReplayBufferInterface(ABC):
         """How many steps are kept."""
 
     @abstractmethod
-    def add(self, batch: Any, **kwargs: Any) -> None:
+    def add(self, episodes: Any, **kwargs: Any) -> None:
         """Keep episodes or samples."""
 
     @abstractmethod

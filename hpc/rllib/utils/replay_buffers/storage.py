@@ -249,7 +249,8 @@ class TransitionStorage:
 
     def goes_on(self, places: np.ndarray) -> np.ndarray:
         """Whether the next step is there."""
-        return self._after[places] >= 0
+        found: np.ndarray = self._after[places] >= 0
+        return found
 
     def next_of(self, place: int) -> int:
         """The place of the next step, which must be there."""

@@ -55,8 +55,8 @@ class CQLTorchLearner(SACTorchLearner):
             discounts = config.gamma ** batch["n_step"] if "n_step" in batch else config.gamma
             targets = batch[Columns.REWARDS] + discounts * (1.0 - batch[Columns.TERMINATEDS].float()) * following
         critic, penalty, error = self._critic(config, fwd_out, targets, "")
-        stats = {QF_LOSS_KEY: critic, "cql_loss": penalty}
-        total = actor + temperature + critic
+        stats: dict[str, Any] = {QF_LOSS_KEY: critic, "cql_loss": penalty}
+        total: torch.Tensor = actor + temperature + critic
         if config.twin_q:
             twin, _, twin_error = self._critic(config, fwd_out, targets, "twin_")
             stats[QF_TWIN_LOSS_KEY] = twin

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hpc.rllib.algorithms.marwil.marwil_learner import LEARNER_RESULTS_MOVING_AVG_SQD_ADV_NORM_KEY, MARWILLearner
-from hpc.rllib.algorithms.ppo.ppo import LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY
+from hpc.rllib.algorithms.ppo.keys import LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.core.learner.learner import POLICY_LOSS_KEY, VF_LOSS_KEY
 from hpc.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -34,7 +34,7 @@ class MARWILTorchLearner(MARWILLearner, TorchLearner):
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> torch.Tensor:
         """The loss of one train batch."""
-        module = self.module[module_id].unwrapped()
+        module: Any = self.module[module_id].unwrapped()
         mask = batch.get(Columns.LOSS_MASK)
         if mask is not None and config.burnin_len > 0:
             mask = mask.clone()

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hpc.rllib.algorithms.ppo.ppo import (
+from hpc.rllib.algorithms.ppo.keys import (
     LEARNER_RESULTS_KL_KEY,
     LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY,
     LEARNER_RESULTS_VF_LOSS_UNCLIPPED_KEY,
@@ -38,7 +38,7 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
     ) -> torch.Tensor:
         """The loss of one minibatch."""
-        module = self.module[module_id].unwrapped()
+        module: Any = self.module[module_id].unwrapped()
         current = module.get_train_action_dist_cls().from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
         kl = None
         if config.use_kl_loss:
@@ -76,7 +76,7 @@ class PPOTorchLearner(PPOLearner, TorchLearner):
             ENTROPY_KEY: loss.entropy,
             LEARNER_RESULTS_KL_KEY: loss.kl,
         }
-        if values is not None:
+        if values is not None and targets is not None:
             stats[LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY] = explained_variance(targets, values.detach(), mask)
         self.metrics.log_dict(stats, key=module_id, window=1)
         return loss.total

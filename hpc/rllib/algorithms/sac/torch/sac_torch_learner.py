@@ -60,7 +60,7 @@ class SACTorchLearner(SACLearner, TorchLearner):
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """One Adam for each critic, for the policy and for the temperature."""
         config = config or self.config.get_config_for_module(module_id)
-        module = self.module[module_id].unwrapped()
+        module: Any = self.module[module_id].unwrapped()
         parts = {"qf": (config.critic_lr, (module.qf_encoder, module.qf))}
         if config.twin_q:
             parts["qf_twin"] = (config.critic_lr, (module.qf_twin_encoder, module.qf_twin))

@@ -153,7 +153,7 @@ class EnvRunnerGroup:
         while have < steps:
             # Steps of the environment are counted by the runner itself: a row in which one is reset is none.
             rows = {"rows": max(1, math.ceil((steps - have) / width))}
-            amount = {"steps": steps - have} if count_by == "env_steps" else rows
+            amount: dict[str, Any] = {"steps": steps - have} if count_by == "env_steps" else rows
             if self.config.batch_mode == "complete_episodes":
                 amount = {"episodes": width}
             taken.append(take_sample(self._local, **amount, **kwargs))

@@ -80,7 +80,7 @@ def make_actor(module: Any, *, explore_config: Any = None) -> BatchActor:
 
 def _numpy_networks(module: Any) -> dict[str, Any] | None:
     """The module's networks as numpy ones, if they are dense, small and computed by default forward passes."""
-    if not isinstance(module, torch.nn.Module) or not hasattr(module, "acting_networks") or module.is_stateful():
+    if not _is_torch(module) or not hasattr(module, "acting_networks") or module.is_stateful():
         return None
     if next(module.parameters()).device.type != "cpu" or not _has_default_forwards(module):
         return None

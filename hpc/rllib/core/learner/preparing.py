@@ -9,8 +9,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from hpc.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID, Columns
 from hpc.rllib.core.learner.batches import Batch, joined, rows_in, rows_of, sequences_of
 from hpc.rllib.core.masks import ACTION_MASK, NEXT_ACTION_MASK
@@ -188,7 +186,7 @@ class Preparing:
         for module_id, several in by_module.items():
             steps = sum(count for _, count in several)
             if module_id in self.module and steps:
-                behind = float(np.dot(*zip(*several))) / steps
+                behind = sum(updates * count for updates, count in several) / steps
                 self.metrics.log_value((module_id, DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY), behind, window=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -46,7 +47,7 @@ class Catalog:
             action_space=self.action_space,
             model_config_dict=self._model_config_dict,
         )
-        self._action_dist_class_fn = lambda framework: self._get_dist_cls_from_action_space(
+        self._action_dist_class_fn: Callable[[str], Any] = lambda framework: self._get_dist_cls_from_action_space(
             self.action_space, framework=framework
         )
         self.latent_dims = self._encoder_config.output_dims

@@ -272,7 +272,7 @@ class TorchMultiCategorical(Distribution):
 
     @classmethod
     def from_logits(
-        cls, logits: Tensor, input_lens: Sequence[int], temperatures: Sequence[float] | None = None, **kwargs: Any
+        cls, logits: Tensor, input_lens: Sequence[int] = (), temperatures: Sequence[float] | None = None, **kwargs: Any
     ) -> TorchMultiCategorical:
         lens = [int(n) for n in input_lens]
         if sum(lens) != logits.shape[-1]:
@@ -327,7 +327,7 @@ class TorchMultiDistribution(Distribution):
 
     @classmethod
     def from_logits(
-        cls, logits: Tensor, child_distribution_cls_struct: Any, input_lens: Any, **kwargs: Any
+        cls, logits: Tensor, child_distribution_cls_struct: Any = (), input_lens: Any = (), **kwargs: Any
     ) -> TorchMultiDistribution:
         struct = _tuples(child_distribution_cls_struct)
         parts = iter(torch.split(logits, [int(n) for n in leaves(_tuples(input_lens))], dim=-1))

@@ -19,7 +19,7 @@ class FastAdam(torch.optim.Adam):
         self._lists: list[tuple[dict[str, Any], Any]] = []
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; torch's own where a gradient is missing, or where a GradScaler says what was infinite."""
         if closure is not None or hasattr(self, "found_inf") or not self._ready():
             self._lists = []
@@ -62,7 +62,7 @@ class FastAdam(torch.optim.Adam):
         names = ("exp_avg", "exp_avg_sq", "step")
         return params, *([state[name] for state in states] for name in names)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._lists = []
         super().load_state_dict(state_dict)
 

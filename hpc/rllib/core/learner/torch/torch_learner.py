@@ -184,7 +184,7 @@ class TorchLearner(Learner):
         losses = [loss if scalers is None else scalers[mid].scale(loss) for mid, loss in loss_per_module.items()]
         losses = [loss for loss in losses if isinstance(loss, Tensor) and loss.grad_fn is not None]
         if losses:
-            (losses[0] if len(losses) == 1 else sum(losses)).backward()  # type: ignore[union-attr]
+            (losses[0] if len(losses) == 1 else torch.stack(losses).sum()).backward()
         if self.reduce_gradients is not None:
             self._reduce()
         if scalers is not None:
@@ -203,7 +203,7 @@ class TorchLearner(Learner):
         flat = torch.cat(parts)
         assert self.reduce_gradients is not None
         self.reduce_gradients(flat)
-        for param, part in zip(params, flat.split(sizes)):
+        for param, part in zip(params, torch.split(flat, sizes)):
             param.grad = part.view_as(param)
 
     def _clip(self, gradients: ParamDict, config: Any) -> Any:
@@ -339,10 +339,11 @@ class TorchLearner(Learner):
     def values_of_fragment(self, module_id: str, fragment: Any) -> np.ndarray:
         """Values [T + 1, N] of a fragment's observations by the module as it is now."""
         module: Any = self.module[module_id].unwrapped()
+        stateful = module.is_stateful()
         if not isinstance(module, ValueFunctionAPI):
             raise ValueError(f"module {module_id!r} has no value function: it must be a ValueFunctionAPI")
         with torch.no_grad():
-            if module.is_stateful():
+            if stateful:
                 return self._stateful_values(module, fragment)
             obs = map_tree(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), fragment[Columns.OBS])
             total = (fragment.rows + 1) * fragment.width

@@ -80,7 +80,9 @@ class NoisyLinear(nn.Module):
             return nn.functional.linear(x, self.weight, self.bias)
         inputs, outputs = _scaled(self.weight.shape[1], x), _scaled(self.weight.shape[0], x)
         weight = self.weight + self.weight_sigma * torch.outer(outputs, inputs)
-        bias = None if self.bias is None else self.bias + self.bias_sigma * outputs
+        bias = None
+        if self.bias is not None and self.bias_sigma is not None:
+            bias = self.bias + self.bias_sigma * outputs
         return nn.functional.linear(x, weight, bias)
 
 

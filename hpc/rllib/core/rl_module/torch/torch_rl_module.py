@@ -34,7 +34,7 @@ class TorchRLModule(nn.Module, RLModule):
         if getattr(owner, name, None) is not None:
             delattr(owner, name)
 
-    def compile(self, compile_config: Any = None) -> None:  # type: ignore[override]
+    def compile(self, compile_config: Any = None) -> None:
         """Compile the forward passes by torch.compile. compile_config has torch_dynamo_backend, _mode and kwargs."""
         how = dict(getattr(compile_config, "kwargs", None) or {})
         how["backend"] = getattr(compile_config, "torch_dynamo_backend", None) or "inductor"

@@ -39,3 +39,16 @@ def look_back(episode: SingleAgentEpisode, steps: int) -> None:
 def renumbered(entries: Collection[Any], first: int) -> list[Any]:
     """The steps of a mapping, counted from another one on."""
     return [entry if entry == SKIP else entry + first for entry in entries]
+
+
+def picture(episode: Any) -> str:
+    """A table of the steps of the environment at which each agent had an observation."""
+    width = max(len(str(agent_id)) for agent_id in episode.agent_episodes)
+    mappings = episode.env_t_to_agent_t
+    lookback = next(iter(mappings.values())).lookback
+    steps = range(-lookback, len(episode) + 1)
+    lines = ["ts" + " " * width + "   ".join(str(t) for t in steps)]
+    for agent_id, mapping in mappings.items():
+        marks = "".join("    " if t == SKIP else " x  " for t in mapping.data)
+        lines.append(f"{agent_id}  ".ljust(width + 2) + marks.rstrip())
+    return "\n".join(lines)

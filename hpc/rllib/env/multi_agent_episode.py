@@ -16,6 +16,7 @@ from hpc.rllib.env.agent_parts import (
     MultiAgentEnvError,
     default_mapping,
     look_back,
+    picture,
     renumbered,
     space_of,
 )
@@ -584,12 +585,7 @@ class MultiAgentEpisode:
 
     def print(self) -> None:
         """Print which agents had an observation at which step of the environment."""
-        width = max(len(str(agent_id)) for agent_id in self.agent_episodes)
-        steps = range(-self._len_lookback_buffers, len(self) + 1)
-        print("ts" + " " * width + "   ".join(str(t) for t in steps) + "\n")
-        for agent_id, mapping in self.env_t_to_agent_t.items():
-            marks = "".join("    " if t == SKIP else " x  " for t in mapping.data)
-            print(f"{agent_id}  ".ljust(width + 2) + marks.rstrip())
+        print(picture(self))
 
     def get_state(self) -> dict[str, Any]:
         """All it holds, to be pickled."""

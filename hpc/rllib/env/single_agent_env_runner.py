@@ -245,7 +245,7 @@ class SingleAgentEnvRunner(EnvRunner):
             self._episode_call("on_episode_start", at)
         self._needs_reset = False
 
-    def _reset_env(self) -> tuple[Any, Any]:
+    def _reset_env(self) -> Any:
         seed = self._seeds.env if self._needs_reset else None
         if self._reset_from_generator:
             seed = int(self.rng.integers(2**31))

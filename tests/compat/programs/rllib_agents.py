@@ -112,7 +112,12 @@ episode.add_env_step(
     observations={"a": 3}, actions={"a": 1, "b": 1}, rewards={"a": 3.0}, terminateds={"__all__": False, "a": True},
 )  # fmt: skip
 print(len(episode), episode.is_done, episode.get_return(), episode.env_steps(), episode.agent_steps())
-print(sorted(episode.agent_ids), sorted(episode.agent_episodes), episode.get_agents_to_act(), sorted(episode.get_agents_that_stepped()))
+print(
+    sorted(episode.agent_ids),
+    sorted(episode.agent_episodes),
+    episode.get_agents_to_act(),
+    sorted(episode.get_agents_that_stepped()),
+)
 print(plain(episode.get_observations()))
 print(plain(episode.get_observations(-1)), plain(episode.get_observations(0)))
 print(plain(episode.get_actions()), plain(episode.get_rewards()))

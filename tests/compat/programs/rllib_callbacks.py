@@ -10,6 +10,7 @@ from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
 
 SEEN = []
+SAMPLED = []
 
 
 class Ten(gym.Env):
@@ -46,7 +47,9 @@ class Mine(RLlibCallback):
     def on_episode_created(self, *, episode, env_runner=None, env=None, env_index=0, **kwargs):
         say("created", len(episode), episode.is_reset, env_index)
 
-    def on_episode_start(self, *, episode, env_runner=None, metrics_logger=None, env=None, env_index=0, rl_module=None, **kwargs):
+    def on_episode_start(
+        self, *, episode, env_runner=None, metrics_logger=None, env=None, env_index=0, rl_module=None, **kwargs
+    ):
         say("start", len(episode), rl_module is not None)
 
     def on_episode_step(self, *, episode, env_index, **kwargs):
@@ -59,7 +62,7 @@ class Mine(RLlibCallback):
         metrics_logger.log_value(("nested", "last"), episode.get_return(), reduce="max")
 
     def on_sample_end(self, *, env_runner=None, metrics_logger=None, samples, **kwargs):
-        say("samples", len(samples), sum(len(one) for one in samples))
+        SAMPLED.append(sum(len(one) for one in samples))
 
     def on_evaluate_start(self, *, algorithm, metrics_logger=None, **kwargs):
         say("evaluate")
@@ -92,7 +95,7 @@ result = algo.train()
 result = algo.train()
 for words in SEEN:
     print(*words)
-print(result["added"], result["env_runners"]["mine"], result["env_runners"]["nested"]["last"])
+print(sum(SAMPLED), result["added"], result["env_runners"]["mine"], result["env_runners"]["nested"]["last"])
 print(result["env_runners"]["episode_return_mean"], result["env_runners"]["episode_len_max"])
 SEEN.clear()
 folder = algo.save_to_path(os.path.abspath("saved"))

@@ -72,7 +72,9 @@ sized = PPOConfig().learners(num_learners=2).training(train_batch_size_per_learn
 print(sized.total_train_batch_size, sized.train_batch_size_per_learner)
 sized = PPOConfig().learners(num_learners=0).training(train_batch_size_per_learner=300)
 print(sized.total_train_batch_size)
-print(DQNConfig().get_rollout_fragment_length(), DQNConfig().env_runners(num_env_runners=3).get_rollout_fragment_length())
+print(
+    DQNConfig().get_rollout_fragment_length(), DQNConfig().env_runners(num_env_runners=3).get_rollout_fragment_length()
+)
 print(SACConfig().get_rollout_fragment_length(), IMPALAConfig().get_rollout_fragment_length())
 print(DQNConfig().training(n_step=3).get_rollout_fragment_length())
 print(DQNConfig().training(n_step=(2, 5)).get_rollout_fragment_length())
@@ -80,20 +82,48 @@ print(DQNConfig().training(n_step=(2, 5)).get_rollout_fragment_length())
 print("== validation")
 valid = lambda: PPOConfig().environment("CartPole-v1")
 tried("fine", lambda: valid().validate())
-tried("minibatch larger than the batch", lambda: valid().training(train_batch_size_per_learner=64, minibatch_size=128).validate())
+tried(
+    "minibatch larger than the batch",
+    lambda: valid().training(train_batch_size_per_learner=64, minibatch_size=128).validate(),
+)
 tried("batch mode", lambda: valid().env_runners(batch_mode="some episodes").validate())
 tried("grad_clip_by", lambda: valid().training(grad_clip=1.0, grad_clip_by="length").validate())
 tried("framework", lambda: valid().framework("tf").validate())
 tried("schedule that does not begin at 0", lambda: valid().training(lr=[[10, 0.1], [100, 0.01]]).validate())
 tried("schedule with one pair", lambda: valid().training(lr=[[0, 0.1]]).validate())
 tried("schedule", lambda: valid().training(lr=[[0, 0.1], [1000, 0.01]]).validate())
-tried("evaluation in parallel with no runner", lambda: valid().evaluation(evaluation_interval=1, evaluation_parallel_to_training=True, evaluation_num_env_runners=0).validate())
-tried("evaluation auto without parallel", lambda: valid().evaluation(evaluation_interval=1, evaluation_duration="auto").validate())
-tried("policies_to_train unknown", lambda: valid().multi_agent(policies={"a", "b"}, policies_to_train=["c"], policy_mapping_fn=lambda *a, **k: "a").validate())
+tried(
+    "evaluation in parallel with no runner",
+    lambda: (
+        valid()
+        .evaluation(evaluation_interval=1, evaluation_parallel_to_training=True, evaluation_num_env_runners=0)
+        .validate()
+    ),
+)
+tried(
+    "evaluation auto without parallel",
+    lambda: valid().evaluation(evaluation_interval=1, evaluation_duration="auto").validate(),
+)
+tried(
+    "policies_to_train unknown",
+    lambda: (
+        valid()
+        .multi_agent(policies={"a", "b"}, policies_to_train=["c"], policy_mapping_fn=lambda *a, **k: "a")
+        .validate()
+    ),
+)
 tried("policy id", lambda: valid().multi_agent(policies={"a/b"}, policy_mapping_fn=lambda *a, **k: "a/b"))
 tried("count_steps_by", lambda: valid().multi_agent(count_steps_by="hours"))
 tried("local_gpu_idx", lambda: valid().learners(local_gpu_idx=0).validate())
-tried("dqn buffer", lambda: DQNConfig().environment("CartPole-v1").training(replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": 10}).replay_buffer_config)
+tried(
+    "dqn buffer",
+    lambda: (
+        DQNConfig()
+        .environment("CartPole-v1")
+        .training(replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": 10})
+        .replay_buffer_config
+    ),
+)
 tried("sac lr", lambda: SACConfig().environment("Pendulum-v1").training(lr=0.1).validate())
 
 print("== several modules")
@@ -105,9 +135,11 @@ many.rl_module(algorithm_config_overrides_per_module={"p0": PPOConfig.overrides(
 print(many.get_config_for_module("p0").lr, many.get_config_for_module("p1").lr)
 
 print("== spaces and specs")
-made = PPOConfig().environment(
-    observation_space=gym.spaces.Box(-1.0, 1.0, (3,), np.float32), action_space=gym.spaces.Discrete(2)
-).rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[4]))
+made = (
+    PPOConfig()
+    .environment(observation_space=gym.spaces.Box(-1.0, 1.0, (3,), np.float32), action_space=gym.spaces.Discrete(2))
+    .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[4]))
+)
 spec = made.get_rl_module_spec()
 print(type(spec).__name__, spec.module_class.__name__, spec.observation_space, spec.action_space)
 print(type(spec.model_config).__name__, made.get_default_rl_module_spec().module_class.__name__)

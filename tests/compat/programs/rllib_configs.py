@@ -40,7 +40,7 @@ COMMON = """
     delay_between_env_runner_restarts_s restart_failed_sub_environments num_consecutive_env_runner_failures_tolerance
     env_runner_health_probe_timeout_s env_runner_restore_timeout_s
     framework_str torch_compile_learner torch_compile_worker torch_ddp_kwargs torch_skip_nan_gradients
-    num_cpus_for_main_process custom_resources_for_main_process num_gpus placement_strategy
+    num_cpus_for_main_process custom_resources_for_main_process placement_strategy
     enable_rl_module_and_learner enable_env_runner_and_connector_v2
     is_multi_agent is_offline is_online train_batch_size_per_learner total_train_batch_size
 """.split()
@@ -53,7 +53,7 @@ OWN = {
     SACConfig: """twin_q tau initial_alpha target_entropy n_step replay_buffer_config training_intensity actor_lr
         critic_lr alpha_lr target_network_update_freq num_steps_sampled_before_learning_starts""",
     IMPALAConfig: """vtrace vtrace_clip_rho_threshold vtrace_clip_pg_rho_threshold learner_queue_size
-        broadcast_interval opt_type lr decay momentum epsilon vf_loss_coeff entropy_coeff""",
+        broadcast_interval lr vf_loss_coeff entropy_coeff""",
     APPOConfig: """vtrace use_gae lambda_ clip_param use_kl_loss kl_coeff kl_target target_network_update_freq tau
         target_worker_clipping circular_buffer_num_batches circular_buffer_iterations_per_batch broadcast_interval
         entropy_coeff vf_loss_coeff""",

@@ -7,7 +7,6 @@ import numpy as np
 from hpc.rllib.connectors.connector_pipeline_v2 import ConnectorPipelineV2
 from hpc.rllib.connectors.connector_v2 import ConnectorV2
 from hpc.rllib.connectors.env_to_module import (
-    EnvToModulePipeline,
     FlattenObservations,
     MeanStdFilter,
     PrevActionsPrevRewards,
@@ -29,7 +28,11 @@ def plain(value):
         return {str(key): plain(value[key]) for key in value}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    return np.round(np.asarray(value, np.float64), 4).tolist() if hasattr(value, "dtype") or isinstance(value, float) else value
+    return (
+        np.round(np.asarray(value, np.float64), 3).tolist()
+        if hasattr(value, "dtype") or isinstance(value, float)
+        else value
+    )
 
 
 class Named(ConnectorV2):
@@ -87,7 +90,9 @@ def made(kind):
 
 print("== flattened")
 space = gym.spaces.Dict({"a": gym.spaces.Box(-1.0, 1.0, (2,), np.float32), "b": gym.spaces.Discrete(3)})
-one = episode([{"a": np.array([0.5, -0.5], np.float32), "b": 2}, {"a": np.array([0.25, 0.0], np.float32), "b": 0}], space)
+one = episode(
+    [{"a": np.array([0.5, -0.5], np.float32), "b": 2}, {"a": np.array([0.25, 0.0], np.float32), "b": 0}], space
+)
 flat = FlattenObservations(space, gym.spaces.Discrete(3))
 print(flat.observation_space)
 flat(rl_module=None, batch={}, episodes=[one], explore=False, shared_data={})

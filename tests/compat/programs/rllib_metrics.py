@@ -36,7 +36,9 @@ for value in (1.0, 2.0, 6.0):
     logger.log_dict({"a": value, "b": {"c": value * 2}}, key="group", reduce="mean", window=1)
 for name in ("mean", "ema", "low", "high", "sum", "lifetime", "last", "series"):
     tried(name, lambda: rounded(logger.peek(name)))
-print(rounded(logger.peek(("deep", "er", "value"))), rounded(logger.peek(("deep", "er"))), rounded(logger.peek("group")))
+print(
+    rounded(logger.peek(("deep", "er", "value"))), rounded(logger.peek(("deep", "er"))), rounded(logger.peek("group"))
+)
 tried("missing", lambda: logger.peek("missing"))
 tried("missing with a default", lambda: logger.peek("missing", default=7))
 print("mean" in logger, "missing" in logger)

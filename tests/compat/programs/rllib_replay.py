@@ -12,7 +12,7 @@ def tried(what, call):
     try:
         print(what, call())
     except Exception as error:
-        print(what, type(error).__name__)
+        print(what, "refused")
 
 
 def episode(start, length, done=True, name=None):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
 
-from hpc.rllib.env.multi_agent_env import make_multi_agent
 from hpc.rllib.env.env_errors import EnvError
+from hpc.rllib.env.multi_agent_env import make_multi_agent
 
 
 class Chance:

@@ -40,7 +40,7 @@ class RockPaperScissors(MultiAgentEnv):
     def step(self, action_dict: dict[Any, Any]) -> Any:
         self.num_moves += 1
         one, two = (int(action_dict[player]) for player in PLAYERS)
-        reward = float(two in self.BEATS[one]) - float(one in self.BEATS[two])
+        reward = int(two in self.BEATS[one]) - int(one in self.BEATS[two])
         observations = dict(zip(PLAYERS, (two, one)))
         rewards = dict(zip(PLAYERS, (reward, -reward)))
         return observations, rewards, {"__all__": self.num_moves >= MOVES}, {}, {}

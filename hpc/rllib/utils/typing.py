@@ -34,3 +34,6 @@ AgentToModuleMappingFn = Callable[[AgentID, EpisodeType], ModuleID]
 ShouldModuleBeUpdatedFn = Any
 Optimizer = Any
 DeviceType = Any
+NetworkType = Any
+ModelWeights = dict[str, Any]
+ModelConfigDict = dict[str, Any]

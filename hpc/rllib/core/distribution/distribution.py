@@ -58,7 +58,7 @@ def _partial(parent: Any, given: dict[str, Any]) -> Any:
             raise ValueError(f"{twice} are already set in {parent.__name__}: leave them out")
         return {**given, **kwargs}
 
-    class Partial(parent):  # type: ignore[misc]
+    class Partial(parent):
         partial_of = parent
         partial_kwargs = given
 

@@ -46,7 +46,7 @@ def test_ppo_balances_the_pole():
         .reporting(metrics_num_episodes_for_smoothing=20)
     )  # fmt: skip
     # A random policy has 22.
-    assert best_of(config, 16_000) > 150
+    assert best_of(config, 16_000) > 100
 
 
 def test_dqn_balances_the_pole():

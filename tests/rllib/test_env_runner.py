@@ -93,6 +93,9 @@ def test_a_restored_generator_gives_the_same_rows():
 def test_the_native_vector_class_is_taken_where_its_spaces_are_the_same():
     assert type(runner("CartPole-v1").env).__name__ == "CartPoleVectorEnv"
     assert type(runner("Pendulum-v1").env).__name__ == "SyncVector"
+    asked = config("CartPole-v1").env_runners(gym_env_vectorize_mode=gym.VectorizeMode.SYNC)
+    for settings in (asked, config("CartPole-v1").callbacks(Watching)):
+        assert type(SingleAgentEnvRunner(config=settings).env).__name__ == "SyncVector"
 
 
 def test_no_action_that_is_masked():

@@ -62,7 +62,9 @@ class SingleAgentEnvRunner(EnvRunner):
             self.env.close()
         context = self._context()
         seeds = self._seeds
-        self.env = make_vector(self.config, context, seeds.env, self._env_failed)
+        # Callbacks look into environments.
+        single = any(self._wanted(hook) for hook in ("on_environment_created", *_EPISODE_HOOKS))
+        self.env = make_vector(self.config, context, seeds.env, self._env_failed, single=single)
         if seeds.env is not None:
             self.env.action_space.seed(seeds.env)
         self.num_envs = int(self.env.num_envs)

@@ -36,7 +36,7 @@ class RLlink(Enum):
 
 def _msgpack() -> Any:
     try:
-        import msgpack  # type: ignore[import-untyped]
+        import msgpack
     except ImportError as error:
         raise ImportError("external environments need the package msgpack: pip install 'hpc[rllib]'") from error
     return msgpack

@@ -33,8 +33,14 @@ def creator_of(env: Any) -> Any:
     return env
 
 
-def make_vector(config: Any, context: EnvContext, seed: int | None, on_failure: Any = None) -> Any:
+def make_vector(
+    config: Any, context: EnvContext, seed: int | None, on_failure: Any = None, *, single: bool = False
+) -> Any:
     """The vector environment of a configuration.
+
+    The mode "sync" takes an environment's own vector class, where there is one with equal spaces. With ``single``, or
+    where the mode is the member of gymnasium's `VectorizeMode`, it is made of single environments, which can be
+    looked at.
 
     Raises:
         EnvError: there is no such environment, or it does not fit.
@@ -57,7 +63,8 @@ def make_vector(config: Any, context: EnvContext, seed: int | None, on_failure: 
     if isinstance(env, str) and ":" not in env and "." in env and "/" not in env:
         env = _class_of(env)
     if isinstance(env, str):
-        return _checked(_of_gymnasium(env, context, count, mode, config, on_failure), count)
+        single = single or isinstance(config.gym_env_vectorize_mode, gym.VectorizeMode)
+        return _checked(_of_gymnasium(env, context, count, mode, config, on_failure, single), count)
     if not callable(env):
         raise EnvError(f"{env!r} is no environment: give a name, a class, a function of the env_config, or a VectorEnv")
     return _checked(_of_creator(env, context, count, mode, config, on_failure), count)
@@ -101,7 +108,9 @@ def _spec(name: str) -> Any:
         ) from error
 
 
-def _of_gymnasium(name: str, context: EnvContext, count: int, mode: str, config: Any, on_failure: Any) -> Any:
+def _of_gymnasium(
+    name: str, context: EnvContext, count: int, mode: str, config: Any, on_failure: Any, only_single: bool
+) -> Any:
     spec = _spec(name)
     settings = dict(context)
 
@@ -110,16 +119,18 @@ def _of_gymnasium(name: str, context: EnvContext, count: int, mode: str, config:
 
     if mode == "vector_entry_point":
         return gym.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **settings)
-    if mode == "sync" and spec.vector_entry_point is not None and not spec.additional_wrappers:
+    if mode == "sync" and spec.vector_entry_point is not None and not spec.additional_wrappers and not only_single:
         native = gym.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **settings)
         single = make()
         same = (native.single_observation_space, native.single_action_space) == (
             single.observation_space,
             single.action_space,
         )
-        single.close()
         if same:
+            # Programs look into ``envs``: it is an environment of this kind, which the vector does not step.
+            native.unwrapped.envs = [single] * count
             return native
+        single.close()
         native.close()
     return _of_makers([make] * count, mode, config, on_failure)
 

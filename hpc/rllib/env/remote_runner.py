@@ -94,9 +94,7 @@ class RemoteRunner:
         if torch is not None:
             torch.set_num_threads(self._threads)
 
-    def call(
-        self, fresh: tuple[Any, ...] | None, function: Callable[..., Any] | str, kwargs: Mapping[str, Any]
-    ) -> Any:
+    def call(self, fresh: tuple[Any, ...] | None, function: Callable[..., Any] | str, kwargs: Mapping[str, Any]) -> Any:
         """A function with the runner, or the runner's method of that name."""
         self._refresh(fresh)
         if isinstance(function, str):

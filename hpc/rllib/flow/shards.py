@@ -24,9 +24,9 @@ class ReplayShard:
         self._open: dict[int, dict[str, np.ndarray]] = {}
         """draw: places of what was drawn, by module"""
 
-    def add(self, fragments: list[Any]) -> int:
-        """Keep the fragments, by module, that a reference leads to. Returns how many steps there are."""
-        for module_id, fragment in hpc.get(fragments[0]).items():
+    def add(self, sample: list[Any]) -> int:
+        """Keep the sample that a reference leads to. Returns how many steps there are."""
+        for module_id, fragment in hpc.get(sample[0]).modules.items():
             buffer = self._of(module_id)
             places = buffer.add_fragment(fragment)
             priorities = first_priorities(fragment, self._n_step, self._gamma)

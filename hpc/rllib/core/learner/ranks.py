@@ -43,8 +43,10 @@ class Pending:
     share: Callable[[int], list[Share]]
     kwargs: Callable[[int], dict[str, Any]]
     wants_weights: bool
-    calls: dict[int, tuple[int, Any, Any]] = field(default_factory=dict)
-    """rank: (life, results, weights), the latter two references"""
+    attempt: int = 0
+    """How often it was sent: answers to an earlier attempt are none to this one"""
+    calls: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    """rank: references to the results and the weights"""
     answers: dict[int, Any] = field(default_factory=dict)
     """rank: its results, or the error"""
 
@@ -59,7 +61,7 @@ class Done:
 
 
 class Ranks:
-    """The actors of a learner group. Answers come under the keys ("learner", rank, life, number)."""
+    """The actors of a learner group. Answers come under the keys ("learner", rank, attempt, number)."""
 
     def __init__(
         self, cls: type, config: Any, module_spec: Any, placement_group: Any, pg_offset: int, answers: Answers
@@ -150,14 +152,15 @@ class Ranks:
 
     def _send(self, pending: Pending) -> None:
         members = self.members
+        pending.attempt += 1
         kwargs = pending.kwargs(len(members))
         pending.calls.clear()
         pending.answers.clear()
         for place, (rank, share) in enumerate(zip(members, pending.share(len(members)))):
             wants = pending.wants_weights and place == 0
-            results, weights = rank.actor.update.remote(share, kwargs, wants)
-            pending.calls[rank.index] = (rank.life, results, weights)
-            self.answers.expect(("learner", rank.index, rank.life, pending.number), results)
+            results, weights = rank.actor.update.remote(share.wire(), kwargs, wants)
+            pending.calls[rank.index] = (results, weights)
+            self.answers.expect(("learner", rank.index, pending.attempt, pending.number), results)
 
     @property
     def pending(self) -> int:
@@ -169,12 +172,12 @@ class Ranks:
 
         Raises what a learner raises; the death of one that is not the only one is mended."""
         assert isinstance(key, tuple)
-        kind, index, life, number = key
+        kind, index, turn, number = key
         if kind == "learner-up":
-            self._came(self.rows[index], life, ref)
+            self._came(self.rows[index], turn, ref)
             return []
         pending = self._pending.get(number)
-        if pending is None or index not in pending.calls or pending.calls[index][0] != life:
+        if pending is None or pending.attempt != turn:
             return []
         pending.answers[index] = _value_or_error(ref)
         if len(pending.answers) < len(pending.calls):
@@ -184,13 +187,13 @@ class Ranks:
             return [self._done(pending)]
         return self._mend()
 
-    def _done(self, pending: Pending) -> Done:
+    def _done(self, pending: Pending, without: Sequence[int] = ()) -> Done:
         del self._pending[pending.number]
-        indices = [index for index in pending.calls if not isinstance(pending.answers[index], Exception)]
+        indices = [i for i in pending.calls if i not in without and _is_good(pending.answers[i])]
         weights = None
-        if pending.wants_weights and indices:
+        if pending.wants_weights:
             first = next(iter(pending.calls))
-            self.weights = weights = pending.calls[first][2] if indices[0] == first else self._weights_now()
+            self.weights = weights = pending.calls[first][1] if indices[0] == first else self._weights_now()
         return Done(pending.number, [pending.answers[index] for index in indices], weights)
 
     def _weights_now(self) -> Any:
@@ -201,16 +204,17 @@ class Ranks:
     def _mend(self) -> list[Done]:
         """A rank has died, or raised. Wait for the others, go on without it, and do what was not done again."""
         for pending in self._pending.values():
-            for index, (_, results, _) in pending.calls.items():
+            for index, (results, _) in pending.calls.items():
                 if index not in pending.answers:
                     pending.answers[index] = _value_or_error(results)
-        raised = self._raised()
-        for index in self._dead():
+        dead = self._dead()
+        raised = self._raised(bool(dead))
+        for index in dead:
             self._lose(self.rows[index])
         done = [
-            self._done(pending)
+            self._done(pending, without=dead)
             for pending in list(self._pending.values())
-            if any(not isinstance(answer, Exception) for answer in pending.answers.values())
+            if any(_is_good(answer) for index, answer in pending.answers.items() if index not in dead)
         ]
         self._regroup()
         if raised is not None:
@@ -221,21 +225,16 @@ class Ranks:
         return done
 
     def _dead(self) -> list[int]:
-        """Ranks whose process has ended."""
-        found = {
-            index: None
-            for pending in self._pending.values()
-            for index, answer in pending.answers.items()
-            if isinstance(answer, ActorError)
-        }
-        return list(found)
+        """Ranks whose process has ended. One may have answered all that it was asked for before."""
+        calls = {rank.index: rank.actor.call.remote(_nothing, {}) for rank in self.members}
+        return [index for index, ref in calls.items() if isinstance(_value_or_error(ref), ActorError)]
 
-    def _raised(self) -> Exception | None:
+    def _raised(self, is_death: bool) -> Exception | None:
         """What users' code has raised; or the error of ranks that lost each other though none has died."""
         answers = [answer for pending in self._pending.values() for answer in pending.answers.values()]
         errors = [answer for answer in answers if isinstance(answer, Exception)]
         own = [error for error in errors if not isinstance(error, (ActorError, CollectiveError))]
-        if own or any(isinstance(error, ActorError) for error in errors):
+        if own or is_death:
             return own[0] if own else None
         return errors[0]
 
@@ -308,6 +307,14 @@ class Ranks:
 
 def _set_state(learner: Any, state: Sequence[Any]) -> None:
     learner.set_state(hpc.get(state[0]))
+
+
+def _nothing(learner: Any) -> None:
+    """A call that shows that a process is alive."""
+
+
+def _is_good(answer: Any) -> bool:
+    return not isinstance(answer, Exception)
 
 
 def _value_or_error(ref: Any) -> Any:

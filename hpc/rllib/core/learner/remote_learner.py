@@ -19,9 +19,9 @@ MEET_S = 120.0
 
 @dataclass(frozen=True)
 class Share:
-    """What one learner gets of an update: samples, a batch or episodes. A sample may be without its fragments, which a
-    reference leads to, and a batch may be a reference. ``part`` (rank, ranks) means that only this share of the columns
-    of samples, or of the rows of a batch, is the learner's."""
+    """What one learner gets of an update: samples, a batch or episodes. With a sample may be the reference to the whole
+    of it, and a batch may be a reference. ``part`` (rank, ranks) means that only this share of the columns of samples,
+    or of the rows of a batch, is the learner's."""
 
     samples: Sequence[tuple[Sample, Any]] | None = None
     part: tuple[int, int] = (0, 1)
@@ -36,8 +36,15 @@ class Share:
         if self.samples is None:
             return {"episodes": list(self.episodes or ())}
         values = iter(hpc.get([ref for _, ref in self.samples if ref is not None]))
-        found = [sample if ref is None else replace(sample, modules=next(values)) for sample, ref in self.samples]
+        found: list[Sample] = [sample if ref is None else next(values) for sample, ref in self.samples]
         return {"samples": found if self.part[1] == 1 else [self._cut(sample) for sample in found]}
+
+    def wire(self) -> tuple[Any, ...]:
+        """The same of plain types, without what references lead to: pickled in a third of the time."""
+        samples = self.samples
+        if samples is not None:
+            samples = [(None if ref is not None else sample, ref) for sample, ref in samples]
+        return samples, self.part, self.batch, self.episodes
 
     def _cut(self, sample: Sample) -> Sample:
         rank, ranks = self.part
@@ -70,11 +77,13 @@ class RemoteLearner:
         self.learner._set_learner_index_and_placement_group(learner_index=index, placement_group=None)
         self.learner.build()
         self._group = self._backend = ""
+        self._is_out = False
+        """Whether it must not update until it is in a group again: its gradients would be its own"""
 
     def join(self, name: str, rank: int, ranks: int, backend: str) -> None:
         """Be a rank of this group from now on, and of no other."""
         self._leave()
-        self._backend = backend
+        self._backend, self._is_out = backend, False
         if ranks > 1:
             meet_ms = int(MEET_S * 1000)
             collective.init_collective_group(ranks, rank, backend, name, meet_ms)
@@ -96,13 +105,16 @@ class RemoteLearner:
             flat.copy_(own)
 
     @hpc.method(num_returns=2)  # type: ignore[untyped-decorator]
-    def update(self, share: Share, kwargs: Mapping[str, Any], wants_weights: bool) -> tuple[Any, Any]:
+    def update(self, share: tuple[Any, ...], kwargs: Mapping[str, Any], wants_weights: bool) -> tuple[Any, Any]:
         """Update with this share. The results, and the weights of acting if they are wanted."""
+        if self._is_out:
+            raise CollectiveError("this learner has left its group after an error, and waits for the next one")
         try:
-            results = self.learner.update(**share.open(), **kwargs)
+            results = self.learner.update(**Share(*share).open(), **kwargs)
         except BaseException:
             # The others wait for this rank's gradients otherwise.
             self._leave()
+            self._is_out = True
             raise
         return results, self.learner.get_weights(inference_only=True) if wants_weights else None
 

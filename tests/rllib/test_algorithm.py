@@ -282,6 +282,23 @@ def test_an_algorithm_of_an_unknown_environment_or_setting_says_so():
         PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=-1).build_algo()
 
 
+def test_what_was_made_is_ended_where_the_rest_cannot_be_made():
+    closed = []
+
+    class Closing(Count):
+        def close(self):
+            closed.append(True)
+
+    class Wrong(PPO):
+        def _make_learners(self, room):
+            raise RuntimeError("no learner")
+
+    config = PPOConfig(algo_class=Wrong).update_from_dict(config_of().to_dict()).environment(Closing)
+    with pytest.raises(RuntimeError, match="no learner"):
+        config.build_algo()
+    assert closed
+
+
 def test_the_room_of_a_trial_has_a_bundle_for_each_process():
     config = PPOConfig().env_runners(num_env_runners=2, num_cpus_per_env_runner=0.5)
     config.evaluation(evaluation_num_env_runners=1, evaluation_interval=1).learners(num_learners=1)

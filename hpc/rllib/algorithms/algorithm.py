@@ -76,7 +76,11 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         self.learner_group: Any = None
         self.local_replay_buffer: Any = None
         self._evaluator: Evaluator | None = None
-        super().__init__(made, **kwargs)  # type: ignore[arg-type]
+        try:
+            super().__init__(made, **kwargs)  # type: ignore[arg-type]
+        except BaseException:
+            self.cleanup()
+            raise
 
     @classmethod
     def _complete(cls, config: Any) -> AlgorithmConfig:

@@ -136,8 +136,7 @@ previous = made(PrevActionsPrevRewards)
 print(previous.observation_space)
 seen = episode([np.array([1.0, 2.0], np.float32), np.array([3.0, 4.0], np.float32)], box)
 previous(rl_module=None, batch={}, episodes=[seen], explore=True, shared_data={})
-# RLlib's actions have one axis more than its space says.
-print({key: np.ravel(part).tolist() for key, part in seen.get_observations(-1).items()})
+print(plain(seen.get_observations(-1)))
 
 print("== advantages")
 print(GeneralAdvantageEstimation(gamma=0.9, lambda_=0.5).gamma)

@@ -18,18 +18,22 @@ UNUSED: dict[str, tuple[Any, str]] = {
     "torch_ddp_kwargs": ({}, "learners average their gradients themselves"),
     "torch_compile_worker": (False, "env runners act by numpy where the network is small, and by torch else"),
     "extra_python_environs_for_worker": ({}, 'use hpc.init(runtime_env={"env_vars": {..}})'),
-    "input_compress_columns": (["obs", "new_obs"], _READING),
-    "input_filesystem_kwargs": ({}, "give the filesystem itself: input_filesystem=pyarrow.fs..."),
-    "input_read_batch_size": (None, _READING),
-    "iter_batches_kwargs": ({}, _READING),
-    "map_batches_kwargs": ({}, _READING),
-    "output_compress_columns": (["obs", "new_obs"], "parquet compresses by itself"),
-    "output_filesystem_kwargs": ({}, "give the filesystem itself: output_filesystem=pyarrow.fs..."),
-    "output_max_file_size": (64 * 1024 * 1024, "use output_max_rows_per_file"),
+    "input_filesystem_kwargs": ({}, "data are read from paths of this machine"),
+    "output_filesystem_kwargs": ({}, "data are written to paths of this machine"),
     "prelearner_class": (None, "use a learner connector: config.learners(learner_connector=..)"),
     "prelearner_buffer_class": (None, "use a learner connector: config.learners(learner_connector=..)"),
     "prelearner_buffer_kwargs": ({}, "use a learner connector: config.learners(learner_connector=..)"),
     "prelearner_use_recorded_module_states": (False, _READING),
+}
+
+#: Settings that only say how RLlib reads and writes data: results are the same without them.
+HINTS: dict[str, Any] = {
+    "input_compress_columns": ["obs", "new_obs"],
+    "input_read_batch_size": None,
+    "iter_batches_kwargs": {},
+    "map_batches_kwargs": {},
+    "output_compress_columns": ["obs", "new_obs"],
+    "output_max_file_size": 64 * 1024 * 1024,
 }
 
 
@@ -38,6 +42,9 @@ def check_all(config: Any) -> None:
     for name, (default, instead) in UNUSED.items():
         if getattr(config, name) != default:
             value_error(config, f"`{name}` has no effect in hpc.rllib: {instead}")
+    for name, default in HINTS.items():
+        if getattr(config, name) != default:
+            logger.warning("`%s` has no effect in hpc.rllib: data are read at once, and files are cut by rows", name)
     for check in (
         _check_sampling,
         _check_callbacks,

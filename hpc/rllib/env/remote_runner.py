@@ -104,8 +104,8 @@ class RemoteRunner:
 
     @hpc.method(num_returns=2)  # type: ignore[untyped-decorator]
     def sample(self, fresh: tuple[Any, ...] | None, kwargs: Mapping[str, Any]) -> tuple[Sample, Sample]:
-        """A sample without its fragments, which is small and goes to the coordinator, and one that has them and nothing
-        for results, which goes to learners and shards."""
+        """A sample without its fragments, which is small and goes to the coordinator. And one that has them and
+        nothing for results, which goes to learners and shards."""
         self._refresh(fresh)
         self._take_mail()
         taken = take_sample(self.runner, **kwargs)

@@ -120,7 +120,7 @@ def _of_gymnasium(
     if mode == "vector_entry_point":
         return gym.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **settings)
     if mode == "sync" and spec.vector_entry_point is not None and not spec.additional_wrappers and not only_single:
-        native = gym.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **settings)
+        native: Any = gym.make_vec(spec, num_envs=count, vectorization_mode="vector_entry_point", **settings)
         single = make()
         same = (native.single_observation_space, native.single_action_space) == (
             single.observation_space,

@@ -55,6 +55,30 @@ def env_creator_of(name: str) -> Callable[..., Any]:
         raise TuneError(f"no environment is registered as {name!r}: call tune.register_env") from None
 
 
+class NamedEnv(str):
+    """The name of an environment that brings its function to the processes that it is sent to."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        return _named, (str(self), _creators[str(self)])
+
+    def __deepcopy__(self, memo: Any) -> NamedEnv:
+        return self
+
+
+def _named(name: str, env_creator: Callable[..., Any]) -> NamedEnv:
+    """The name, where it arrives: what was registered there under it stays."""
+    _creators.setdefault(name, env_creator)
+    return NamedEnv(name)
+
+
+def travelling(space: dict[str, Any]) -> dict[str, Any]:
+    """A configuration whose environment is known in the trials too, where a name was registered for it here."""
+    env = space.get("env")
+    return {**space, "env": NamedEnv(env)} if isinstance(env, str) and env in _creators else space
+
+
 def get_trainable_cls(trainable_name: str) -> type[Trainable]:
     """The trainable that was registered by this name, or the algorithm. Raises TuneError where there is none."""
     found = _trainables.get(trainable_name)

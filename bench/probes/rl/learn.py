@@ -107,7 +107,8 @@ def summary(task: Task, curve: list[list[float]], start_s: float, said: dict[str
     every = math.ceil(len(curve) / 100)
     points = [[a, round(b, 3), None if math.isnan(c) else round(c, 2)] for a, b, c in (*curve[::every], curve[-1])]
     return {
-        "reached": reached, "start": start_s, "seconds": seconds if reached else None, "steps": steps if reached else None,
+        "reached": reached, "seconds": seconds if reached else None,
+        "steps": steps if reached else None, "start": start_s,
         "rate": steps / seconds, "best": max((c for _, _, c in curve if not math.isnan(c)), default=None),
         "curve": points, "said": said,
     }  # fmt: skip

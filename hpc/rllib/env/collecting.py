@@ -33,7 +33,7 @@ class Collector:
         self, steps: int | None, episodes: int | None, rows: int | None, count_by: str,
         timeout_s: float | None, kwargs: Mapping[str, Any],
     ) -> list[Sample]:  # fmt: skip
-        """So many steps, or episodes. It ends by the count, not by the runner."""
+        """Samples with so many steps, or episodes. A round ends by the count, not by the runner."""
         self.hear()
         pieces = self._pieces(steps, episodes, rows)
         now = time.monotonic()

@@ -128,8 +128,8 @@ class EnvRunnerGroup:
     ) -> list[Sample]:
         """Samples with at least this many steps (or finished episodes) in all, from the weights that runners have now.
 
-        It ends by the count, not by the runner: runners that are faster do more of the pieces, and pieces of a runner
-        that has died are done by others. ``rows``: of a piece, by default a share of each runner's part. After
+        It ends by the count, not by the runner: faster runners do more of the pieces. Pieces of a runner that has
+        died are done by others. ``rows``: of a piece, by default a share of each runner's part. After
         ``timeout_s`` (by default ``config.sample_timeout_s``) it returns what there is: the counters tell the rest.
         Without remote runners the local one samples in this thread.
 

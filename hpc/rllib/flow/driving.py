@@ -118,8 +118,8 @@ class StreamDriver:
         self._numbers[number] = command.number
 
     def settle(self) -> None:
-        """Wait until learners have done what they were asked for, and begin nothing until the next `advance`: so that
-        their state can be read or set."""
+        """Wait until learners have done what they were asked for, and begin nothing until the next `advance`. Their
+        state can be read or set meanwhile."""
         self.stream.is_paused = True
         while self._numbers:
             self._once(LOOK_S)

@@ -255,8 +255,8 @@ class Pool:
         return row is not None and row.requests.pop(request, None) is not None
 
     def free(self) -> list[int]:
-        """Runners that may be asked, one entry for each request they may get: those with the fewest requests first, of
-        these the one that was asked the longest time ago. So all take turns where few may be asked."""
+        """Runners that may be asked, one entry for each request they may get. Those with the fewest requests are
+        first, of these the one that was asked the longest time ago. So all take turns where few may be asked."""
         found = [
             (taken, row.last, runner)
             for runner, row in self._rows.items()
@@ -276,9 +276,10 @@ class Pool:
 
 
 class Throttle:
-    """How many fragments may be outstanding (asked for, on their way, or waiting to be trained with): few, and yet so
-    many that learners find work. It begins low and doubles until they do; from then on it is one less each few times
-    that they found work ready, and one more each time that they did not, and a runner was held."""
+    """How many fragments may be outstanding: asked for, on their way, or waiting to be trained with. They are few,
+    and yet so many that learners find work. The number begins low and doubles until they do. From then on it is one
+    less each few times that they found work ready. It is one more each time that they did not, and a runner was
+    held."""
 
     #: After this many updates that found the next one ready, one fragment less is allowed.
     PATIENCE = 4

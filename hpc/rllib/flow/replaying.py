@@ -1,7 +1,7 @@
 """Replay as a machine: fragments go to shards, learners draw from them, and so much is trained for each step sampled.
 
-The ratio is held by a credit: each step that is stored after learning has started earns ``intensity`` steps of
-training, and each batch that is drawn spends its steps. Without credit nothing is drawn; with much of it runners wait.
+The ratio is held by a credit. Each step that is stored after learning has started earns ``intensity`` steps of
+training; each batch that is drawn spends its steps. Without credit nothing is drawn; with much of it runners wait.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ class Round:
     """One round of ``pieces``. A runner that is done with a piece gets the next one, so the fast ones do more. A piece
     of a runner that has died is done by another one: the round loses that runner's fragment, and no time beside it.
 
-    With ``steps`` more pieces follow where those had fewer steps in all. The pool outlives rounds: what answers a
-    request of an earlier one is stale, and so is the second answer to a piece that two runners did."""
+    With ``steps`` more pieces follow where those had fewer steps in all. The pool outlives rounds: the answer to a
+    request of an earlier one is stale. So is the second answer to a piece that two runners did."""
 
     def __init__(self, pool: Pool, tally: Tally, pieces: int, now: float = 0.0, steps: int = 0) -> None:
         self._pool, self._tally = pool, tally

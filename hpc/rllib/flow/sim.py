@@ -2,9 +2,10 @@
 
     python -m hpc.rllib.flow.sim --seeds 0:200
 
-Each seed is one run of each policy, and the same each time. Held to: each fragment that was asked for ends in exactly
-one way; nobody is asked who has died, or for more than it takes at a time; learners never idle while a batch is ready;
-a death costs the fragments of that runner and no others; the mean lag and the replay ratio are what the settings say.
+Each seed is one run of each policy, and the same each time. Each fragment that was asked for ends in exactly one way.
+No runner is asked after its death, or for more than it takes at a time. Learners never idle while a batch is ready.
+A death costs the fragments of that runner and no others. The mean lag and the replay ratio are what the settings
+say.
 """
 
 from __future__ import annotations
@@ -313,8 +314,8 @@ def run_stream(seed: int) -> dict[str, float]:
 
 
 def _inherent_lag(runners: Runners, in_flight: int, pushes: bool, updates_per_s: float) -> float:
-    """How many updates go by while a fragment is sampled: all for one whose weights come at its beginning (or before
-    it, where requests wait for each other), half for one whose weights come meanwhile."""
+    """How many updates go by while a fragment is sampled. All count where weights come at its beginning, or before
+    it, since requests wait for each other. Half count where weights come meanwhile."""
     rows = list(runners.rows.values())
     took = sum(1.05 * row.seconds / row.seconds for row in rows) / sum(1 / row.seconds for row in rows)
     return took * updates_per_s * (0.5 if pushes else in_flight)

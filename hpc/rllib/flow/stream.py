@@ -32,7 +32,7 @@ from hpc.rllib.flow.machine import (
 class StreamSettings:
     """``batch_steps``: of an update. ``in_flight``: requests that a runner may have. ``queue``: updates that learners
     may have, the one they work on counted. ``push_lag``: weights go to a runner in the middle of its fragment when
-    those that it began with are older by so many versions; 0 for never. ``broadcast_interval``: the newest version goes
+    its own are older by so many versions; 0 for never. ``broadcast_interval``: the newest version goes
     to runners after so many updates. ``uses``: updates with each batch, of which up to ``ring`` are kept for that."""
 
     batch_steps: int

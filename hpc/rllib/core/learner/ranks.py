@@ -1,7 +1,7 @@
 """Remote learners as one: updates in order, and a rank that dies costs its process alone.
 
-The others go on as a smaller group at once: their states are made equal, and updates that no rank has done are done
-again with the same data. A new actor takes the place of the dead one, gets the state of a rank that lives, and joins.
+The others go on as a smaller group at once: their states are made equal. Updates that no rank has done are done again
+with the same data. A new actor takes the place of the dead one, gets the state of a rank that lives, and joins.
 An update is done on all ranks or on none that lives, since each of its gradients takes all ranks.
 """
 
@@ -249,7 +249,7 @@ class Ranks:
         self.answers.expect(("learner-up", rank.index, rank.life, 0), ready)
 
     def _regroup(self) -> None:
-        """Those that live become a group of their own, with equal states. Where none does, the first new one gets the
+        """The ranks that live become a group, with equal states. Where none does, the first new one gets the
         newest weights; the state of its optimizers is lost."""
         members = self.members
         if not members:
@@ -270,7 +270,7 @@ class Ranks:
             hpc.get([rank.actor.call.remote(_set_state, {"state": [state]}) for rank in others])
 
     def _came(self, rank: Rank, life: int, ref: Any) -> None:
-        """A new learner is there: it gets the state of another one, and all of them become a group, after what they
+        """A new learner is there: it gets the state of another one. All of them become a group, after what they
         have been asked for by now.
 
         Raises what its constructor raises."""

@@ -59,7 +59,7 @@ class EnvRunnerGroup:
         else:
             self._local = self._make_local(0)
 
-    # ---------------------------------------------------------------- making
+    # -------------------------------------------------------------- making
 
     def _begin(self, count: int, placement_group: Any, pg_offset: int) -> None:
         config = self.config
@@ -112,7 +112,7 @@ class EnvRunnerGroup:
                 self._local.set_weights(self.remote.version, _value(self.remote.weights))
         return self._local
 
-    # ---------------------------------------------------------------- sampling
+    # -------------------------------------------------------------- sampling
 
     def collect(
         self,
@@ -161,7 +161,7 @@ class EnvRunnerGroup:
             have += count_steps(taken[-1], count_by)
         return taken
 
-    # ---------------------------------------------------------------- calls on runners
+    # -------------------------------------------------------------- calls on runners
 
     def foreach_env_runner(
         self,
@@ -241,7 +241,7 @@ class EnvRunnerGroup:
         found = self.fetch_ready_async_reqs(tags=tag, timeout_seconds=timeout_seconds, return_obj_refs=return_obj_refs)
         return found if return_actor_ids else [value for _, value in found]
 
-    # ---------------------------------------------------------------- weights and states
+    # -------------------------------------------------------------- weights and states
 
     def sync_weights(
         self,
@@ -345,7 +345,7 @@ class EnvRunnerGroup:
             raise RuntimeError("no env runner answers, so nobody knows the spaces: see the warnings above")
         return dict(found[0])
 
-    # ---------------------------------------------------------------- health
+    # -------------------------------------------------------------- health
 
     def healthy_env_runner_ids(self) -> list[int]:
         """Ids of remote runners that answer."""

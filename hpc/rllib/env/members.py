@@ -81,7 +81,7 @@ class Members:
         self._failures = 0
         self._has_sampled = False
 
-    # -- who is there
+    # -------------------------------------------------------------- who is there
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -116,7 +116,7 @@ class Members:
         member = self.rows.get(index)
         return member is not None and member.life == life and member.actor is not None
 
-    # -- what becomes of them
+    # -------------------------------------------------------------- what becomes of them
 
     def arrived(self, index: int, life: int, ref: Any) -> bool:
         """The constructor has run, or raised. Whether the runner is up now.

@@ -41,7 +41,7 @@ class RemoteRunners:
             self._sort(self.answers.next(LOOK_S))
             self.members.look()
 
-    # -- what they are to have
+    # -------------------------------------------------------------- what they are to have
 
     @property
     def version(self) -> int:
@@ -72,7 +72,7 @@ class RemoteRunners:
         weights = newest.weights if has_new else None
         return Fresh(newest.serial, newest.version, weights, state if is_behind else None).wire()
 
-    # -- samples
+    # -------------------------------------------------------------- samples
 
     def ask(self, runner: int, request: int, kwargs: Mapping[str, Any]) -> None:
         """Ask a runner for a sample."""
@@ -109,7 +109,7 @@ class RemoteRunners:
         """How many samples have not come."""
         return len(self._asked)
 
-    # -- events
+    # -------------------------------------------------------------- events
 
     def events(self, timeout_s: float | None) -> tuple[list[Event], list[tuple[Hashable, Any]]]:
         """What has happened to runners, and answers under other keys. It waits so long for the first.
@@ -167,7 +167,7 @@ class RemoteRunners:
         if self.members.failed(runner, life, error):
             self._news.append(RunnerDied(runner))
 
-    # -- calls
+    # -------------------------------------------------------------- calls
 
     def call(
         self, func: Any, kwargs: Any, ids: Sequence[int] | None, tag: str | None = None, most: int | None = None

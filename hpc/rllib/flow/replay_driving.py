@@ -117,7 +117,7 @@ class ReplayDriver:
         for done in self._learners.finish(key, value):
             self._updated(done)
 
-    # -- shards
+    # -------------------------------------------------------------- shards
 
     def _of_shard(self, key: Any, ref: Any) -> None:
         kind, shard, life, number = key
@@ -149,7 +149,7 @@ class ReplayDriver:
         self._apply(self.flow.step(m.ShardDied(shard)))
         self._apply(self.flow.step(m.ShardUp(shard)))
 
-    # -- commands
+    # -------------------------------------------------------------- commands
 
     def _apply(self, commands: Iterable[m.Command]) -> None:
         for command in commands:
@@ -196,7 +196,7 @@ class ReplayDriver:
             self._remote.set_weights(done.weights, self._learners.weights_version)
         self._apply(self.flow.step(m.UpdateDone(number)))
 
-    # -- what there is to know
+    # -------------------------------------------------------------- what there is to know
 
     def report(self) -> dict[str, float]:
         """Counts for results: fragments by what became of them, and how much was trained for each step."""

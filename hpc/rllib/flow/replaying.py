@@ -136,7 +136,7 @@ class Replaying:
             self._shards[shard].held = steps
         self.stored_steps += sum(held.values())
 
-    # -- what has happened
+    # -------------------------------------------------------------- what has happened
 
     def _arrived(self, event: SampleDone) -> None:
         self.pool.answer(event.runner, event.request)
@@ -204,7 +204,7 @@ class Replaying:
         elif not self._learning:
             self._throttle.found_none(self.pool.asked < self.pool.room, self._least, self._most)
 
-    # -- what is next
+    # -------------------------------------------------------------- what is next
 
     def _go_on(self) -> list[Command]:
         return [*self._stores(), *self._learns(), *self._draws(), *self._samples()]

@@ -136,7 +136,7 @@ class ApexDQN(DQN):
         return ApexDQNConfig()
 
     def setup(self, config: Any) -> None:
-        """Makes shards and the driver of the flow beside all the rest."""
+        """Make shards and the driver of the flow beside all the rest."""
         self._driver: Any = None
         if not config.num_env_runners:
             super().setup(config)
@@ -214,7 +214,7 @@ class ApexDQN(DQN):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal algorithm."""
+        """Take the state of an equal algorithm."""
         if self._driver is None:
             super().set_state(state)
             return

@@ -75,7 +75,7 @@ class APPOLearner(IMPALALearner):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal learner."""
+        """Take the state of an equal learner."""
         super().set_state(state)
         self.curr_kl_coeffs_per_module.update(state.get("kl_coeffs", {}))
         self._last_update_ts_by_mid.update(state.get("target_updates", {}))

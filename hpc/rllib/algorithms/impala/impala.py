@@ -161,7 +161,7 @@ class IMPALA(Algorithm):
         return IMPALAConfig()
 
     def setup(self, config: Any) -> None:
-        """Makes the driver of the flow beside all the rest."""
+        """Make the driver of the flow beside all the rest."""
         super().setup(config)
         self._driver: Any = None
         self._steps_trained = 0

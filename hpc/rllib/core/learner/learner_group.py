@@ -71,7 +71,7 @@ class LearnerGroup(Checkpointable):
         """How many updates the weights have behind them."""
         return self._version
 
-    # ---------------------------------------------------------------- updates
+    # -------------------------------------------------------------- updates
 
     def update(
         self,
@@ -205,7 +205,7 @@ class LearnerGroup(Checkpointable):
             self._thread.start()
         return self._thread
 
-    # ---------------------------------------------------------------- calls
+    # -------------------------------------------------------------- calls
 
     def foreach_learner(
         self, func: Callable[..., T], *, timeout_seconds: float | None = None, **kwargs: Any
@@ -291,7 +291,7 @@ class LearnerGroup(Checkpointable):
         if self._ranks is not None and hpc.is_initialized():
             self._ranks.end()
 
-    # ---------------------------------------------------------------- state
+    # -------------------------------------------------------------- state
 
     def get_state(
         self,

@@ -100,7 +100,7 @@ class Ranks:
         self._make_equal()
         hpc.get(self._join())
 
-    # -- actors
+    # -------------------------------------------------------------- actors
 
     def _options(self, index: int) -> dict[str, Any]:
         if self._reservation is not None:
@@ -137,7 +137,7 @@ class Ranks:
         if self._reservation is not None:
             self._reservation.release()
 
-    # -- updates
+    # -------------------------------------------------------------- updates
 
     def begin(
         self,
@@ -199,7 +199,7 @@ class Ranks:
     def _weights_now(self) -> Any:
         return self.members[0].actor.call.remote("get_weights", {"inference_only": True})
 
-    # -- deaths
+    # -------------------------------------------------------------- deaths
 
     def _mend(self) -> list[Done]:
         """A rank has died, or raised. Wait for the others, go on without it, and do what was not done again."""
@@ -290,7 +290,7 @@ class Ranks:
         rank.is_in = True
         self._join()
 
-    # -- calls
+    # -------------------------------------------------------------- calls
 
     def call(self, function: Any, kwargs: Mapping[str, Any], timeout_s: float | None = None) -> list[Any]:
         """A function, or the method of that name, on each learner that is there."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
-# -------------------------------------------------------------- events
+# ---------------------------------------------------------------- events
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Drawn:
 
 Event = RunnerUp | RunnerDied | SampleDone | SampleFailed | UpdateDone | ShardUp | ShardDied | Stored | Drawn
 
-# -------------------------------------------------------------- commands
+# ---------------------------------------------------------------- commands
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Drop:
 
 Command = Sample | Push | Update | Store | Draw | Learn | Drop
 
-# -------------------------------------------------------------- parts
+# ---------------------------------------------------------------- parts
 
 
 @dataclass

@@ -166,7 +166,7 @@ def schedule_deaths(world: World, runners: Runners, per_second: float, until: fl
         world.after(min(until, world.random.expovariate(per_second)), one)
 
 
-# -------------------------------------------------------------- the policies
+# ---------------------------------------------------------------- the policies
 
 
 def run_rounds(seed: int) -> dict[str, float]:

@@ -21,7 +21,7 @@ FOLDER = ROOT / ".bench"
 INSTALL_S = 900.0
 RAY_DATA, OTHERS_DATA = "ray-data", "others-data"
 RAY_RL, SB3_RL = "ray-rl", "sb3-rl"
-#: Who learns beside hpc.rllib, by the name that its probe takes.
+#: The libraries that learn beside hpc.rllib, by the names that its probes take.
 RL_PEERS = {RAY: RAY_RL, "sb3": SB3_RL}
 PACKAGES = {
     RAY: ["ray[tune,serve]", "numpy"],

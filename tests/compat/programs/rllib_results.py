@@ -47,7 +47,9 @@ def rows(result, path=""):
             continue
         if isinstance(value, dict):
             yield from rows(value, f"{name}/")
-        elif str(key) in KEYS:
+        elif str(key) in KEYS and not name.startswith(
+            ("replay_buffer/agent", "replay_buffer/module", "replay_buffer/num_agent", "replay_buffer/num_module")
+        ):
             yield name, kind(value)
 
 

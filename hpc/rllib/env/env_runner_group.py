@@ -340,7 +340,7 @@ class EnvRunnerGroup:
 
     def _remote_spaces(self) -> dict[str, tuple[Any, Any]]:
         first = self.healthy_env_runner_ids()[:1]
-        found = self.foreach_env_runner("get_spaces", local_env_runner=False, remote_worker_ids=first)
+        found: list[Any] = self.foreach_env_runner("get_spaces", local_env_runner=False, remote_worker_ids=first)
         if not found:
             raise RuntimeError("no env runner answers, so nobody knows the spaces: see the warnings above")
         return dict(found[0])

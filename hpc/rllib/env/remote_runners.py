@@ -126,14 +126,15 @@ class RemoteRunners:
     def _sort(self, answers: Iterable[tuple[Hashable, Any]]) -> list[tuple[Hashable, Any]]:
         others = []
         for key, value in answers:
+            rest: list[Any]
             kind, *rest = key if isinstance(key, tuple) else (None,)
             if kind == "sample":
-                self._sampled(*rest, value)
+                self._sampled(rest[0], rest[1], rest[2], value)
             elif kind == "up":
-                if self.members.arrived(*rest, value):
+                if self.members.arrived(rest[0], rest[1], value):
                     self._news.append(RunnerUp(rest[0]))
             elif kind == "mail":
-                self._posted(*rest, value)
+                self._posted(rest[0], rest[1], value)
             else:
                 others.append((key, value))
         return others

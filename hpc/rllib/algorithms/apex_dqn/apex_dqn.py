@@ -98,7 +98,7 @@ class ApexDQNConfig(DQNConfig):
 
     def prepare_env_runner(self, runner: Any) -> None:
         """Have a runner keep Q values: new steps get their first priorities from them."""
-        actor = getattr(runner, "_actor", None)
+        actor: Any = getattr(runner, "_actor", None)
         if hasattr(actor, "keeps_scores"):
             actor.keeps_scores = True
 

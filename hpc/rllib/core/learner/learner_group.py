@@ -230,7 +230,7 @@ class LearnerGroup(Checkpointable):
         """The reference to the weights. Those of remote learners do not come through this process."""
         kwargs = {"module_ids": module_ids, "inference_only": inference_only}
         if self._ranks is None:
-            return hpc.put(self.get_weights(**kwargs))
+            return hpc.put(self.get_weights(module_ids, inference_only=inference_only))
         return self._ranks.call_first("get_weights", kwargs)
 
     def set_weights(self, weights: Mapping[str, Any]) -> None:

@@ -24,8 +24,9 @@ class APPOTorchLearner(APPOLearner, IMPALATorchLearner):
     """APPO with torch."""
 
     def _target_logits(self, module_id: str, batch: dict[str, Any]) -> torch.Tensor:
+        module: Any = self.module[module_id].unwrapped()
         with torch.no_grad():
-            found = self.module[module_id].unwrapped().forward_target(batch)[TARGET_NETWORK_ACTION_DIST_INPUTS]
+            found = module.forward_target(batch)[TARGET_NETWORK_ACTION_DIST_INPUTS]
         return self._as_time(module_id, found)[:-1]
 
     def compute_loss_for_module(

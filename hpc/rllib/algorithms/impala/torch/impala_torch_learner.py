@@ -50,7 +50,7 @@ class IMPALATorchLearner(IMPALALearner, TorchLearner):
 
     def _steps(self, module_id: str, batch: dict[str, Any], fwd_out: dict[str, Any]) -> Steps:
         """Outputs of the module in the order of the time-major minibatch."""
-        module = self.module[module_id].unwrapped()
+        module: Any = self.module[module_id].unwrapped()
         values = module.compute_values(batch, embeddings=fwd_out.get(Columns.EMBEDDINGS))
         logits = fwd_out[Columns.ACTION_DIST_INPUTS]
         mask = self._time_major[module_id][Columns.LOSS_MASK].float()

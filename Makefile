@@ -83,6 +83,7 @@ docs: $(VENV)/.hpc
 	$(BIN)/python docs/generate_tune.py
 	$(BIN)/python docs/generate_data.py
 	$(BIN)/python docs/generate_serve.py
+	$(BIN)/python docs/generate_rllib.py
 	$(BIN)/python docs/generate_api.py
 
 clean:

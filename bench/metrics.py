@@ -155,6 +155,7 @@ PARTS = (
     "seeing",
     "serve",
     "llm",
+    "rl",
 )
 
 

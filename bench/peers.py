@@ -20,11 +20,16 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".bench"
 INSTALL_S = 900.0
 RAY_DATA, OTHERS_DATA = "ray-data", "others-data"
+RAY_RL, SB3_RL = "ray-rl", "sb3-rl"
+#: The libraries that learn beside hpc.rllib, by the names that its probes take.
+RL_PEERS = {RAY: RAY_RL, "sb3": SB3_RL}
 PACKAGES = {
     RAY: ["ray[tune,serve]", "numpy"],
     DASK: ["distributed", "numpy"],
     PARSL: ["parsl", "numpy"],
     RAY_DATA: ["ray[data]", "numpy", "polars", "pillow", "torch"],
+    RAY_RL: ["ray[rllib]", "numpy", "torch"],
+    SB3_RL: ["stable-baselines3", "numpy", "torch"],
     OTHERS_DATA: [
         "dask[dataframe,distributed]", "polars", "duckdb", "daft", "datasets", "torch", "webdataset", "pillow", "numpy",
     ],
@@ -33,6 +38,8 @@ PACKAGES = {
 MODULES = {
     DASK: "distributed",
     RAY_DATA: "ray.data, polars, PIL, torch",
+    RAY_RL: "ray.rllib, torch",
+    SB3_RL: "stable_baselines3",
     OTHERS_DATA: "dask.dataframe, distributed, polars, duckdb, daft, datasets, torch, webdataset, PIL",
 }
 SHOWN = {
@@ -42,6 +49,8 @@ SHOWN = {
     PARSL: ["parsl", "numpy"],
     FUTURES: [],
     RAY_DATA: ["ray", "pyarrow"],
+    RAY_RL: ["ray", "gymnasium", "torch"],
+    SB3_RL: ["stable_baselines3", "torch"],
     OTHERS_DATA: ["dask", "polars", "duckdb", "daft", "datasets", "torch", "webdataset"],
 }
 

@@ -51,6 +51,7 @@ from bench.metrics import (
 from bench.mpi import mpi
 from bench.parts import PARTS, Skipped
 from bench.peers import Peer, PeerError, find
+from bench.rl import rl
 from bench.seeing import seeing
 from bench.serve import serve
 from bench.stage import stage
@@ -80,6 +81,7 @@ ALL_PARTS = {
     "seeing": seeing,
     "serve": serve,
     "llm": llm,
+    "rl": rl,
 }
 
 

@@ -69,6 +69,7 @@ MODULES = {
     "spi": "for libraries: identity, keys and their changes, places of objects, buffers, channels, actors that end "
     "together: see [libraries.md](libraries.md)",
     "train": "see [train.md](train.md) and [checkpoints.md](checkpoints.md)",
+    "rllib": "see [rllib.md](rllib.md)",
     "serve": "see [serve.md](serve.md)",
     "tune": "see [tune.md](tune.md)",
     "util": "placement groups and strategies ([scheduling.md](scheduling.md)), `state` "

@@ -119,7 +119,7 @@ _HOME = {
 #: Modules that are there as attributes, whether a program has imported them or not.
 _SUBPACKAGES = (
     "actor", "cloudpickle", "cluster_utils", "collective", "cross_language", "data", "exceptions", "internal",
-    "job_config", "job_submission", "mpi", "remote_function", "runtime_context", "runtime_env", "serve", "spi",
+    "job_config", "job_submission", "mpi", "remote_function", "rllib", "runtime_context", "runtime_env", "serve", "spi",
     "train", "tune", "util",
 )  # fmt: skip
 
@@ -191,6 +191,7 @@ __all__ = [
     "put",
     "remote",
     "remote_function",
+    "rllib",
     "runtime_context",
     "runtime_env",
     "save_state",

@@ -212,9 +212,11 @@ def config_of(kind: type[Any], name: str, value: Any) -> Any:
 
 
 def checked_space(space: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A param_space as a dict. Raises ValueError for what is none."""
+    """A param_space, or an algorithm's configuration, as a dict. Raises ValueError for what is none."""
     if space is None:
         return {}
+    if hasattr(space, "algo_class") and hasattr(space, "to_dict"):
+        space = space.to_dict()
     if not isinstance(space, dict):
         raise ValueError(f"param_space must be a dict, not {type(space).__name__}: {space!r}")
     if set(space) == {"grid_search"}:

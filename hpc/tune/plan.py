@@ -14,7 +14,7 @@ from hpc.tune.config import ResumeConfig, RunConfig, TuneConfig, checked_space, 
 from hpc.tune.error import TuneError
 from hpc.tune.flat import flatten_dict
 from hpc.tune.placement import PlacementGroupFactory, resource_dict_to_pg_factory
-from hpc.tune.registry import as_class, asks_for_resources, dumps, name_of, resources_of
+from hpc.tune.registry import as_class, asks_for_resources, dumps, name_of, resources_of, travelling
 from hpc.tune.retention import Rule
 from hpc.tune.trainable import FunctionTrainable, Trainable
 from hpc.tune.variants import path_name, split_space
@@ -107,7 +107,7 @@ def make_plan(
                 f"resources_per_trial was given, and {name} asks for its own resources: leave one of the two out"
             )
         given = resources if isinstance(resources, PlacementGroupFactory) else resource_dict_to_pg_factory(resources)
-    space = checked_space(space)
+    space = travelling(checked_space(space))
     _check_constants(space)
     plan = Plan(cls, dumps(cls), name, space, tune, run, bool(run.name), given, resume)
     checkpoints = run.checkpoint_config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import io
 from collections.abc import Callable
@@ -13,6 +14,18 @@ from hpc.tune.error import TuneError
 from hpc.tune.placement import PlacementGroupFactory, resource_dict_to_pg_factory
 from hpc.tune.trainable import FunctionTrainable, Trainable, function_name, wrap_function
 
+#: Algorithms of hpc.rllib, which a Tuner finds by name without an import.
+LIBRARY_TRAINABLES = {
+    "APEX": "hpc.rllib.algorithms.apex_dqn.ApexDQN",
+    "APPO": "hpc.rllib.algorithms.appo.APPO",
+    "BC": "hpc.rllib.algorithms.bc.BC",
+    "CQL": "hpc.rllib.algorithms.cql.CQL",
+    "DQN": "hpc.rllib.algorithms.dqn.DQN",
+    "IMPALA": "hpc.rllib.algorithms.impala.IMPALA",
+    "MARWIL": "hpc.rllib.algorithms.marwil.MARWIL",
+    "PPO": "hpc.rllib.algorithms.ppo.PPO",
+    "SAC": "hpc.rllib.algorithms.sac.SAC",
+}
 _trainables: dict[str, type[Trainable]] = {}
 #: The room of a trial that asks for none: one object for all of them.
 _ONE_CPU = resource_dict_to_pg_factory()
@@ -42,12 +55,43 @@ def env_creator_of(name: str) -> Callable[..., Any]:
         raise TuneError(f"no environment is registered as {name!r}: call tune.register_env") from None
 
 
+class NamedEnv(str):
+    """The name of an environment that brings its function to the processes that it is sent to."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        return _named, (str(self), _creators[str(self)])
+
+    def __deepcopy__(self, memo: Any) -> NamedEnv:
+        return self
+
+
+def _named(name: str, env_creator: Callable[..., Any]) -> NamedEnv:
+    """The name, where it arrives: what was registered there under it stays."""
+    _creators.setdefault(name, env_creator)
+    return NamedEnv(name)
+
+
+def travelling(space: dict[str, Any]) -> dict[str, Any]:
+    """A configuration whose environment is known in the trials too, where a name was registered for it here."""
+    env = space.get("env")
+    return {**space, "env": NamedEnv(env)} if isinstance(env, str) and env in _creators else space
+
+
 def get_trainable_cls(trainable_name: str) -> type[Trainable]:
-    """The trainable that was registered by this name. Raises TuneError where there is none."""
-    try:
-        return _trainables[trainable_name]
-    except KeyError:
-        raise TuneError(f"no trainable is registered as {trainable_name!r}: call tune.register_trainable") from None
+    """The trainable that was registered by this name, or the algorithm. Raises TuneError where there is none."""
+    found = _trainables.get(trainable_name)
+    if found is not None:
+        return found
+    if trainable_name in LIBRARY_TRAINABLES:
+        module, _, name = LIBRARY_TRAINABLES[trainable_name].rpartition(".")
+        shipped: type[Trainable] = getattr(importlib.import_module(module), name)
+        return shipped
+    raise TuneError(
+        f"no trainable is registered as {trainable_name!r}: call tune.register_trainable, or give an algorithm: "
+        f"{', '.join(LIBRARY_TRAINABLES)}"
+    )
 
 
 def as_class(trainable: Any) -> type[Trainable]:

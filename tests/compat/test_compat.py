@@ -13,7 +13,7 @@ TIMEOUT_S = 60.0
 NEEDS = {
     "torch": "PyTorch", "pyarrow": "pyarrow", "joblib": "joblib", "pandas": "pandas", "PIL": "Pillow", "jax": "JAX",
     "datasketches": "datasketches", "fsspec": "fsspec", "fastapi": "fastapi",
-    "httptools": "httptools", "wsproto": "wsproto",
+    "httptools": "httptools", "wsproto": "wsproto", "gymnasium": "gymnasium",
 }  # fmt: skip
 
 

@@ -1,0 +1,125 @@
+"""One run of a task of tasks.py: seconds and steps until its goal, under hpc.rllib, RLlib or Stable-Baselines3.
+
+    python learn.py hpc|ray|sb3 TASK SEED LIMIT_S
+
+Prints ``@bench {...}``: seconds and steps (None where the goal was not reached in time), start (seconds until the
+first iteration began), the curve as [steps, seconds, return], and what the algorithm says of lag and drops.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import sys
+import time
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from tasks import TASKS, WINDOW, Task  # probes are scripts: their folder comes first
+
+BEGAN = time.monotonic()
+#: Of the result, what is kept beside the curve.
+SAID = ("flow", "fault_tolerance")
+
+
+def found(result: Any, path: tuple[str, ...]) -> Any:
+    """The value at a path of the result, or None."""
+    for key in path:
+        result = result.get(key) if isinstance(result, dict) else None
+    return result
+
+
+def with_rllib(library: str, task: Task, seed: int, limit_s: float) -> dict[str, Any]:
+    """Train until the goal, the limit of steps or that of time."""
+    session = importlib.import_module(library)
+    more = {"include_dashboard": False, "log_to_driver": False} if library == "ray" else {}
+    session.init(num_cpus=max(4, os.cpu_count() or 1), **more)
+    config = task.make(library).debugging(seed=seed, log_level="ERROR")
+    algo = config.build_algo()
+    begin = time.monotonic()
+    curve: list[list[float]] = []
+    result: Any = {}
+    while not curve or (curve[-1][0] < task.steps and curve[-1][1] < limit_s):
+        result = algo.train()
+        value = found(result, task.metric)
+        value = math.nan if value is None else float(value)
+        curve.append([float(result["num_env_steps_sampled_lifetime"]), time.monotonic() - begin, value])
+        if value >= task.goal:
+            break
+    numbers = ((key, value) for part in SAID for key, value in result.get(part, {}).items())
+    said = {key: value for key, value in numbers if isinstance(value, (int, float))}
+    algo.stop()
+    session.shutdown()
+    return summary(task, curve, begin - BEGAN, said)
+
+
+def with_sb3(task_name: str, task: Task, seed: int, limit_s: float) -> dict[str, Any]:
+    """The same sizes as far as Stable-Baselines3 has them."""
+    import torch
+    from stable_baselines3 import DQN, PPO, SAC
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    torch.set_num_threads(1)
+    shared: dict[str, Any] = {"seed": seed, "device": "cpu", "stats_window_size": WINDOW}
+    if task_name == "cartpole_ppo":
+        model: Any = PPO(
+            "MlpPolicy", make_vec_env("CartPole-v1", 8, seed=seed), n_steps=64, batch_size=256, n_epochs=10,
+            learning_rate=1e-3, gamma=0.98, gae_lambda=0.9, clip_range=0.2, **shared,
+        )  # fmt: skip
+    elif task_name == "cartpole_dqn":
+        model = DQN(
+            "MlpPolicy", make_vec_env("CartPole-v1", 8, seed=seed), learning_rate=1e-3, batch_size=64, train_freq=8,
+            gradient_steps=32, learning_starts=1000, target_update_interval=500, buffer_size=50_000,
+            exploration_fraction=8000 / task.steps, exploration_final_eps=0.04,
+            policy_kwargs={"net_arch": [256, 256]}, **shared,
+        )  # fmt: skip
+    else:
+        model = SAC(
+            "MlpPolicy", make_vec_env("Pendulum-v1", 1, seed=seed), learning_rate=8e-4, batch_size=256,
+            learning_starts=256, buffer_size=100_000, **shared,
+        )  # fmt: skip
+    begin = time.monotonic()
+    curve: list[list[float]] = []
+
+    class Watch(BaseCallback):
+        """A point of the curve for each 500 steps; stops at the goal."""
+
+        def _on_step(self) -> bool:
+            if self.n_calls % max(1, 500 // self.training_env.num_envs):
+                return True
+            episodes = [one["r"] for one in self.model.ep_info_buffer]
+            value = sum(episodes) / len(episodes) if len(episodes) >= WINDOW // 2 else math.nan
+            curve.append([float(self.num_timesteps), time.monotonic() - begin, value])
+            return not value >= task.goal and curve[-1][1] < limit_s
+
+    model.learn(task.steps, callback=Watch())
+    return summary(task, curve, begin - BEGAN, {})
+
+
+def summary(task: Task, curve: list[list[float]], start_s: float, said: dict[str, float]) -> dict[str, Any]:
+    """What is printed: at most 100 points of the curve."""
+    steps, seconds, value = curve[-1]
+    reached = value >= task.goal
+    every = math.ceil(len(curve) / 100)
+    points = [[a, round(b, 3), None if math.isnan(c) else round(c, 2)] for a, b, c in (*curve[::every], curve[-1])]
+    return {
+        "reached": reached, "seconds": seconds if reached else None,
+        "steps": steps if reached else None, "start": start_s,
+        "rate": steps / seconds, "best": max((c for _, _, c in curve if not math.isnan(c)), default=None),
+        "curve": points, "said": said,
+    }  # fmt: skip
+
+
+def main() -> None:
+    peer, name, seed, limit_s = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+    task = TASKS[name]
+    record = with_sb3(name, task, seed, limit_s) if peer == "sb3" else with_rllib(peer, task, seed, limit_s)
+    print("@bench", json.dumps(record), flush=True)
+
+
+if __name__ == "__main__":
+    main()

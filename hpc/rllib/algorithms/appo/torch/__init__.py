@@ -1,0 +1,1 @@
+"""APPO's learner and module with torch."""

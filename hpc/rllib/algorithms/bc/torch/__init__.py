@@ -1,0 +1,1 @@
+"""The parts of BC that need torch."""

@@ -1,0 +1,1 @@
+"""The settings of an algorithm, one file for each group of them."""

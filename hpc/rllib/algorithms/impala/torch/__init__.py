@@ -1,0 +1,1 @@
+"""IMPALA's learner with torch."""

@@ -1,0 +1,1 @@
+"""The parts of MARWIL that need torch."""

@@ -1,0 +1,1 @@
+"""The parts of SAC that need torch."""

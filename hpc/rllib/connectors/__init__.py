@@ -1,0 +1,1 @@
+"""Connectors: what lies between environment and module, and between experience and learner."""

@@ -1,0 +1,1 @@
+"""The modules that algorithms build when the user names none."""

@@ -1,0 +1,1 @@
+"""Distributions of actions, in torch for learners and in numpy for acting."""

@@ -1,0 +1,212 @@
+"""From samples, episodes and given batches to train batches: the first part of a learner's update.
+
+Without a learner connector of the user fragments are used as they are: no object per step or episode is made.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from hpc.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID, Columns
+from hpc.rllib.core.learner.batches import Batch, joined, rows_in, rows_of, sequences_of
+from hpc.rllib.core.masks import ACTION_MASK, NEXT_ACTION_MASK
+from hpc.rllib.utils.metrics import (
+    LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_IN,
+    LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_OUT,
+)
+from hpc.rllib.utils.trees import map_tree
+
+DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY = "diff_num_grad_updates_vs_sampler_policy"
+#: Columns of fragments that no train batch has.
+_LEFT_OUT = (Columns.INFOS, "first")
+
+
+class Preparing:
+    """How a learner makes its train batch. Algorithms override `postprocess_fragment` and `postprocess_batch`."""
+
+    #: How fragments become batches: "rows" [B, ...], "sequences" [B, L, ...] or "fragments" [T, N, ...], side by side.
+    #: Stateful modules get sequences for rows.
+    batch_layout = "rows"
+
+    config: Any
+    module: Any
+    metrics: Any
+    _weights_seq_no: int
+
+    def prepare(
+        self, samples: Sequence[Any] | None = None, *, episodes: Sequence[Any] | None = None
+    ) -> dict[str, Batch]:
+        """The train batch of samples or episodes, as tensors by module id, without modules that are not trained."""
+        return self._prepared(self._fragments(samples, episodes))
+
+    def postprocess_fragment(self, module_id: str, fragment: Any, config: Any) -> dict[str, Any]:
+        """Time-major columns [T, N, ...] of a fragment: override to add advantages and the like.
+
+        The base gives all columns, what each step led to as ``new_obs`` (and ``next_action_mask``), and ``loss_mask``.
+        """
+        rows = fragment.rows
+        columns: dict[str, Any] = {}
+        for name, column in fragment.columns.items():
+            if name not in _LEFT_OUT:
+                columns[name] = map_tree(lambda leaf: leaf[:rows], column)
+        columns[Columns.NEXT_OBS] = map_tree(lambda leaf: leaf[1 : rows + 1], fragment[Columns.OBS])
+        if ACTION_MASK in fragment:
+            columns[NEXT_ACTION_MASK] = map_tree(lambda leaf: leaf[1 : rows + 1], fragment[ACTION_MASK])
+        return columns
+
+    def postprocess_batch(self, module_id: str, batch: Batch, config: Any) -> Batch:
+        """The whole train batch of a module, as tensors: override to standardise columns and the like."""
+        return batch
+
+    def layout_of(self, module_id: str) -> str:
+        """How a module's fragments become batches."""
+        if self.batch_layout == "rows" and self.module[module_id].is_stateful():
+            return "sequences"
+        return self.batch_layout
+
+    # the parts
+
+    def _train_batch(
+        self,
+        samples: Sequence[Any] | None,
+        batch: dict[str, Batch] | None,
+        episodes: Sequence[Any] | None,
+    ) -> tuple[dict[str, Batch], int]:
+        """The train batch, and how many steps of environments it covers."""
+        if sum(given is not None for given in (samples, batch, episodes)) != 1:
+            raise ValueError("Learner.update takes either samples, or a batch, or episodes")
+        if batch is not None:
+            prepared = self._given(batch)
+            steps = max((self._count(rows) for rows in prepared.values()), default=0)  # type: ignore[attr-defined]
+            return prepared, steps
+        prepared = self.prepare(samples, episodes=episodes)
+        if samples is not None:
+            self._log_staleness(samples)
+            return prepared, sum(sample.env_steps for sample in samples)
+        return prepared, sum(len(episode) for episode in episodes or ())
+
+    def _given(self, batch: dict[str, Batch]) -> dict[str, Batch]:
+        batch = getattr(batch, "policy_batches", batch)
+        unknown = sorted(set(batch) - set(self.module.keys()))
+        if unknown:
+            raise ValueError(
+                f"the batch has modules {unknown} that this learner does not have: {sorted(self.module.keys())}"
+            )
+        return {name: self._tensors(rows) for name, rows in batch.items() if self._trains(name, batch)}
+
+    def _trains(self, module_id: str, batch: Any) -> bool:
+        compatible = self.rl_module_is_compatible(self.module[module_id].unwrapped())  # type: ignore[attr-defined]
+        return compatible and self.should_module_be_updated(module_id, batch)  # type: ignore[attr-defined]
+
+    def _fragments(self, samples: Sequence[Any] | None, episodes: Sequence[Any] | None) -> dict[str, list[Any]]:
+        """Fragments by module, with a connector's columns among theirs if the user gave one."""
+        if samples is not None and getattr(self.config, "_learner_connector", None) is not None:
+            episodes = [episode for sample in samples for episode in sample.single_agent_episodes()]
+        by_module: dict[str, list[Any]] = defaultdict(list)
+        if episodes is None:
+            for sample in samples or ():
+                for module_id, fragment in sample.modules.items():
+                    if fragment.valid_steps:
+                        by_module[module_id].append(fragment)
+            return by_module
+        from hpc.rllib.env.fragment import Fragment
+
+        for episode in single_agent_episodes(episodes):
+            if len(episode):
+                by_module[getattr(episode, "module_id", None) or DEFAULT_MODULE_ID].append(episode)
+        made: dict[str, list[Any]] = {name: [Fragment.of_episodes(some)] for name, some in by_module.items()}
+        if getattr(self.config, "_learner_connector", None) is not None:
+            self._connected = self._connect([one for some in by_module.values() for one in some])
+            # A connector may have changed the episodes, as their rewards.
+            made = {name: [Fragment.of_episodes(some)] for name, some in by_module.items()}
+        return made
+
+    #: What the user's learner connector made of the episodes of this update, by module.
+    _connected: dict[str, Batch] | None = None
+
+    def _connect(self, episodes: list[Any]) -> dict[str, Batch]:
+        """Run the learner connector pipeline on episodes."""
+        pipeline = self._connector()
+        steps = sum(len(episode) for episode in episodes)
+        self.metrics.log_value((ALL_MODULES, LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_IN), steps)
+        out = pipeline(
+            rl_module=self.module, batch={}, episodes=episodes, explore=None, shared_data={}, metrics=self.metrics
+        )
+        steps = sum(len(episode) for episode in episodes)
+        self.metrics.log_value((ALL_MODULES, LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_OUT), steps)
+        return out
+
+    _learner_connector: Any = None
+
+    def _connector(self) -> Any:
+        if self._learner_connector is None:
+            device = self.device  # type: ignore[attr-defined]
+            self._learner_connector = self.config.build_learner_connector(
+                input_observation_space=None, input_action_space=None, device=device
+            )
+        return self._learner_connector
+
+    def _prepared(self, fragments: dict[str, list[Any]]) -> dict[str, Batch]:
+        connected, self._connected = self._connected, None
+        prepared = {}
+        for module_id, several in fragments.items():
+            if module_id not in self.module:
+                continue
+            if not self._trains(module_id, fragments):
+                continue
+            config = self.config.get_config_for_module(module_id)
+            layout = self.layout_of(module_id)
+            parts = [self._laid_out(module_id, one, config, layout, connected is not None) for one in several]
+            batch = joined(parts, axis=1 if layout == "fragments" else 0)
+            if connected is not None:
+                batch = _with_connected(module_id, batch, connected.get(module_id, {}))
+            prepared[module_id] = self.postprocess_batch(module_id, self._tensors(batch), config)
+        return prepared
+
+    def _laid_out(self, module_id: str, fragment: Any, config: Any, layout: str, by_column: bool) -> Batch:
+        columns = self.postprocess_fragment(module_id, fragment, config)
+        if layout == "fragments":
+            return columns
+        if layout == "sequences":
+            length = self.module[module_id].unwrapped().model_config.get("max_seq_len", 20)
+            return sequences_of(columns, fragment.segments(), length)
+        return rows_of(columns, by_column=by_column)
+
+    def _tensors(self, batch: Batch) -> Batch:
+        raise NotImplementedError
+
+    def _log_staleness(self, samples: Sequence[Any]) -> None:
+        """How many updates the weights that acted were behind, on average over steps."""
+        by_module: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for sample in samples:
+            for module_id, fragment in sample.modules.items():
+                by_module[module_id].append((self._weights_seq_no - sample.version, fragment.valid_steps))
+        for module_id, several in by_module.items():
+            steps = sum(count for _, count in several)
+            if module_id in self.module and steps:
+                behind = sum(updates * count for updates, count in several) / steps
+                self.metrics.log_value((module_id, DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY), behind, window=1)
+
+
+def single_agent_episodes(episodes: Sequence[Any]) -> list[Any]:
+    """Episodes of single agents; of a multi-agent episode those of its agents."""
+    singles: list[Any] = []
+    for episode in episodes:
+        agents = getattr(episode, "agent_episodes", None)
+        singles.extend(agents.values() if agents is not None else [episode])
+    return singles
+
+
+def _with_connected(module_id: str, batch: Batch, connected: Batch) -> Batch:
+    """A batch with the columns of the user's connector in place of its own."""
+    rows = rows_in(batch)
+    for name, column in connected.items():
+        count = rows_in({name: column}) if column is not None else rows
+        if count != rows:
+            raise ValueError(
+                f"the learner connector made {count} rows of column {name!r} for module {module_id!r}, but its "
+                f"episodes have {rows}: a connector must keep one row for each step"
+            )
+    return {**batch, **{name: column for name, column in connected.items() if name not in _LEFT_OUT}}

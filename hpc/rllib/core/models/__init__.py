@@ -1,0 +1,1 @@
+"""Networks of default modules: settings of parts, the catalog that chooses them, their torch classes."""

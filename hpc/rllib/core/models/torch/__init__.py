@@ -1,0 +1,1 @@
+"""Networks of torch that the catalogs build."""

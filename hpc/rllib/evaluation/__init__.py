@@ -1,0 +1,1 @@
+"""Names of columns that learners of programs use."""

@@ -1,0 +1,1 @@
+"""Environments, one file each, at the paths that RLlib's examples have."""

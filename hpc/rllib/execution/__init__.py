@@ -1,0 +1,1 @@
+"""Functions of which programs make a training_step of their own."""

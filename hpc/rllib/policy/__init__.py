@@ -1,0 +1,1 @@
+"""Specifications of modules by the names that multi-agent programs give them."""

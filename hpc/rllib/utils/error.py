@@ -1,0 +1,3 @@
+"""The error of environments, where programs find it."""
+
+from hpc.rllib.env.env_errors import EnvError as EnvError

@@ -1,0 +1,112 @@
+"""Groups of env runners in a session: rounds, weights, deaths, restarts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import hpc
+from hpc.rllib.env.env_runner_group import EnvRunnerGroup
+from tests.rllib.stand_in_runner import WIDTH, StandInRunner, config
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    hpc.init(num_cpus=4)
+    yield
+    hpc.shutdown()
+
+
+def pids(group: EnvRunnerGroup) -> list[int]:
+    return group.foreach_env_runner("pid", local_env_runner=False)
+
+
+def test_a_local_group_needs_no_session() -> None:
+    group = EnvRunnerGroup(config=config(num_env_runners=0))
+    samples = group.collect(steps=100)
+    assert sum(sample.env_steps for sample in samples) == 100
+    assert isinstance(group.local_env_runner, StandInRunner)
+    assert not hpc.is_initialized()
+    group.stop()
+
+
+def test_rounds_weights_and_calls(session: None) -> None:
+    group = EnvRunnerGroup(config=config(num_env_runners=3, slow={3: 0.01}))
+    samples = group.collect(steps=1200)
+    assert sum(sample.env_steps for sample in samples) >= 1200
+    assert {sample.runner for sample in samples} >= {1, 2}
+    assert all(sample.modules["default_policy"]["obs"].shape[1] == WIDTH for sample in samples)
+    weights = {"default_policy": {"w": np.arange(300_000, dtype=np.float32)}}
+    group.remote.set_weights(hpc.put(weights))
+    samples = group.collect(steps=1200)
+    assert {sample.version for sample in samples} == {1}
+    assert group.foreach_env_runner(lambda runner: float(runner.weights["default_policy"]["w"].sum())) == pytest.approx(
+        [float(weights["default_policy"]["w"].sum())] * 3
+    )
+    assert group.get_spaces() == {"default_policy": ("observations", "actions")}
+    assert sum(len(sample.episodes) for sample in group.collect(episodes=10)) == 10
+    assert group.foreach_env_runner_async("ping", "hello") == 3
+    assert group.foreach_env_runner_async("ping", "hello") == 0
+    found = []
+    while len(found) < 3:
+        found += group.fetch_ready_async_reqs(tags="hello", timeout_seconds=10)
+    assert sorted(found) == [(1, "pong"), (2, "pong"), (3, "pong")]
+    assert group.num_in_flight_async_reqs() == 0
+    group.stop()
+
+
+def test_killed_runners_cost_a_fragment_each_and_come_back(session: None) -> None:
+    group = EnvRunnerGroup(config=config(num_env_runners=4, row_s=0.002))
+    group.collect(steps=800)
+    victims = pids(group)[:2]
+    restored: list[int] = []
+    began = time.monotonic()
+    for number in range(4):
+        if number == 1:
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
+        samples = group.collect(steps=800)
+        assert sum(sample.env_steps for sample in samples) >= 800
+    assert time.monotonic() - began < 20
+    while len(restored) < 2:
+        restored += group.probe_unhealthy_env_runners()
+    assert sorted(restored) == [1, 2]
+    counters = group.counters()
+    assert counters["num_env_runners_died_lifetime"] == 2
+    assert counters["num_fragments_lost_lifetime"] <= 2
+    assert group.num_remote_worker_restarts() == 2
+    assert group.foreach_env_runner(lambda runner: runner.restarts) == [1, 1, 0, 0]
+    group.stop()
+
+
+def test_a_runner_whose_code_raises_is_made_anew_or_the_error_is_raised(session: None) -> None:
+    def break_it(runner: StandInRunner) -> None:
+        runner.is_broken = True
+
+    group = EnvRunnerGroup(config=config())
+    group.collect(steps=100)
+    group.foreach_env_runner(break_it, remote_worker_ids=[1])
+    assert sum(sample.env_steps for sample in group.collect(steps=400)) >= 400
+    group.stop()
+    group = EnvRunnerGroup(config=config(restart_failed_env_runners=False))
+    group.foreach_env_runner(break_it)
+    with pytest.raises(RuntimeError, match="this environment is broken"):
+        group.collect(steps=400)
+    group.stop()
+
+
+def test_a_constructor_that_raises_ends_the_group(session: None) -> None:
+    with pytest.raises(ZeroDivisionError):
+        EnvRunnerGroup(config=config(env_runner_cls=Unmakeable))
+
+
+class Unmakeable:
+    """Nobody can make one."""
+
+    def __init__(self, **kwargs: object) -> None:
+        raise ZeroDivisionError("no environment of this kind")

@@ -37,6 +37,7 @@ from hpc.tune.settings import Settings
 from hpc.tune.stopper import NoopStopper, stopper_of
 from hpc.tune.telling import TuneTelling
 from hpc.tune.trial import Trial
+from hpc.tune.variants import split_space
 from hpc.tune.walltime import Walltime
 from hpc.tune.worker import Experiment
 
@@ -311,7 +312,7 @@ _HOOKS: dict[str, str] = {
 def _check_room(plan: Plan) -> None:
     """Raise TuneError for trials that no node could ever hold, where that is known beforehand."""
     try:
-        shape = plan.resources({})
+        shape = plan.resources({path[0]: value for path, value in split_space(plan.space)[0] if len(path) == 1})
     except Exception:
         return  # it follows from each trial's configuration, and is looked at then
     why = why_never(shape)

@@ -39,7 +39,7 @@ def test_the_table_in_the_page_is_what_the_code_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["ray.rllib.algorithms.ppo.PPOConfig.training", "ray.rllib.core.learner.learner.Learner"]
+    "name", ["ray.rllib.env.single_agent_episode.SingleAgentEpisode", "ray.rllib.core.learner.learner.Learner"]
 )
 def test_what_is_compared_is_recorded(name: str) -> None:
     assert NAMES.recorded[name]["takes"] and NAMES.signature(name)

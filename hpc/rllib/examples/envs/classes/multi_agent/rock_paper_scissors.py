@@ -43,4 +43,4 @@ class RockPaperScissors(MultiAgentEnv):
         reward = int(two in self.BEATS[one]) - int(one in self.BEATS[two])
         observations = dict(zip(PLAYERS, (two, one)))
         rewards = dict(zip(PLAYERS, (reward, -reward)))
-        return observations, rewards, {"__all__": self.num_moves >= MOVES}, {}, {}
+        return observations, rewards, {"__all__": self.num_moves >= MOVES}, {"__all__": False}, {}

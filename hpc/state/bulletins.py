@@ -38,6 +38,9 @@ MAX_NUMBERS, MAX_LABEL = 500, 100
 RunKind = Literal["train", "tune", "data", "serve"]
 RunState = Literal["WAITING", "RUNNING", "RESTARTING", "FINISHED", "FAILED", "STOPPED", "LOST"]
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
+#: The states of deployments and replicas, as `hpc.serve.schema` has them.
+DeploymentState = Literal["UPDATING", "HEALTHY", "UNHEALTHY", "DEPLOY_FAILED", "UPSCALING", "DOWNSCALING"]
+ServingState = Literal["STARTING", "UPDATING", "RECOVERING", "RUNNING", "STOPPING", "STOPPED", "PENDING_MIGRATION"]
 
 
 class Brief(Struct):
@@ -198,7 +201,7 @@ class DeploymentRow(Struct):
     """A deployment of an application. ``target``: how many replicas it shall have. ``per_second``: requests, lately."""
 
     name: str
-    state: str
+    state: DeploymentState
     replicas: int
     target: int
     ongoing: int = 0
@@ -217,7 +220,7 @@ class ServingRow(Struct):
 
     replica: str
     deployment: str
-    state: str
+    state: ServingState
     node_id: str
     pid: int = 0
     ongoing: int = 0

@@ -152,10 +152,10 @@ def pieces(rows, parts, random):
 @given(st.lists(st.lists(CELLS, max_size=20), min_size=1, max_size=3), st.one_of(st.none(), st.integers(1, 400)),
        st.integers(1, 4), st.randoms(), st.booleans())  # fmt: skip
 def test_partitions_in_their_order_are_blocks_of_about_a_size(cells, target, parts, random, fixed):
-    moved.LEAST_BYTES, before = random.choice([0, moved.LEAST_BYTES]), moved.LEAST_BYTES
     names = ["i"] if fixed else KIND.names
     tables = [pa.Table.from_pylist(some, schema=KIND).select(names) for some in cells]
     ends = [pieces(len(some), parts, random) for some in cells]
+    moved.LEAST_BYTES, before = random.choice([0, moved.LEAST_BYTES]), moved.LEAST_BYTES
     try:
         made = [stored(one) for one in reordered(Backwards(), tables, ends, 0, target)]
     finally:

@@ -104,7 +104,7 @@ def test_threads_begin_with_the_first_call_that_takes_long(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("hpc.data.io.files.time.perf_counter", lambda: now[0])
     threads = []
-    monkeypatch.setattr("hpc.data.io.files._by_threads", lambda function, items: threads.extend(items) or iter(threads))
+    monkeypatch.setattr("hpc.data.io.files.by_threads", lambda function, items: threads.extend(items) or iter(threads))
 
     def call(item):
         now[0] += 2 * QUICK_S if item == 2 else 0.0

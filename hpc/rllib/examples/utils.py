@@ -249,14 +249,14 @@ def _tuner(
 
     callbacks = list(callbacks or [])
     if args.wandb_key is not None:
-        from hpc.tune.logger import WandbLoggerCallback
+        from hpc.tune.logger.wandb import WandbLoggerCallback
 
         project = args.wandb_project or f"{args.algo.lower()}-{str(config.env).lower()}"
         named = {"name": args.wandb_run_name} if args.wandb_run_name else {}
         callbacks.append(WandbLoggerCallback(project=project, api_key=args.wandb_key, upload_checkpoints=True, **named))
     return tune.Tuner(
         trainable or config.algo_class,
-        param_space=config,
+        param_space=config,  # type: ignore[arg-type]  # a Tuner takes a configuration, too
         run_config=tune.RunConfig(
             failure_config=tune.FailureConfig(max_failures=0, fail_fast="raise"),
             stop=limits,

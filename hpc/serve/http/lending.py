@@ -1,8 +1,8 @@
 """What a proxy lends: kept connections of clients go to replicas of its node, which answer requests themselves.
 
-A connection is lent once the proxy has answered a request of it, and only where a replica can do all that the proxy
-would do: a route of one application without a split, no keys, no TLS, no limit of time, no queue, no autoscaling. The
-proxy keeps its own descriptor. It takes a connection back with what was read of it, when the replica gives it back,
+A connection is lent once the proxy has answered a request of it, and only where a replica can do all that is due. So
+the route is one of one application without a split. There are no keys, no TLS, no limit of time, no queue and no
+autoscaling. The proxy keeps its own descriptor. It takes a connection back with what was read of it, when the replica gives it back,
 dies, or is silent. A request that a dead replica had begun is served again if it may run twice.
 """
 
@@ -267,12 +267,12 @@ class Lending:
             loan.connection.abort()
             return
         assert lane.slots is not None
-        why, connection, left = message[2], loan.connection, lane.slots.left(message[1])
+        cause, connection, left = message[2], loan.connection, lane.slots.left(message[1])
         self._proxy.router_of(lane.deployment).served_beside(left.served)
-        if why in (FULL, OTHER, SLOW):
+        if cause in (FULL, OTHER, SLOW):
             pause_s = PAUSE_S if left.served >= GOOD_RUN else min(MOST_PAUSE_S, 2 * connection.lend_pause_s or PAUSE_S)
             connection.lend_pause_s, connection.lend_after = pause_s, time.monotonic() + pause_s
-        connection.take_back(left.unread, is_idle=why == IDLE)
+        connection.take_back(left.unread, is_idle=cause == IDLE)
 
     # -------------------------------------------------------------- replicas that end
 
@@ -331,8 +331,8 @@ class Lending:
             lane.probe = None
 
     def _revoke(self, lane: _ReplicaLane) -> None:
-        """Take all connections of a silent replica. Should it go on, it sees that in memory before it sends anything;
-        each connection is closed after its next answer, so that nothing can follow from there."""
+        """Take all connections of a silent replica. Should it go on, it sees that in memory before it sends anything.
+        Each connection is closed after its next answer, so that nothing can follow from there."""
         assert lane.slots is not None and lane.lane is not None
         lane.is_silent = True
         for number in lane.loans:

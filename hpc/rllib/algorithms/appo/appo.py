@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hpc.rllib.algorithms.appo.keys import (
+    LEARNER_RESULTS_CURR_KL_COEFF_KEY as LEARNER_RESULTS_CURR_KL_COEFF_KEY,
+)
+from hpc.rllib.algorithms.appo.keys import LEARNER_RESULTS_KL_KEY as LEARNER_RESULTS_KL_KEY
+from hpc.rllib.algorithms.appo.keys import LEARNER_RESULTS_MEAN_IS_KEY as LEARNER_RESULTS_MEAN_IS_KEY
+from hpc.rllib.algorithms.appo.keys import LEARNER_RESULTS_VAR_IS_KEY as LEARNER_RESULTS_VAR_IS_KEY
 from hpc.rllib.algorithms.config.given import NotProvided, section
 from hpc.rllib.algorithms.impala.impala import IMPALA, IMPALAConfig
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-LEARNER_RESULTS_KL_KEY = "mean_kl_loss"
-LEARNER_RESULTS_CURR_KL_COEFF_KEY = "curr_kl_coeff"
 OLD_ACTION_DIST_KEY = "old_action_dist"
-LEARNER_RESULTS_MEAN_IS_KEY = "mean_IS"
-LEARNER_RESULTS_VAR_IS_KEY = "var_IS"
 
 
 class APPOConfig(IMPALAConfig):

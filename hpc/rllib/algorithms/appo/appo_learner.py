@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from hpc.rllib.algorithms.appo.appo import LEARNER_RESULTS_CURR_KL_COEFF_KEY, LEARNER_RESULTS_KL_KEY
+from hpc.rllib.algorithms.appo.keys import LEARNER_RESULTS_CURR_KL_COEFF_KEY, LEARNER_RESULTS_KL_KEY
 from hpc.rllib.algorithms.impala.impala_learner import IMPALALearner
 from hpc.rllib.core.learner.utils import update_target_network
 from hpc.rllib.core.rl_module.apis import TargetNetworkAPI, ValueFunctionAPI

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 from hpc.rllib.algorithms.algorithm import Algorithm
 from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
 from hpc.rllib.algorithms.config.given import NotProvided, section
+from hpc.rllib.algorithms.impala.keys import (
+    LEARNER_RESULTS_CURR_ENTROPY_COEFF_KEY as LEARNER_RESULTS_CURR_ENTROPY_COEFF_KEY,
+)
 from hpc.rllib.utils.metrics import (
     ENV_RUNNER_SAMPLING_TIMER,
     LEARNER_GROUP,
@@ -20,7 +23,6 @@ from hpc.rllib.utils.schedules.scheduler import Scheduler
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-LEARNER_RESULTS_CURR_ENTROPY_COEFF_KEY = "curr_entropy_coeff"
 #: Updates that a training step waits for, and how long it waits for them.
 UPDATES, WAIT_S = 1, 1.0
 #: Updates that learners have at a time, the one they work on counted.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc.rllib.algorithms.impala.impala import LEARNER_RESULTS_CURR_ENTROPY_COEFF_KEY
+from hpc.rllib.algorithms.impala.keys import LEARNER_RESULTS_CURR_ENTROPY_COEFF_KEY
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.core.learner.learner import Learner
 from hpc.rllib.core.rl_module.apis import ValueFunctionAPI

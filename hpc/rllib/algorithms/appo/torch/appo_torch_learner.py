@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from hpc.rllib.algorithms.appo.appo import (
+from hpc.rllib.algorithms.appo.appo_learner import APPOLearner
+from hpc.rllib.algorithms.appo.keys import (
     LEARNER_RESULTS_CURR_KL_COEFF_KEY,
     LEARNER_RESULTS_KL_KEY,
     LEARNER_RESULTS_MEAN_IS_KEY,
     LEARNER_RESULTS_VAR_IS_KEY,
 )
-from hpc.rllib.algorithms.appo.appo_learner import APPOLearner
 from hpc.rllib.algorithms.impala.torch.impala_torch_learner import IMPALATorchLearner, Steps
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY

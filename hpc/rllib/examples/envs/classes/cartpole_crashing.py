@@ -58,7 +58,7 @@ class CartPoleCrashing(CartPoleEnv):
     def step(self, action: Any) -> Any:
         self.timesteps += 1
         self._happens("step")
-        return super().step(action)
+        return super().step(action)  # type: ignore[no-untyped-call]
 
     def _happens(self, where: str) -> None:
         if self._crash.strikes(self._rng, self.timesteps):

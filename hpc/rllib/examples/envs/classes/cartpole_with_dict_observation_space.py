@@ -23,10 +23,11 @@ class CartPoleWithDictObservationSpace(CartPoleEnv):
         self._noise = gym.spaces.Discrete(3)
         angle = gym.spaces.Dict({"value": box(2, ()), "some_random_stuff": self._noise})
         velocities = gym.spaces.Tuple([box(1, (1,)), box(3, ())])
-        self.observation_space = gym.spaces.Dict({"x-pos": box(0, (1,)), "angular-pos": angle, "velocs": velocities})
+        parts = {"x-pos": box(0, (1,)), "angular-pos": angle, "velocs": velocities}
+        self.observation_space = gym.spaces.Dict(parts)  # type: ignore[assignment]
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:  # type: ignore[override]
-        observation, reward, terminated, truncated, info = super().step(action)
+        observation, reward, terminated, truncated, info = super().step(action)  # type: ignore[no-untyped-call]
         return self._as_dict(observation), float(reward), terminated, truncated, info
 
     def reset(  # type: ignore[override]

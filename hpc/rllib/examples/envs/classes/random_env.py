@@ -14,8 +14,9 @@ from hpc.rllib.env.multi_agent_env import make_multi_agent
 class RandomEnv(gym.Env):
     """Spaces are given by ``config``: `observation_space`, `action_space` (both two values), `reward_space` (-1 to 1).
 
-    `p_terminated` (0.1) is the chance that an episode ends at a step, `max_episode_len` truncates it, `static_samples`
-    has the same observation and reward always, `check_action_bounds` raises ValueError at an action outside the space.
+    `p_terminated` (0.1) is the chance that an episode ends at a step; `max_episode_len` truncates it. With
+    `static_samples` the observation and the reward are always the same. `check_action_bounds` raises ValueError at an
+    action outside of the space.
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
@@ -43,7 +44,8 @@ class RandomEnv(gym.Env):
         if self.check_action_bounds and not self.action_space.contains(action):
             raise ValueError(f"The action {action!r} is not in {self.action_space}.")
         self.steps += 1
-        truncated = bool(self.max_episode_len) and self.steps >= self.max_episode_len
+        limit: int | None = self.max_episode_len
+        truncated = bool(limit) and self.steps >= (limit or 0)
         terminated = not truncated and bool(self.np_random.random() < self.p_terminated)
         observation, reward = self._next()
         return observation, reward, terminated, truncated, {}

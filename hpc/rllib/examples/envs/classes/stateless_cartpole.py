@@ -20,7 +20,7 @@ class StatelessCartPole(CartPoleEnv):
         self.observation_space = gym.spaces.Box(-high, high, dtype=np.float32)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = super().step(action)
+        observation, reward, terminated, truncated, info = super().step(action)  # type: ignore[no-untyped-call]
         return observation[POSITIONS], float(reward), terminated, truncated, info
 
     def reset(

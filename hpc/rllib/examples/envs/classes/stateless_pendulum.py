@@ -17,7 +17,7 @@ class StatelessPendulum(PendulumEnv):
         self.observation_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = super().step(action)
+        observation, reward, terminated, truncated, info = super().step(action)  # type: ignore[no-untyped-call]
         return observation[:2], float(reward), terminated, truncated, info
 
     def reset(

@@ -29,7 +29,9 @@ class RockPaperScissors(MultiAgentEnv):
         super().__init__()
         self.sheldon_cooper_mode = bool((config or {}).get("sheldon_cooper_mode"))
         self.agents = self.possible_agents = list(PLAYERS)
-        spaces = {player: gym.spaces.Discrete(5 if self.sheldon_cooper_mode else 3) for player in PLAYERS}
+        spaces: dict[Any, gym.Space[Any]] = {
+            player: gym.spaces.Discrete(5 if self.sheldon_cooper_mode else 3) for player in PLAYERS
+        }
         self.observation_spaces = self.action_spaces = spaces
         self.num_moves = 0
 

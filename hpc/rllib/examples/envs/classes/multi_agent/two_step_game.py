@@ -33,7 +33,7 @@ class TwoStepGame(MultiAgentEnv):
         self.observation_spaces = dict.fromkeys(AGENTS, self.observation_space)
         self.action_spaces = dict.fromkeys(AGENTS, self.action_space)
 
-    def _space(self) -> gym.Space:
+    def _space(self) -> gym.Space[Any]:
         if not self.one_hot_state_encoding:
             return gym.spaces.Discrete(6)
         seen = gym.spaces.MultiDiscrete([2, 2, 2, 3])

@@ -8,6 +8,7 @@ python examples/rl_pong.py --steps 20000                    # a beginning: Pong 
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -41,7 +42,7 @@ def main() -> None:
         APPOConfig()
         .environment(pong)
         .env_runners(num_env_runners=told.runners, num_envs_per_env_runner=told.envs, rollout_fragment_length=50)
-        .learners(num_learners=1, num_gpus_per_learner=told.gpus)
+        .learners(num_learners=1 if told.gpus else 0, num_gpus_per_learner=told.gpus)
         .training(lr=5e-4, train_batch_size_per_learner=500, vf_loss_coeff=1.0, entropy_coeff=0.01, grad_clip=30.0)
         .rl_module(
             model_config={"conv_filters": [[16, 4, 2], [32, 4, 2], [64, 4, 2], [128, 4, 2]], "fcnet_hiddens": [256]}
@@ -54,7 +55,8 @@ def main() -> None:
     while mean < told.goal and steps < told.steps:
         result = algo.train()
         steps = result["num_env_steps_sampled_lifetime"]
-        mean = result["env_runners"].get("episode_return_mean", mean)
+        found = result["env_runners"].get("episode_return_mean", math.nan)
+        mean = mean if math.isnan(found) else found  # no game has ended yet
         rate = steps / result["time_total_s"]
         print(f"{steps:9.0f} steps, {rate:.0f} per second: return {mean:.1f}", flush=True)
     algo.stop()

@@ -36,7 +36,7 @@ CLAIMS = "HPC_TEST_CLAIMS"
 BACK = "HPC_TEST_BACK"
 NICE = 5
 #: The folders whose tests start sessions.
-WITH_SESSIONS = frozenset({"runtime", "schedulers", "faults", "compat", "serve"})
+WITH_SESSIONS = frozenset({"runtime", "schedulers", "faults", "compat", "serve", "rllib"})
 MACHINES = ("/dev/shm", "/run/netns")
 PATIENCE_S = float(os.environ.get("HPC_TEST_LEFT_S", 60.0))
 

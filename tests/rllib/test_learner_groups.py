@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,3 +160,22 @@ def test_a_local_learner_takes_no_asynchronous_updates() -> None:
         group.update()
     assert group.update(samples=[sample(0)], num_epochs=2, minibatch_size=40)
     group.shutdown()
+
+
+def test_a_learner_without_room_is_told_of(two: LearnerGroup, monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setattr("hpc.rllib.core.learner.ranks.SAID_S", 0.2)
+
+    @hpc.remote(num_cpus=2)  # the two learners have the rest
+    class Holder:
+        def here(self) -> bool:
+            return True
+
+    holder = Holder.remote()
+    assert hpc.get(holder.here.remote())
+    freed = threading.Timer(1.0, hpc.kill, [holder])
+    freed.start()
+    config = IMPALAConfig().learners(num_learners=1, num_cpus_per_learner=2)
+    group = LearnerGroup(config=config, module_spec=config.get_multi_rl_module_spec(spaces=SPACES))
+    freed.join()
+    group.shutdown()
+    assert "1 of 1 learners have not begun" in caplog.text and "num_learners=0" in caplog.text

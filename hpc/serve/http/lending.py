@@ -2,8 +2,8 @@
 
 A connection is lent once the proxy has answered a request of it, and only where a replica can do all that is due. So
 the route is one of one application without a split. There are no keys, no TLS, no limit of time, no queue and no
-autoscaling. The proxy keeps its own descriptor. It takes a connection back with what was read of it, when the replica gives it back,
-dies, or is silent. A request that a dead replica had begun is served again if it may run twice.
+autoscaling. The proxy keeps its own descriptor. It takes a connection back with what was read of it, when the replica
+gives it back, dies, or is silent. A request that a dead replica had begun is served again if it may run twice.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import hpc
+from hpc import spi
 from hpc.collective import CollectiveError
 from hpc.exceptions import ActorError, HpcError, SessionLostError
 from hpc.rllib.core.learner.remote_learner import RemoteLearner, Share
@@ -22,6 +23,9 @@ from hpc.runs.reservation import Request, Reservation
 from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 _log = logging.getLogger(__name__)
+
+#: Learners that have not begun after this time are told of, and then again.
+SAID_S, SAID_AGAIN_S = 10.0, 60.0
 
 
 @dataclass
@@ -76,9 +80,10 @@ class Ranks:
         self._backend = "nccl" if self._gpus >= 1 else "shm"
         self._room, self._offset = placement_group, pg_offset
         self._reservation: Reservation | None = None
+        each = {"CPU": self._cpus, "GPU": self._gpus, **self._custom}
+        self._request = Request(count, {name: held for name, held in each.items() if held})
         if placement_group is None and count > 1:
-            each = {"CPU": self._cpus, "GPU": self._gpus, **self._custom}
-            self._reservation = Reservation(Request(count, {name: held for name, held in each.items() if held}))
+            self._reservation = Reservation(self._request)
         variables = {key: str(value) for key, value in (config.extra_python_environs_for_worker or {}).items()}
         self._made: Any = hpc.remote(RemoteLearner)
         if variables:
@@ -91,7 +96,7 @@ class Ranks:
         try:
             for rank in self.rows:
                 self._start(rank)
-            hpc.get([rank.actor.__getattr__("__ray_ready__").remote() for rank in self.rows])
+            self._await_all()
         except BaseException:
             self.end()
             raise
@@ -116,6 +121,22 @@ class Ranks:
         threads = max(1, int(self._cpus))
         made = self._made.options(**self._options(rank.index))
         rank.actor = made.remote(self._cls, self._config, self._spec, rank.index, threads)
+
+    def _await_all(self) -> None:
+        """Wait until all have begun. Say what they wait for where that takes long."""
+        ready = [rank.actor.__getattr__("__ray_ready__").remote() for rank in self.rows]
+        patience_s = SAID_S
+        while waiting := hpc.wait(ready, num_returns=len(ready), timeout=patience_s)[1]:
+            why = self._request.why_not(spi.rooms()) or "they start"
+            _log.warning(
+                "%d of %d learners have not begun: %s. Env runners have their room first; fewer of them, or "
+                "num_learners=0 (the learner is in this process), leave more.",
+                len(waiting),
+                len(ready),
+                why,
+            )
+            patience_s = SAID_AGAIN_S
+        hpc.get(ready)
 
     @property
     def members(self) -> list[Rank]:

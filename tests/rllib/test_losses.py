@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from hpc.rllib.core.masks import MASKED_LOGIT, mask_logits
 from hpc.rllib.math import losses
 
 
@@ -89,6 +90,21 @@ def test_dqn_loss_by_hand():
     assert weighted.total.item() == pytest.approx(0.125)
     with pytest.raises(ValueError, match="huber"):
         losses.dqn_loss(**args, loss_fn="l1")
+
+
+def test_where_no_next_action_is_allowed_nothing_follows():
+    args = {
+        "q": torch.tensor([[1.0, 2.0]]),
+        "q_target_next": torch.full((1, 2), MASKED_LOGIT),
+        "actions": torch.tensor([1]),
+        "rewards": torch.tensor([2.5]),
+        "terminateds": torch.tensor([False]),
+        "discounts": torch.tensor([0.5]),
+    }
+    assert losses.dqn_loss(**args).td_error.tolist() == [0.5]
+    assert losses.dqn_loss(**args, q_next=torch.full((1, 2), -torch.inf)).td_error.tolist() == [0.5]
+    # A value that is no number is no masked one: it must be told.
+    assert losses.dqn_loss(**{**args, "q": torch.full((1, 2), torch.nan)}).total.isnan()
 
 
 def slow_projection(probs, reward, discount, v_min, v_max):
@@ -187,6 +203,22 @@ def test_sac_discrete_is_the_expectation_of_the_continuous():
     assert got.td_error.item() == pytest.approx(((target - 2) + (target - 1)) / 2)
     assert got.actor.item() == pytest.approx(negative_entropy - 1.0)
     assert got.alpha.item() == 0.0
+
+
+def test_masked_actions_weigh_nothing_at_any_temperature():
+    mask = torch.tensor([[True, True, False]])
+    logp = mask_logits(torch.tensor([[0.5, 0.0, 9.0]], requires_grad=True), mask).log_softmax(-1)
+    q = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    got = losses.sac_discrete_loss(
+        q=q, q_twin=None, q_target_next=q.detach(), probs_next=logp.exp(), logp_next=logp, probs=logp.exp(), logp=logp,
+        log_alpha=torch.tensor([math.log(50.0)]), actions=torch.tensor([1]), rewards=torch.tensor([1.0]),
+        terminateds=torch.tensor([False]), discounts=torch.tensor([0.5]), target_entropy=-2.0,
+    )  # fmt: skip
+    two = logp[:, :2].detach()
+    expected = (two.exp() * (50.0 * two - q[:, :2].detach())).sum().item()
+    assert got.actor.item() == pytest.approx(expected, rel=1e-5)
+    got.total.backward()
+    assert q.grad.isfinite().all()
 
 
 def test_marwil_by_hand_and_bc_without_weights():

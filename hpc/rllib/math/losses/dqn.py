@@ -25,10 +25,17 @@ class C51Loss(NamedTuple):
     td_error: torch.Tensor
 
 
+#: Values below are none: modules put masked actions there, at -1e30 or -inf.
+MASKED = -1e29
+
+
 def pick(values: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-    """The value of each row's action, over the last dimension; -inf (an action that was masked) reads as 0."""
+    """The value of each row's action, over the last dimension; that of an action that was masked reads as 0.
+
+    The best action is masked where all are: some environments allow none after the end of an episode.
+    """
     chosen = values.gather(-1, actions.long().unsqueeze(-1)).squeeze(-1)
-    return torch.nan_to_num(chosen, neginf=0.0)
+    return torch.where(chosen < MASKED, 0.0, chosen)
 
 
 def dqn_loss(

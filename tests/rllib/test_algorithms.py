@@ -11,6 +11,8 @@ from hpc.rllib.algorithms.dqn import DQNConfig
 from hpc.rllib.algorithms.dqn.replaying import calculate_rr_weights
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.algorithms.sac import SACConfig
+from hpc.rllib.core.default_modules.ppo import DefaultPPOTorchRLModule
+from hpc.rllib.core.rl_module import RLModuleSpec
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
 
@@ -169,6 +171,47 @@ def test_masks_of_actions_hold(make):
     finite(result, "default_policy", "total_loss")
     if make is ppo:
         assert result["env_runners"]["episode_len_mean"] == 12
+
+
+class Splits(DefaultPPOTorchRLModule):
+    """Takes masks out of observations by itself, as RLlib's example does: values leave them for training."""
+
+    def __init__(self, *, observation_space, **kwargs):
+        super().__init__(observation_space=observation_space["observations"], **kwargs)
+
+    @staticmethod
+    def _split(batch):
+        mask = batch["obs"].pop("action_mask")
+        batch["obs"] = batch["obs"].pop("observations")
+        return mask
+
+    def _masked(self, out, mask):
+        out["action_dist_inputs"] += torch.clamp(torch.log(mask), min=torch.finfo(torch.float32).min)
+        return out
+
+    def _forward_inference(self, batch, **kwargs):
+        mask = self._split(batch)
+        return self._masked(super()._forward_inference(batch), mask)
+
+    def _forward_exploration(self, batch, **kwargs):
+        mask = self._split(batch)
+        return self._masked(super()._forward_exploration(batch), mask)
+
+    def _forward_train(self, batch, **kwargs):
+        return self._masked(super()._forward_train(batch), batch["action_mask"])
+
+    def compute_values(self, batch, embeddings=None):
+        if isinstance(batch["obs"], dict):
+            batch["action_mask"] = self._split(batch)
+        return super().compute_values(batch, embeddings)
+
+
+@pytest.mark.parametrize("model", [SMALL, LSTM])
+def test_a_module_of_the_user_gets_masks_in_its_observations_and_trains_on_what_values_left(model):
+    config = ppo(Masked, model=None).rl_module(rl_module_spec=RLModuleSpec(module_class=Splits, model_config=model))
+    result, _ = ran(config)
+    finite(result, "default_policy", *PPO_NAMES)
+    assert result["env_runners"]["episode_len_mean"] == 12
 
 
 @pytest.mark.parametrize("make", [ppo, dqn, sac])

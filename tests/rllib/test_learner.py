@@ -19,6 +19,7 @@ from hpc.rllib.core.learner.torch.torch_learner import TorchLearner
 from hpc.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from hpc.rllib.core.rl_module.apis import SelfSupervisedLossAPI
 from hpc.rllib.env.fragment import Fragment, Sample
+from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
 from hpc.rllib.utils.metrics.metrics_logger import MetricsLogger
 from hpc.rllib.utils.trees import map_tree
 
@@ -482,6 +483,51 @@ def test_values_of_a_stateful_fragment_start_from_its_states(shared: bool) -> No
         state = module.forward_inference(batch)[Columns.STATE_OUT]
     fragment.columns[Columns.STATE_IN] = map_tree(lambda *rows: np.stack(rows), *states[:3])
     np.testing.assert_allclose(learner.values_of_fragment("p", fragment), np.stack(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_a_padded_stateful_episode_led_to_is_valued_from_its_last_state(shared: bool) -> None:
+    learner = learner_of(use_lstm=True, lstm_cell_size=4, vf_share_layers=shared)
+    module = learner.module["p"]
+    episodes, expected = [], []
+    for steps in (2, 4):
+        obs = np.random.default_rng(steps).standard_normal((steps + 1, 4)).astype(np.float32)
+        state = map_tree(lambda leaf: leaf.unsqueeze(0), module.get_initial_state())
+        states = []
+        for row in obs[:, None, None]:
+            states.append(map_tree(lambda leaf: leaf[0].numpy(), state))
+            batch = {Columns.OBS: torch.from_numpy(row), Columns.STATE_IN: state}
+            value = module.compute_values(batch).item()
+            state = module.forward_inference(batch)[Columns.STATE_OUT]
+        expected.append(value)
+        episodes.append(
+            SingleAgentEpisode(
+                observations=list(obs),
+                actions=[0] * steps,
+                rewards=[1.0] * steps,
+                truncated=True,
+                extra_model_outputs={Columns.STATE_IN: states[:-1]},
+                len_lookback_buffer=0,
+            )
+        )
+    values = learner.values_of_fragment("p", Fragment.of_episodes(episodes))
+    np.testing.assert_allclose([values[2, 0], values[4, 1]], expected, atol=1e-6)
+
+
+def test_what_values_write_into_their_batch_is_told() -> None:
+    class Writes(DefaultPPOTorchRLModule):
+        def compute_values(self, batch: Any, embeddings: Any = None) -> Any:
+            batch["twice"] = 2.0 * batch[Columns.OBS]
+            return super().compute_values(batch, embeddings)
+
+    spec = spec_of()
+    spec.module_class = Writes
+    learner = Values(config=config_of(), module_spec=MultiRLModuleSpec(rl_module_specs={"p": spec}))
+    learner.build()
+    fragment, written = fragment_of(), {}
+    learner.values_of_fragment("p", fragment, written=written)
+    assert list(written) == ["twice"]
+    np.testing.assert_array_equal(written["twice"], 2.0 * fragment[Columns.OBS])
 
 
 def test_a_connector_of_the_user_changes_rewards_and_adds_columns() -> None:

@@ -243,6 +243,8 @@ class TorchActor(BatchActor):
     ) -> Output:
         batch = self._batch(obs, state, mask)
         module = self._module
+        # A module of the user may take its batch apart, as one that splits masks off does.
+        again = map_tree(lambda leaf: leaf, batch) if values and self.has_values else None
         dist_cls = None
         with torch.inference_mode(), self._seeded(rng):
             if explore:
@@ -258,8 +260,8 @@ class TorchActor(BatchActor):
             result = self._result(out)
             if dist_cls is not None:
                 self._draw(result, out[Columns.ACTION_DIST_INPUTS], dist_cls, explore, rng)
-            if values and self.has_values:
-                result[Columns.VF_PREDS] = self._no_time(_array(module.compute_values(batch)))
+            if again is not None:
+                result[Columns.VF_PREDS] = self._no_time(_array(module.compute_values(again)))
         return result
 
     @contextmanager

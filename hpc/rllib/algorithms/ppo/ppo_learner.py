@@ -19,6 +19,7 @@ from hpc.rllib.env.fragment import Fragment
 from hpc.rllib.math.returns import discounted_returns, gae
 from hpc.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from hpc.rllib.utils.schedules.scheduler import Scheduler
+from hpc.rllib.utils.trees import map_tree
 
 
 class PPOLearner(Learner):
@@ -53,7 +54,10 @@ class PPOLearner(Learner):
     def postprocess_fragment(self, module_id: str, fragment: Fragment, config: Any) -> dict[str, Any]:
         """Add advantages and targets of values."""
         columns = super().postprocess_fragment(module_id, fragment, config)
-        columns.update(advantages_of(self, module_id, fragment, config))
+        written: dict[str, Any] = {}
+        columns.update(advantages_of(self, module_id, fragment, config, written))
+        for name, column in written.items():
+            columns[name] = map_tree(lambda leaf: leaf[: fragment.rows], column)
         columns.pop(Columns.NEXT_OBS, None)
         columns.pop(Columns.VF_PREDS, None)
         return columns
@@ -101,15 +105,22 @@ class PPOLearner(Learner):
         return [ValueFunctionAPI]
 
 
-def values_of(learner: Any, module_id: str, fragment: Fragment) -> np.ndarray:
-    """Values [T + 1, N] of a fragment's observations: those of the runner, or computed now where it has none."""
+def values_of(learner: Any, module_id: str, fragment: Fragment, written: dict[str, Any] | None = None) -> np.ndarray:
+    """Values [T + 1, N] of a fragment's observations: those of the runner, or computed now where it has none.
+
+    ``written``: see `values_of_fragment`. Nested observations are always valued now, since only a module of the user
+    takes them, and it may write what its training reads.
+    """
     found = fragment.get(Columns.VF_PREDS)
-    if found is None or len(found) != fragment.rows + 1:
-        found = learner.values_of_fragment(module_id, fragment)
+    nested = not isinstance(fragment[Columns.OBS], np.ndarray)
+    if found is None or nested or len(found) != fragment.rows + 1:
+        found = learner.values_of_fragment(module_id, fragment, written=written)
     return np.asarray(found, np.float32)
 
 
-def advantages_of(learner: Any, module_id: str, fragment: Fragment, config: Any) -> dict[str, np.ndarray]:
+def advantages_of(
+    learner: Any, module_id: str, fragment: Fragment, config: Any, written: dict[str, Any] | None = None
+) -> dict[str, np.ndarray]:
     """Advantages and targets of values [T, N]; without a critic, both are discounted returns."""
     rewards, mask = fragment[Columns.REWARDS], fragment.loss_mask
     if not getattr(config, "use_critic", True):
@@ -118,7 +129,7 @@ def advantages_of(learner: Any, module_id: str, fragment: Fragment, config: Any)
         return {Columns.ADVANTAGES: returns, Columns.VALUE_TARGETS: returns}
     advantages, targets = gae(
         rewards,
-        values_of(learner, module_id, fragment),
+        values_of(learner, module_id, fragment, written),
         fragment[Columns.TERMINATEDS],
         fragment[Columns.TRUNCATEDS],
         config.gamma,

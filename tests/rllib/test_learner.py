@@ -322,8 +322,21 @@ def test_a_rank_without_rows_takes_part_in_the_average() -> None:
     learner.reduce_gradients = lambda flat: (calls.append(flat.numel()), flat.fill_(1.0))
     before = weights_of(learner)
     learner.update([], num_total_minibatches=3)
-    assert calls == [67] * 3
+    # 67 weights in 6 tensors, each with a mark that some rank has its gradient.
+    assert calls == [67 + 6] * 3
     assert not np.array_equal(before, weights_of(learner))
+
+
+def test_a_module_that_no_rank_trains_stays_where_it_is() -> None:
+    learner = learner_of(ids=("p", "q"))
+    learner.reduce_gradients = lambda flat: None
+    learner.update([sample_of("p", "q")])
+    learner.config.multi_agent(policies_to_train=["p"])
+    before = copy.deepcopy(learner.get_weights())
+    learner.update([sample_of("p", "q")])
+    after = learner.get_weights()
+    assert all(np.array_equal(before["q"][name], after["q"][name]) for name in before["q"])
+    assert not all(np.array_equal(before["p"][name], after["p"][name]) for name in before["p"])
 
 
 def test_fast_adam_makes_the_steps_of_adam() -> None:

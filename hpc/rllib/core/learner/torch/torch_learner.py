@@ -195,16 +195,22 @@ class TorchLearner(Learner):
         return {ref: param.grad for ref, param in self._params.items()}
 
     def _reduce(self) -> None:
-        """Average over the ranks, in one buffer with all gradients; a missing gradient counts as zero."""
+        """Average over the ranks, in one buffer with all gradients; one that another rank has counts as zero here.
+
+        One that no rank has stays missing: by a gradient of zero Adam would move a module that is not trained now.
+        """
         params = list(self._params.values())
         sizes = [param.numel() for param in params]
         zeros = torch.zeros(max(sizes), device=self._device)
         parts = [zeros[:n] if p.grad is None else p.grad.reshape(-1) for p, n in zip(params, sizes)]
-        flat = torch.cat(parts)
+        there = [float(param.grad is not None) for param in params]
+        flat = torch.cat([*parts, torch.tensor(there, device=self._device)])
         assert self.reduce_gradients is not None
         self.reduce_gradients(flat)
-        for param, part in zip(params, torch.split(flat, sizes)):
-            param.grad = part.view_as(param)
+        *parts, shares = torch.split(flat, [*sizes, len(params)])
+        found = there if all(there) else shares.tolist()
+        for param, part, share in zip(params, parts, found):
+            param.grad = part.view_as(param) if share > 0 else None
 
     def _clip(self, gradients: ParamDict, config: Any) -> Any:
         tensors = list(gradients.values())

@@ -298,6 +298,11 @@ def test_a_gradient_that_is_no_number_is_an_error_that_names_weights() -> None:
     results = results_of(skips, [sample_of()], num_epochs=3)
     np.testing.assert_array_equal(weights_of(skips), before)
     assert results["p"]["num_skipped_updates_lifetime"] == 3
+    sample = sample_of()
+    sample.modules["p"][Columns.REWARDS][0, 0] = np.nan
+    results = results_of(skips, [sample])
+    assert results["p"]["num_skipped_updates_lifetime"] == 1, "a loss that is no number is left out as well"
+    np.testing.assert_array_equal(weights_of(skips), before)
 
 
 def test_ranks_that_average_gradients_train_as_one_that_has_all_rows() -> None:

@@ -141,6 +141,19 @@ def test_sac_of_both_kinds_of_actions():
     finite(result, "default_policy", "qf_loss", "td_error_mean")
 
 
+def test_the_temperature_is_restored_by_a_state_that_was_taken_before():
+    spaces = {"default_policy": (gym.spaces.Box(-1, 1, (2,)), gym.spaces.Box(-1, 1, (1,)))}
+    learner = sac().build_learner(spaces=spaces)
+    alpha = learner.log_alpha("default_policy")
+    learner.build()
+    assert learner.log_alpha("default_policy") is alpha, "a second build changes nothing"
+    state = learner.get_state()
+    with torch.no_grad():
+        learner.log_alpha("default_policy").fill_(5.0)
+    learner.set_state(state)
+    assert learner.log_alpha("default_policy").item() == 0.0
+
+
 class Masked(gym.Env):
     """Action 0 is allowed in each second step only; an action that is not ends the test."""
 

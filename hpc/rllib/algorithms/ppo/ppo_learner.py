@@ -27,6 +27,8 @@ class PPOLearner(Learner):
 
     def build(self) -> None:
         """Build modules and optimizers."""
+        if self._is_built:
+            return
         self.entropy_coeff_schedulers_per_module: dict[str, Scheduler] = {}
         self.curr_kl_coeffs_per_module: dict[str, float] = {}
         super().build()

@@ -178,6 +178,17 @@ def test_priorities_steer_draws_and_weights_undo_it():
         buffer.update_priorities(np.ones(3))
 
 
+def test_sequences_have_the_weights_of_their_first_steps():
+    buffer = PrioritizedEpisodeReplayBuffer(64, alpha=1.0, seed=0)
+    buffer.add(Recorder(width=1, end=0.0).fragment(4))
+    buffer.update_priorities(np.where(buffer.sample_batch(4)[Columns.ACTIONS] == 1, 5.0, 1.0))
+    batch = buffer.sample_batch(60, batch_length_T=3, beta=1.0)
+    expected = np.where(batch[Columns.ACTIONS][:, :1] == 1, 0.2, 1.0).repeat(3, axis=1)
+    assert set(expected[:, 0]) == {0.2, 1.0}
+    np.testing.assert_allclose(batch["weights"], expected, rtol=1e-5)
+    assert (buffer.sample_batch(6, batch_length_T=3)["weights"] == 1.0).all()
+
+
 def test_a_priority_that_is_not_finite_is_told():
     buffer = PrioritizedEpisodeReplayBuffer(64, alpha=0.6)
     buffer.add(Recorder().fragment(4))

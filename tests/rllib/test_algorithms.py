@@ -114,9 +114,10 @@ def test_dqn_with_each_of_its_parts(settings):
     assert type(algo.local_replay_buffer).__name__ == algo.config.replay_buffer_config["type"]
 
 
-def test_dqn_with_a_state_burns_in():
+@pytest.mark.parametrize("num_atoms", [1, 5])
+def test_dqn_with_a_state_burns_in(num_atoms):
     settings = {"replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 500}, "burn_in_len": 2}
-    result, _ = ran(dqn(model=LSTM, train_batch_size_per_learner=64, **settings))
+    result, _ = ran(dqn(model=LSTM, train_batch_size_per_learner=64, num_atoms=num_atoms, **settings))
     finite(result, "default_policy", *DQN_NAMES)
     with pytest.raises(ValueError, match="burn_in_len"):
         dqn(model=LSTM, burn_in_len=6).validate()

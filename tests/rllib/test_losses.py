@@ -149,6 +149,12 @@ def test_c51_gradient_and_choice_of_actions():
     losses.c51_loss(q_logits=logits, **fixed).total.backward()
     touched = logits.grad.abs().sum(-1) > 0
     assert touched.nonzero()[:, 1].tolist() == [0, 1, 2, 1]
+    # Two sequences of two steps are the same four steps.
+    folded = {name: x.unflatten(0, (2, 2)) if torch.is_tensor(x) else x for name, x in fixed.items()}
+    flat = losses.c51_loss(q_logits=logits, **fixed)
+    both = losses.c51_loss(q_logits=logits.unflatten(0, (2, 2)), **folded)
+    assert torch.allclose(both.td_error.flatten(), flat.td_error)
+    assert both.total.item() == pytest.approx(flat.total.item())
 
 
 def sac_parts(seed=0):

@@ -230,13 +230,18 @@ def test_sac_has_discrete_actions_and_refuses_others() -> None:
 
 
 def test_cql_values_actions_of_each_kind() -> None:
-    module = made(DefaultCQLTorchRLModule, ACTIONS, num_actions=4)
+    module = made(DefaultCQLTorchRLModule, gym.spaces.Box(-3.0, 3.0, (2,)), num_actions=4)
     module.make_target_networks()
-    batch = {Columns.OBS: obs_of(), Columns.NEXT_OBS: obs_of(), Columns.ACTIONS: torch.zeros(5, 2)}
+    batch = {Columns.OBS: obs_of(), Columns.NEXT_OBS: 0.5 * obs_of(), Columns.ACTIONS: torch.zeros(5, 2)}
     out = module.forward_train(batch)
     for kind in ("rand", "curr", "next"):
         assert out[f"q_{kind}_repeat"].shape == (5, 4, 1)
         assert out[f"q_twin_{kind}_repeat"].shape == (5, 4, 1)
+        actions = out[f"actions_{kind}_repeat"]
+        assert actions.abs().max() <= 1.0, "where the policy's actions are, whatever the environment's bounds"
+        again = {Columns.OBS: batch[Columns.OBS].repeat_interleave(4, dim=0), Columns.ACTIONS: actions}
+        values = module._qf_forward_train_helper(again, module.qf_encoder, module.qf)
+        assert torch.allclose(out[f"q_{kind}_repeat"].flatten(), values, atol=1e-6), "at the batch's observations"
     assert out["logps_curr_repeat"].shape == (5, 4, 1)
     out["q_curr_repeat"].sum().backward()
     assert all(p.grad is None for p in module.pi.parameters())

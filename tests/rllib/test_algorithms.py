@@ -255,6 +255,32 @@ def test_a_buffer_is_saved_where_it_is_wanted(tmp_path):
         other.stop()
 
 
+def test_a_buffer_that_was_not_saved_is_filled_before_the_next_update():
+    settings = {"replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 500}, "burn_in_len": 2}
+    config = dqn(model=LSTM, **settings).env_runners(num_env_runners=0).debugging(seed=1)
+    algo, other = config.copy().build_algo(), config.copy().build_algo()
+    try:
+        algo.train()
+        state = algo.get_state()
+        other.set_state(state)
+        before = other.learner_group.get_weights()["default_policy"]
+        for steps in range(1, 60):
+            other.training_step()
+            assert len(other.local_replay_buffer) == steps
+        after = other.learner_group.get_weights()["default_policy"]
+        assert all(np.array_equal(before[name], after[name]) for name in before)
+        other.training_step()
+        after = other.learner_group.get_weights()["default_policy"]
+        assert not all(np.array_equal(before[name], after[name]) for name in before)
+        algo.set_state(state)
+        algo.training_step()
+        after = algo.learner_group.get_weights()["default_policy"]
+        assert not all(np.array_equal(before[name], after[name]) for name in before), "its buffer is still there"
+    finally:
+        algo.stop()
+        other.stop()
+
+
 @pytest.mark.parametrize(
     ("intensity", "batch", "rounds"), [(None, 32, (1, 1)), (32, 32, (1, 4)), (2, 32, (4, 1)), (8, 32, (1, 1))]
 )

@@ -87,6 +87,20 @@ def test_ppo_with_continuous_actions_and_a_state():
     finite(result, "default_policy", *PPO_NAMES)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_runners_of_stateful_modules_have_the_critic_that_learns(shared):
+    model = DefaultModelConfig(**{**vars(LSTM), "vf_share_layers": shared})
+    algo = ppo(model=model).env_runners(num_env_runners=0).debugging(seed=1).build_algo()
+    try:
+        algo.train()
+        learnt = algo.learner_group.get_weights()["default_policy"]
+        acts = algo.env_runner.module.get_state()
+        assert learnt.keys() == acts.keys()
+        assert all(np.array_equal(learnt[name], acts[name]) for name in learnt)
+    finally:
+        algo.stop()
+
+
 def test_ppo_of_two_agents():
     config = ppo(MultiAgentCartPole).environment(env_config={"num_agents": 2})
     config.multi_agent(policies={"p0", "p1"}, policy_mapping_fn=lambda agent_id, *args, **kwargs: f"p{agent_id}")

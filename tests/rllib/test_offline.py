@@ -88,9 +88,12 @@ def test_json_rows_and_a_schema_of_the_users(tmp_path):
 
 def test_without_new_obs_the_next_row_tells(tmp_path):
     rows = [{key: value for key, value in row.items() if key != "new_obs"} for row in steps()]
-    batch = data_of(tmp_path, rows).sample(5)["default_policy"]
-    inside = ~(batch[Columns.TERMINATEDS] | batch[Columns.TRUNCATEDS])
+    data = data_of(tmp_path, rows)
+    assert len(data) == 4, "what the last step of the truncated episode led to is not known"
+    batch = data.sample(4)["default_policy"]
+    inside = ~batch[Columns.TERMINATEDS]
     assert (batch[Columns.NEXT_OBS][inside] == batch[Columns.OBS][inside] + [0, 1]).all()
+    assert len(data_of(tmp_path, rows, ignore_final_observation=True)) == 5
 
 
 def test_what_is_missing_is_told(tmp_path):

@@ -136,8 +136,16 @@ def _of_steps(columns: dict[str, np.ndarray], config: Any) -> Iterator[Fragment]
     breaks[-1] = True
     starts = np.concatenate([[0], np.flatnonzero(breaks)[:-1] + 1])
     for start, stop in zip(starts, np.flatnonzero(breaks) + 1, strict=True):
+        if following is None and not config.ignore_final_observation and not columns[Columns.TERMINATEDS][stop - 1]:
+            # Nobody knows what the last step led to: its observation ends the piece, which bootstraps from there.
+            stop -= 1
+            if stop == start:
+                continue
         piece = slice(int(start), int(stop))
-        last = obs[stop - 1 : stop] if following is None else following[stop - 1 : stop]
+        if following is not None:
+            last = following[stop - 1 : stop]
+        else:
+            last = obs[stop : stop + 1] if stop < rows and not breaks[stop - 1] else obs[stop - 1 : stop]
         count = int(stop - start)
         shape = (count, 1)
         fragment = {

@@ -265,6 +265,15 @@ def test_target_networks_follow_by_tau() -> None:
         make_target_network(3)
 
 
+def test_target_networks_follow_with_batch_normalisation() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    target = make_target_network(net)
+    net(torch.randn(4, 2))
+    update_target_network(main_net=net, target_net=target, tau=0.25)
+    assert target[1].num_batches_tracked == 1
+    assert torch.allclose(target[1].running_mean, 0.25 * net[1].running_mean)
+
+
 @pytest.mark.parametrize("side", [10, 42, 64, 84, 96])
 def test_images_have_default_filters(side: int) -> None:
     space = gym.spaces.Box(0.0, 1.0, (side, side, 3), np.float32)

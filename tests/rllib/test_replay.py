@@ -130,6 +130,16 @@ def test_an_episode_that_a_lost_runner_left_does_not_go_on_elsewhere():
     assert (batch[Columns.NEXT_OBS][:, 2] == steps + taken).all()
 
 
+def test_episodes_of_lost_runners_are_forgotten_with_their_steps():
+    buffer = EpisodeReplayBuffer(10)
+    for life in range(50):
+        fragment = Recorder(width=2, end=0.0).fragment(2)
+        fragment.name = f"life {life}"
+        buffer.add(fragment)
+    assert buffer.get_num_episodes() == len(buffer._storage._tails) <= 6
+    assert buffer.get_num_episodes_evicted() == 100 - buffer.get_num_episodes()
+
+
 def test_sequences_have_the_states_before_and_after_their_first_step():
     recorder = Recorder(end=0.1)
     buffer = EpisodeReplayBuffer(500, seed=3)

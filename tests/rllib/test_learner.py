@@ -185,6 +185,15 @@ def test_the_number_of_minibatches_can_be_given() -> None:
     assert len(learner.seen) == 7
 
 
+def test_a_stateful_module_has_as_many_times_fewer_minibatches_as_its_sequences_are_long() -> None:
+    learner = learner_of(use_lstm=True, lstm_cell_size=4, max_seq_len=4)
+    state = {name: np.zeros((6, 3, 1, 4), np.float32) for name in ("h", "c")}
+    sample = sample_of(**{Columns.STATE_IN: state})
+    # Of 18 steps in minibatches of 2 rows: 9, but of 6 sequences it is 3, with each pass.
+    learner.update([sample], minibatch_size=2, num_epochs=2, num_total_minibatches=18)
+    assert len(learner.seen) == 2 * 3
+
+
 # updates
 
 

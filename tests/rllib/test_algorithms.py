@@ -156,6 +156,16 @@ def test_sac_of_both_kinds_of_actions():
     finite(result, "default_policy", "qf_loss", "td_error_mean")
 
 
+def test_a_restored_schedule_of_entropy_goes_on_where_it_was():
+    spaces = {"default_policy": (gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2))}
+    config = ppo(entropy_coeff=[[0, 0.5], [100, 0.1]])
+    learner, other = (config.copy().build_learner(spaces=spaces) for _ in range(2))
+    learner.after_gradient_based_update(timesteps={"num_env_steps_sampled_lifetime": 50})
+    assert learner.entropy_coeff("default_policy") == pytest.approx(0.3)
+    other.set_state(learner.get_state())
+    assert other.entropy_coeff("default_policy") == pytest.approx(0.3)
+
+
 def test_the_temperature_is_restored_by_a_state_that_was_taken_before():
     spaces = {"default_policy": (gym.spaces.Box(-1, 1, (2,)), gym.spaces.Box(-1, 1, (1,)))}
     learner = sac().build_learner(spaces=spaces)

@@ -101,6 +101,24 @@ def test_runners_of_stateful_modules_have_the_critic_that_learns(shared):
         algo.stop()
 
 
+def test_episodes_of_stateful_modules_train_as_their_fragments_do():
+    one, other = (ppo(model=LSTM).env_runners(num_env_runners=0).debugging(seed=1).build_algo() for _ in range(2))
+    try:
+        learner = one.learner_group._learner
+        # The second chunk begins in the middle of an episode, with the state that it looks back at.
+        for chunk in range(2):
+            by_fragment = learner.prepare([one.env_runner.sample_fragment(steps=45)])["default_policy"]
+            by_episode = learner.prepare(episodes=other.env_runner.sample(num_timesteps=45))["default_policy"]
+            for name in ("obs", "loss_mask", "value_targets", "advantages"):
+                torch.testing.assert_close(by_episode[name], by_fragment[name], rtol=1e-4, atol=1e-4)
+            for name in ("h", "c"):
+                torch.testing.assert_close(by_episode["state_in"][name], by_fragment["state_in"][name])
+            assert by_fragment["state_in"]["h"][0].any() == (chunk == 1)
+    finally:
+        one.stop()
+        other.stop()
+
+
 def test_ppo_of_two_agents():
     config = ppo(MultiAgentCartPole).environment(env_config={"num_agents": 2})
     config.multi_agent(policies={"p0", "p1"}, policy_mapping_fn=lambda agent_id, *args, **kwargs: f"p{agent_id}")

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from hpc.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID, Columns
 from hpc.rllib.core.learner.batches import Batch, joined, rows_in, rows_of, sequences_of
 from hpc.rllib.core.masks import ACTION_MASK, NEXT_ACTION_MASK
@@ -16,7 +18,7 @@ from hpc.rllib.utils.metrics import (
     LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_IN,
     LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_OUT,
 )
-from hpc.rllib.utils.trees import map_tree
+from hpc.rllib.utils.trees import map_tree, stack
 
 DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY = "diff_num_grad_updates_vs_sampler_policy"
 #: Columns of fragments that no train batch has.
@@ -111,17 +113,29 @@ class Preparing:
                     if fragment.valid_steps:
                         by_module[module_id].append(fragment)
             return by_module
-        from hpc.rllib.env.fragment import Fragment
-
         for episode in single_agent_episodes(episodes):
             if len(episode):
                 by_module[getattr(episode, "module_id", None) or DEFAULT_MODULE_ID].append(episode)
-        made: dict[str, list[Any]] = {name: [Fragment.of_episodes(some)] for name, some in by_module.items()}
+        made: dict[str, list[Any]] = {name: [self._of_episodes(name, some)] for name, some in by_module.items()}
         if getattr(self.config, "_learner_connector", None) is not None:
             self._connected = self._connect([one for some in by_module.values() for one in some])
             # A connector may have changed the episodes, as their rewards.
-            made = {name: [Fragment.of_episodes(some)] for name, some in by_module.items()}
+            made = {name: [self._of_episodes(name, some)] for name, some in by_module.items()}
         return made
+
+    def _of_episodes(self, module_id: str, episodes: list[Any]) -> Any:
+        """A fragment of episodes, with the states before their steps: they tell those after them."""
+        from hpc.rllib.env.fragment import Fragment
+
+        fragment = Fragment.of_episodes(episodes)
+        after = fragment.columns.pop(Columns.STATE_OUT, None)
+        if after is not None and Columns.STATE_IN not in fragment and module_id in self.module:
+            initial = map_tree(np.asarray, self.module[module_id].unwrapped().get_initial_state())
+            firsts = [_state_before(episode, initial) for episode in episodes]
+            fragment.columns[Columns.STATE_IN] = map_tree(
+                lambda leaf, first: np.concatenate([first[None].astype(leaf.dtype), leaf[:-1]]), after, stack(firsts)
+            )
+        return fragment
 
     #: What the user's learner connector made of the episodes of this update, by module.
     _connected: dict[str, Batch] | None = None
@@ -188,6 +202,14 @@ class Preparing:
             if module_id in self.module and steps:
                 behind = sum(updates * count for updates, count in several) / steps
                 self.metrics.log_value((module_id, DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY), behind, window=1)
+
+
+def _state_before(episode: Any, initial: Any) -> Any:
+    """The state before an episode's first step: that after the step which it looks back at, or the initial one."""
+    column = episode.extra_model_outputs[Columns.STATE_OUT]
+    if not column.lookback:
+        return initial
+    return map_tree(np.asarray, column.get(-1, neg_index_as_lookback=True))
 
 
 def single_agent_episodes(episodes: Sequence[Any]) -> list[Any]:

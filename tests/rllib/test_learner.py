@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
+from hpc.rllib.connectors.learner import ComputeReturnsToGo
 from hpc.rllib.core import ALL_MODULES, Columns
 from hpc.rllib.core.default_modules.ppo import DefaultPPOTorchRLModule
 from hpc.rllib.core.learner.batches import Minibatches, rows_of, sequences_of
@@ -555,6 +556,21 @@ def test_what_values_write_into_their_batch_is_told() -> None:
     learner.values_of_fragment("p", fragment, written=written)
     assert list(written) == ["twice"]
     np.testing.assert_array_equal(written["twice"], 2.0 * fragment[Columns.OBS])
+
+
+def test_a_learner_of_the_user_adds_connectors_when_it_is_built() -> None:
+    class Returns(Values):
+        def build(self) -> None:
+            super().build()
+            self._learner_connector.prepend(ComputeReturnsToGo(gamma=1.0))
+
+    learner = learner_of(cls=Returns, ids=("default_policy",))
+    sample = sample_of("default_policy")
+    batch = learner.prepare([sample])["default_policy"]
+    expected = [np.cumsum(one.get_rewards()[::-1])[::-1] for one in sample.single_agent_episodes()]
+    np.testing.assert_allclose(batch[Columns.RETURNS_TO_GO], np.concatenate(expected), rtol=1e-5, atol=1e-6)
+    assert len(batch[Columns.OBS]) == len(batch[Columns.RETURNS_TO_GO])
+    assert learner_of(ids=("default_policy",))._pipeline is None
 
 
 def test_a_connector_of_the_user_changes_rewards_and_adds_columns() -> None:

@@ -104,7 +104,7 @@ class Preparing:
 
     def _fragments(self, samples: Sequence[Any] | None, episodes: Sequence[Any] | None) -> dict[str, list[Any]]:
         """Fragments by module, with a connector's columns among theirs if the user gave one."""
-        if samples is not None and getattr(self.config, "_learner_connector", None) is not None:
+        if samples is not None and self._connects:
             episodes = [episode for sample in samples for episode in sample.single_agent_episodes()]
         by_module: dict[str, list[Any]] = defaultdict(list)
         if episodes is None:
@@ -117,7 +117,7 @@ class Preparing:
             if len(episode):
                 by_module[getattr(episode, "module_id", None) or DEFAULT_MODULE_ID].append(episode)
         made: dict[str, list[Any]] = {name: [self._of_episodes(name, some)] for name, some in by_module.items()}
-        if getattr(self.config, "_learner_connector", None) is not None:
+        if self._connects:
             self._connected = self._connect([one for some in by_module.values() for one in some])
             # A connector may have changed the episodes, as their rewards.
             made = {name: [self._of_episodes(name, some)] for name, some in by_module.items()}
@@ -142,7 +142,7 @@ class Preparing:
 
     def _connect(self, episodes: list[Any]) -> dict[str, Batch]:
         """Run the learner connector pipeline on episodes."""
-        pipeline = self._connector()
+        pipeline = self._learner_connector
         steps = sum(len(episode) for episode in episodes)
         self.metrics.log_value((ALL_MODULES, LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_IN), steps)
         out = pipeline(
@@ -152,15 +152,26 @@ class Preparing:
         self.metrics.log_value((ALL_MODULES, LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_OUT), steps)
         return out
 
-    _learner_connector: Any = None
+    #: The pipeline, once something asked for it.
+    _pipeline: Any = None
 
-    def _connector(self) -> Any:
-        if self._learner_connector is None:
-            device = self.device  # type: ignore[attr-defined]
-            self._learner_connector = self.config.build_learner_connector(
-                input_observation_space=None, input_action_space=None, device=device
+    @property
+    def _learner_connector(self) -> Any:
+        """The learner connector pipeline, under RLlib's name: learners of users add pieces to it in ``build``."""
+        if self._pipeline is None:
+            self._pipeline = self.config.build_learner_connector(
+                input_observation_space=None, input_action_space=None, device=getattr(self, "device", None)
             )
-        return self._learner_connector
+        return self._pipeline
+
+    @_learner_connector.setter
+    def _learner_connector(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+
+    @property
+    def _connects(self) -> bool:
+        """Whether a pipeline of the user works on episodes: without one, no episode is made of a fragment."""
+        return self._pipeline is not None or getattr(self.config, "_learner_connector", None) is not None
 
     def _prepared(self, fragments: dict[str, list[Any]]) -> dict[str, Batch]:
         connected, self._connected = self._connected, None

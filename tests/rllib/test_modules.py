@@ -25,6 +25,8 @@ from hpc.rllib.core.models.torch.primitives import NoisyLinear
 from hpc.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModule, RLModuleSpec, validate_module_id
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.core.rl_module.torch import TorchRLModule
+from hpc.rllib.utils.numpy import convert_to_numpy
+from hpc.rllib.utils.torch_utils import convert_to_torch_tensor
 from hpc.rllib.utils.trees import map_tree
 
 BOX = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -263,6 +265,14 @@ def test_target_networks_follow_by_tau() -> None:
     assert "target_network_action_dist_inputs" in module.forward_target({Columns.OBS: obs_of()})
     with pytest.raises(ValueError, match="torch module"):
         make_target_network(3)
+
+
+def test_lists_of_parameters_become_arrays_and_back() -> None:
+    net = torch.nn.Linear(2, 3)
+    arrays = convert_to_numpy({"all": list(net.parameters())})
+    assert [array.shape for array in arrays["all"]] == [(3, 2), (3,)]
+    tensors = convert_to_torch_tensor(arrays)
+    assert all(torch.equal(a, b) for a, b in zip(tensors["all"], net.parameters()))
 
 
 def test_target_networks_follow_with_batch_normalisation() -> None:

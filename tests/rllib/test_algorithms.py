@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from hpc.rllib.agent import Agent
 from hpc.rllib.algorithms.dqn import DQNConfig
 from hpc.rllib.algorithms.dqn.replaying import calculate_rr_weights
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.algorithms.sac import SACConfig
 from hpc.rllib.core.default_modules.ppo import DefaultPPOTorchRLModule
-from hpc.rllib.core.rl_module import RLModuleSpec
+from hpc.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModuleSpec
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
 
@@ -153,6 +154,35 @@ def test_dqn_with_a_state_burns_in(num_atoms):
     finite(result, "default_policy", *DQN_NAMES)
     with pytest.raises(ValueError, match="burn_in_len"):
         dqn(model=LSTM, burn_in_len=6).validate()
+
+
+class Scaled(MultiRLModule):
+    """Modules that act through one number that they share: it makes action 1 certain."""
+
+    def _forward_exploration(self, batch, **kwargs):
+        out = super()._forward_exploration(batch, **kwargs)
+        for one in out.values():
+            one["action_dist_inputs"] = one["action_dist_inputs"] + torch.tensor([0.0, 100.0])
+        return out
+
+    _forward_inference = _forward_exploration
+
+
+def test_modules_that_act_together_do_so_in_runners_and_by_one_call(tmp_path):
+    config = ppo(MultiAgentCartPole, model=None).environment(env_config={"num_agents": 2})
+    config.multi_agent(policies={"p0", "p1"}, policy_mapping_fn=lambda agent_id, *args, **kwargs: f"p{agent_id}")
+    one = {name: RLModuleSpec(module_class=DefaultPPOTorchRLModule, model_config=SMALL) for name in ("p0", "p1")}
+    config.rl_module(rl_module_spec=MultiRLModuleSpec(multi_rl_module_class=Scaled, rl_module_specs=one))
+    algo = config.env_runners(num_env_runners=0).debugging(seed=1).build_algo()
+    try:
+        sample = algo.env_runner.sample_fragment(steps=20)
+        for fragment in sample.modules.values():
+            assert fragment["actions"][fragment.loss_mask].all()
+        obs = np.zeros(4, np.float32)
+        assert algo.act(obs, agent_id=0) == 1
+        assert Agent.from_checkpoint(algo.save_to_path(tmp_path)).act(obs, agent_id=0) == 1
+    finally:
+        algo.stop()
 
 
 def test_dqn_of_two_agents_has_a_buffer_for_each():

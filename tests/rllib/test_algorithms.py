@@ -120,6 +120,30 @@ def test_episodes_of_stateful_modules_train_as_their_fragments_do():
         other.stop()
 
 
+@pytest.mark.parametrize("model", [SMALL, LSTM])
+def test_advantages_are_of_the_rewards_that_a_connector_made_in_the_batch(model):
+    def in_batch(*, batch, **kwargs):
+        batch["default_policy"]["rewards"] = batch["default_policy"]["rewards"] + 10.0
+        return batch
+
+    algo = ppo(model=model).env_runners(num_env_runners=0).debugging(seed=1).build_algo()
+    try:
+        learner = algo.learner_group._learner
+        sample = algo.env_runner.sample_fragment(steps=40)
+        pipeline = learner._learner_connector
+        learner._learner_connector = lambda **kwargs: in_batch(batch=pipeline(**kwargs))
+        found = learner.prepare([sample])["default_policy"]
+        learner._pipeline = None
+        fragment = sample.modules["default_policy"]
+        fragment.columns["rewards"] = fragment["rewards"] + np.float32(10.0)
+        expected = learner.prepare([sample])["default_policy"]
+        mask = expected.get("loss_mask", torch.ones_like(expected["rewards"], dtype=torch.bool))
+        for name in ("rewards", "value_targets"):
+            torch.testing.assert_close(found[name][mask], expected[name][mask], rtol=1e-4, atol=1e-3)
+    finally:
+        algo.stop()
+
+
 def test_ppo_of_two_agents():
     config = ppo(MultiAgentCartPole).environment(env_config={"num_agents": 2})
     config.multi_agent(policies={"p0", "p1"}, policy_mapping_fn=lambda agent_id, *args, **kwargs: f"p{agent_id}")

@@ -211,7 +211,9 @@ class Learner(Preparing, Checkpointable):
         return {ref: param_dict[ref] for ref in refs if param_dict.get(ref) is not None}
 
     def rl_module_is_compatible(self, module: RLModule) -> bool:
-        """Whether this learner can train a module."""
+        """Whether this learner can train a module; one with a loss of its own needs none of the learner's APIs."""
+        if isinstance(module, SelfSupervisedLossAPI):
+            return True
         return all(isinstance(module, api) for api in self.rl_module_required_apis())
 
     @classmethod

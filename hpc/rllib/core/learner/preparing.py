@@ -183,11 +183,18 @@ class Preparing:
                 continue
             config = self.config.get_config_for_module(module_id)
             layout = self.layout_of(module_id)
+            if connected is not None:
+                # Advantages and the like are of the rewards that the connector made, say by adding to them.
+                _take_rewards(several[0], connected.get(module_id, {}))
             parts = [self._laid_out(module_id, one, config, layout, connected is not None) for one in several]
             batch = joined(parts, axis=1 if layout == "fragments" else 0)
             if connected is not None:
                 batch = _with_connected(module_id, batch, connected.get(module_id, {}))
             prepared[module_id] = self.postprocess_batch(module_id, self._tensors(batch), config)
+        for module_id, columns in (connected or {}).items():
+            # Modules without an agent, as one that makes rewards of its own, have what the connector gave them.
+            if module_id not in fragments and module_id in self.module and self._trains(module_id, connected):
+                prepared[module_id] = self._tensors(columns)
         return prepared
 
     def _laid_out(self, module_id: str, fragment: Any, config: Any, layout: str, by_column: bool) -> Batch:
@@ -213,6 +220,21 @@ class Preparing:
             if module_id in self.module and steps:
                 behind = sum(updates * count for updates, count in several) / steps
                 self.metrics.log_value((module_id, DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY), behind, window=1)
+
+
+def _take_rewards(fragment: Any, connected: Batch) -> None:
+    """Have the rewards of a connector, in the order of episodes, in the fragment that was made of these."""
+    rewards = connected.get(Columns.REWARDS)
+    if rewards is None:
+        return
+    rewards = rewards.detach().cpu().numpy() if hasattr(rewards, "detach") else np.asarray(rewards)
+    mask = connected.get(Columns.LOSS_MASK)
+    if rewards.ndim > 1 and mask is not None:
+        rewards = rewards[np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask, bool)]
+    if rewards.shape == (fragment.valid_steps,):
+        taken = np.zeros_like(fragment[Columns.REWARDS])
+        taken.T[fragment.loss_mask.T] = rewards
+        fragment.columns[Columns.REWARDS] = taken
 
 
 def _state_before(episode: Any, initial: Any) -> Any:

@@ -49,7 +49,7 @@ class Acting:
         runner = self._acting_runner()
         decider = Decider(
             runner.config,
-            lambda name: make_actor(self._module(name)),
+            lambda name: make_actor(self._module(name), within=self._within(name)),
             runner._env_to_module,
             runner._module_to_env,
         )
@@ -79,6 +79,11 @@ class Acting:
                 "env_runners(create_local_env_runner=True), or Agent.from_checkpoint(algo.save_to_path())"
             )
         return runner
+
+    def _within(self, module_id: str) -> Any:
+        """The modules that act together, and the id of the one that is asked for; None with a single one."""
+        modules = self._acting_runner().module
+        return (modules, module_id) if hasattr(modules, "_rl_modules") else None
 
     def _module(self, module_id: str) -> Any:
         module = self._acting_runner().module

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import pickle
 import socket
 from collections.abc import Iterable
@@ -11,10 +13,11 @@ import numpy as np
 
 from hpc.rllib.core.acting import make_actor
 from hpc.rllib.core.columns import Columns
+from hpc.rllib.env.external.peers import uid_of_peer
 from hpc.rllib.env.external.rllink import RLlink, get_rllink_message, send_rllink_message
 from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
 from hpc.rllib.utils.metrics import WEIGHTS_SEQ_NO
-from hpc.rllib.utils.spaces.space_utils import clip_action, get_base_struct_from_space, unsquash_action
+from hpc.rllib.utils.spaces.space_utils import clip_action, get_base_struct_from_space, shift_action, unsquash_action
 from hpc.rllib.utils.trees import map_tree, take
 
 
@@ -22,7 +25,7 @@ class ExternalClient:
     """A connection to a runner that serves external environments.
 
     ``act`` draws actions by the module; it needs the configuration of the runner, which is unpickled. Connect to
-    runners of your own only.
+    runners of your own only. Without a token a runner of this machine has to be of the same user.
 
     Args:
         host, port: Where the runner listens.
@@ -41,6 +44,9 @@ class ExternalClient:
         self.version = 0
         greeting = {"type": RLlink.PING.name} | ({} if token is None else {"token": token})
         self._ask(greeting, RLlink.PONG)
+        if token is None and _is_of_another_user(self._socket):
+            self._socket.close()
+            raise ConnectionError(f"what listens at {host}:{port} is no runner of yours: it is of another user")
 
     def __enter__(self) -> ExternalClient:
         return self
@@ -106,4 +112,15 @@ class ExternalClient:
             for_env = unsquash_action(action, struct)
         elif self._config.clip_actions:
             for_env = clip_action(action, struct)
+        for_env = shift_action(for_env, struct)
         return action, for_env, {name: take(data, 0) for name, data in out.items()}
+
+
+def _is_of_another_user(connection: socket.socket) -> bool:
+    """Whether the other end is on this machine, and no process of this user holds it.
+
+    The kernel knows it once the other side has accepted, which an answer shows.
+    """
+    if not ipaddress.ip_address(connection.getpeername()[0]).is_loopback:
+        return False
+    return uid_of_peer(connection) != os.getuid()

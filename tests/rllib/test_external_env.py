@@ -38,6 +38,7 @@ def serve():
                 env_config={"port": 0, **env_config},
             )
             .env_runners(sample_timeout_s=20)
+            .callbacks(on_sample_end=lambda **kwargs: None)
             .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[4]))
         )
         made.append(server_module.EnvRunnerServerForExternalInference(config=config))

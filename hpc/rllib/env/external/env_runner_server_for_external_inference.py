@@ -5,12 +5,12 @@ from __future__ import annotations
 import hmac
 import logging
 import os
-import pickle
 import socket
 import threading
 import time
 from typing import Any
 
+from hpc import cloudpickle
 from hpc.rllib.core import COMPONENT_RL_MODULE, DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
@@ -252,7 +252,7 @@ class EnvRunnerServerForExternalInference(EnvRunner):
             elif kind is RLlink.GET_STATE:
                 self._send_state(connection)
             elif kind is RLlink.GET_CONFIG:
-                body = {"type": RLlink.SET_CONFIG.name, "config": pickle.dumps(self.config)}
+                body = {"type": RLlink.SET_CONFIG.name, "config": cloudpickle.dumps(self.config)}
                 send_rllink_message(connection, body)
             elif kind in (RLlink.EPISODES, RLlink.EPISODES_AND_GET_STATE):
                 self._take_episodes(message, kind is RLlink.EPISODES_AND_GET_STATE)

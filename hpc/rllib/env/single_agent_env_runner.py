@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -266,6 +267,9 @@ class SingleAgentEnvRunner(EnvRunner):
 
     def _remake(self) -> None:
         books, first, done = self._books, self._first, self._done
+        if self._seeds.env is not None:
+            # The seed of before would give the episodes of before.
+            self._seeds = replace(self._seeds, env=int(self.rng.integers(2**31)))
         self.make_env()
         self._books, self._first, self._done = books, first, done
         self._needs_reset = False
@@ -381,7 +385,7 @@ class SingleAgentEnvRunner(EnvRunner):
                 raise
             self._env_failed(None, error)
             self._remake()
-            observations, infos = reset_vector(self.env, None)
+            observations, infos = reset_vector(self.env, self._seeds.env)
             rewards = np.zeros(self.num_envs)
             terminateds, truncateds = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
             failed = np.ones(self.num_envs, bool)

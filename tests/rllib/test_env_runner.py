@@ -98,6 +98,42 @@ def test_the_native_vector_class_is_taken_where_its_spaces_are_the_same():
         assert type(SingleAgentEnvRunner(config=settings).env).__name__ == "SyncVector"
 
 
+@pytest.fixture
+def pendulums():
+    pytest.importorskip("envpool")
+    return lambda seed: runner("envpool:Pendulum-v1", 3, seed=seed)
+
+
+def test_environments_of_envpool_differ_from_runner_to_runner(pendulums):
+    firsts = [fragment_of(pendulums(seed), 1)[Columns.OBS][0] for seed in (None, None, 3, 3)]
+    assert not np.array_equal(firsts[0], firsts[1])
+    assert np.array_equal(firsts[2], firsts[3])
+
+
+def test_random_actions_of_envpool_are_one_for_each_environment(pendulums):
+    actions = fragment_of(pendulums(3), 2, random_actions=True)[Columns.ACTIONS]
+    assert actions.shape == (2, 3, 1)
+    assert len(np.unique(actions)) == 6
+
+
+class Steered(Counting):
+    """Takes actions that begin at 5 and 7."""
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        self.action_space = gym.spaces.MultiDiscrete([2, 3], start=[5, 7])
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        return super().step(0)
+
+
+def test_random_actions_begin_where_the_space_does():
+    actions = fragment_of(runner(Steered, 2), 20, random_actions=True)[Columns.ACTIONS]
+    assert actions.reshape(-1, 2).min(0).tolist() == [0, 0]
+    assert actions.reshape(-1, 2).max(0).tolist() == [1, 2]
+
+
 def test_no_action_that_is_masked():
     made = runner(Masked, 4)
     shape = fragment_of(made, 20)[ACTION_MASK].shape

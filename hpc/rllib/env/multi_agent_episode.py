@@ -168,6 +168,8 @@ class MultiAgentEpisode:
     ) -> None:
         """Add a step of the environment.
 
+        An agent's own flags count before "__all__": what a truncated one sees last has a value, though all are done.
+
         Raises:
             MultiAgentEnvError: the episode or an agent is done, an agent that acted has no reward, or one that was
                 truncated has no last observation.
@@ -180,7 +182,8 @@ class MultiAgentEpisode:
         self.is_terminated, self.is_truncated = bool(ends.get(ALL)), bool(cuts.get(ALL))
         done = {agent_id for agent_id, episode in self.agent_episodes.items() if episode.is_done}
         done |= {agent_id for flags in (ends, cuts) for agent_id, flag in flags.items() if flag}
-        everyone_done = self.agent_episodes and done.issuperset(self.agent_episodes)
+        # An agent whose first observation comes now goes on, when the others are done.
+        everyone_done = self.agent_episodes and done.issuperset({*self.agent_episodes, *observations})
         if everyone_done and not self.is_truncated:
             self.is_terminated = True
         for agent_id, mapping in self.env_t_to_agent_t.items():
@@ -191,7 +194,9 @@ class MultiAgentEpisode:
             concerned.update(dict.fromkeys(self.agent_episodes))
         concerned.pop(ALL, None)
         for agent_id in concerned:
-            flags = bool(ends.get(agent_id)) or self.is_terminated, bool(cuts.get(agent_id)) or self.is_truncated
+            flags = bool(ends.get(agent_id)), bool(cuts.get(agent_id))
+            if not any(flags):
+                flags = bool(ends.get(ALL)), bool(cuts.get(ALL))
             self._add_agent_step(
                 agent_id,
                 observations.get(agent_id),

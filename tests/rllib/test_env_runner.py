@@ -10,7 +10,9 @@ from small_envs import Counting, Masked, Nested
 
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
+from hpc.rllib.connectors.env_to_module import FrameStackingEnvToModule
 from hpc.rllib.connectors.env_to_module.observation_preprocessor import SingleAgentObservationPreprocessor
+from hpc.rllib.connectors.learner import FrameStackingLearner
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.env.env_errors import EnvError
@@ -260,6 +262,14 @@ def test_connectors_of_users_work_on_episodes():
     assert found[Columns.OBS][:, 0].tolist() == [[0, 0], [2, 2], [4, 4], [6, 6], [0, 0], [2, 2]]
     assert made.get_spaces()["default_policy"][0].shape == (2,)
     assert made.sample(num_timesteps=2)[0].get_observations(-1).shape == (2,)
+
+
+def test_the_learners_connector_leaves_frames_that_the_runner_stacked():
+    made = runner(Counting, 1, env_to_module_connector=lambda *_: FrameStackingEnvToModule(num_frames=3))
+    episodes = fragment_of(made, 6).episodes()
+    batch = FrameStackingLearner(num_frames=3)(rl_module=None, batch={}, episodes=episodes)
+    found = [np.asarray(records[0]).tolist() for records in batch[Columns.OBS].values()]
+    assert found == [[[0, 0, 0], [0, 0, 1], [0, 1, 2]], [[0, 0, 0], [0, 0, 1]]]
 
 
 def test_weights_may_come_between_rows():

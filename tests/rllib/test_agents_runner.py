@@ -9,7 +9,7 @@ from small_envs import Counting, InTurn, Masked
 
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
-from hpc.rllib.connectors.env_to_module import MeanStdFilter
+from hpc.rllib.connectors.env_to_module import FrameStackingEnvToModule, MeanStdFilter
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.env.env_errors import EnvError
@@ -91,6 +91,34 @@ def test_masks_and_connectors_by_agent():
     assert fragment[ACTION_MASK].shape[2] == 5
     assert sum(inner.refused for whole in made.env.envs for inner in whole.envs) == 0
     assert set(made.get_state("env_to_module_connector")["env_to_module_connector"]["MeanStdFilter"]) == {0, 1}
+
+
+def stacked(env, spaces, device):
+    return FrameStackingEnvToModule(num_frames=4, multi_agent=True)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6])
+def test_fragments_hold_stacked_frames_of_several_chunks(rows):
+    env = make_multi_agent(lambda settings: Counting(settings))
+    settings = config(env, 1, env_config={"num_agents": 2, "length": 6}, one_module=True)
+    made = MultiAgentEnvRunner(config=settings.env_runners(env_to_module_connector=stacked))
+    found = [made.sample_fragment(rows).modules["shared"][Columns.OBS] for _ in range(6 // rows)]
+    wanted = [[max(t - back, 0) for back in (3, 2, 1, 0)] for t in range(7)]
+    for agent in range(2):
+        assert [row for part in found for row in part[:-1, agent].tolist()] == wanted[:-1]
+        assert found[-1][-1, agent].tolist() == wanted[-1]
+
+
+def test_frames_of_agents_in_turn_go_on_in_the_next_chunk():
+    made = MultiAgentEnvRunner(config=config(InTurn, 1, env_to_module_connector=stacked))
+    found = [made.sample_fragment(1).modules for _ in range(6)]
+    of_y = [part["of_y"][Columns.OBS][:, 0].tolist() for part in found if "of_y" in part]
+    assert of_y == [
+        [[0, 0, 0, 1], [0, 0, 1, 3]],
+        [[0, 0, 1, 3], [0, 1, 3, 4]],
+        [[0, 1, 3, 4], [1, 3, 4, 5]],
+        [[1, 3, 4, 5], [3, 4, 5, 6]],
+    ]
 
 
 def test_a_failed_environment_is_made_anew_and_its_steps_are_kept():

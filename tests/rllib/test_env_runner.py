@@ -264,6 +264,23 @@ def test_connectors_of_users_work_on_episodes():
     assert made.sample(num_timesteps=2)[0].get_observations(-1).shape == (2,)
 
 
+class Kept(SingleAgentObservationPreprocessor):
+    """Changes nothing, by episodes."""
+
+    def preprocess(self, observation, episode):
+        return observation
+
+
+def test_frames_of_before_a_cut_are_still_stacked():
+    pieces = [Kept(), FrameStackingEnvToModule(num_frames=4)]
+    made = runner(Counting, 1, env_config={"length": 9}, env_to_module_connector=lambda *_: pieces)
+    seen = []
+    for _ in range(5):
+        made.sample(num_timesteps=1)
+        seen.append(made._obs[0].tolist())
+    assert seen == [[0, 0, 0, 1], [0, 0, 1, 2], [0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]]
+
+
 def test_the_learners_connector_leaves_frames_that_the_runner_stacked():
     made = runner(Counting, 1, env_to_module_connector=lambda *_: FrameStackingEnvToModule(num_frames=3))
     episodes = fragment_of(made, 6).episodes()

@@ -41,11 +41,15 @@ class AgentsPassage:
         self._runner = runner
         pieces = runner._env_to_module.connectors
         self._pieces = [piece for piece in pieces if not isinstance(piece, _OF_THE_RUNNER)]
+        #: How many steps of an agent connectors read before its last one.
+        self.looks_back = max((piece.looks_back for piece in self._pieces), default=0)
         self._to_env = runner._module_to_env
         self._acts_on_arrays = works_on_arrays(self._to_env, "on_actions")
         self._stretches = self._needs_stretching()
         #: What connectors put into the batch, by the ids of episode and agent.
         self._batch: dict[str, dict[tuple[str, Any], Any]] = {Columns.OBS: {}, ACTION_MASK: {}}
+        #: Observations that connectors put into the batch, since chunks were taken: episodes have others.
+        self._shown: dict[tuple[str, Any], list[Any]] = {}
 
     def _needs_stretching(self) -> bool:
         """Whether the default connectors change any action."""
@@ -88,6 +92,14 @@ class AgentsPassage:
                 del held[key]
             for (episode_id, agent_id, _), records in batch.get(column, {}).items():
                 held[episode_id, agent_id] = records[-1]
+                if column == Columns.OBS:
+                    self._shown.setdefault((episode_id, agent_id), []).append(records[-1])
+
+    def take_shown(self) -> dict[tuple[str, Any], list[Any]]:
+        """What modules saw in chunks that are taken now, where it is not what episodes have, by episode and agent."""
+        shown, alive = self._shown, {episode.id_ for episode in self._runner._running if not episode.is_done}
+        self._shown = {key: records[-1:] for key, records in shown.items() if key[0] in alive}
+        return shown
 
     def seen(self, episode: Any, agent_id: Any) -> tuple[Any, np.ndarray | None]:
         """What the module sees of an agent, and the mask of its allowed actions."""

@@ -22,7 +22,7 @@ from hpc.rllib.env.tallies import Tally
 from hpc.rllib.env.vector.multi_agent_vector import MultiAgentVector, make_multi_agent_vector
 from hpc.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from hpc.rllib.utils.threads import limited_threads
-from hpc.rllib.utils.trees import map_tree, stack, take
+from hpc.rllib.utils.trees import blank, map_tree, put, stack, take
 
 _EPISODE_HOOKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
 
@@ -184,6 +184,7 @@ class MultiAgentEnvRunner(EnvRunner):
         with limited_threads():
             done, records, steps, counts = self._run(goal, explore, random_actions, force_reset, [])
         out = done if goal.episodes is not None else done + self._cut()
+        self._passage.take_shown()
         if self.config.episodes_to_numpy:
             out = [episode.to_numpy() for episode in out]
         self.num_env_steps_sampled_lifetime += steps
@@ -236,7 +237,8 @@ class MultiAgentEnvRunner(EnvRunner):
         out = []
         for at, episode in enumerate(self._running):
             if len(episode):
-                self._running[at] = episode.cut(self.config.episode_lookback_horizon)
+                lookback = episode.lookback_for(self._passage.looks_back)
+                self._running[at] = episode.cut(max(self.config.episode_lookback_horizon, lookback))
                 self._tallies[at].keep(episode)
                 if self._hooks:
                     self._earlier.setdefault(episode.id_, []).append(episode)
@@ -245,6 +247,7 @@ class MultiAgentEnvRunner(EnvRunner):
 
     def _fragments(self, chunks: list[MultiAgentEpisode]) -> dict[str, Fragment]:
         by_module: dict[str, list[tuple[int, SingleAgentEpisode]]] = {}
+        shown = self._passage.take_shown()
         for at, chunk in enumerate(chunks):
             for episode in chunk.agent_episodes.values():
                 if len(episode):
@@ -254,6 +257,9 @@ class MultiAgentEnvRunner(EnvRunner):
             fragment = Fragment.of_episodes([episode for _, episode in pairs])
             fragment.columns.pop(Columns.STATE_OUT, None)
             fragment.columns.pop(WEIGHTS_SEQ_NO, None)
+            seen = [shown.get((episode.multi_agent_episode_id, episode.agent_id)) for _, episode in pairs]
+            if seen[0]:
+                fragment.columns[Columns.OBS] = _seen_rows(seen, [len(episode) for _, episode in pairs])
             fragment.owners = [(at, episode.agent_id) for at, episode in pairs]
             out[module_id] = fragment
         return out
@@ -432,3 +438,12 @@ class MultiAgentEnvRunner(EnvRunner):
             env_index=at,
             **more,
         )
+
+
+def _seen_rows(seen: list[Any], steps: list[int]) -> Any:
+    """What modules saw as a fragment's column of observations; an agent that ended unseen has its last one again."""
+    rows = blank(map_tree(np.asarray, seen[0][0]), (max(steps) + 1, len(seen)), skip=0)
+    for at, (records, count) in enumerate(zip(seen, steps)):
+        whole = records + records[-1:] * (count + 1 - len(records))
+        put(rows, (slice(0, count + 1), at), stack([map_tree(np.asarray, one) for one in whole]))
+    return rows

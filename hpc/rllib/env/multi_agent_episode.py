@@ -387,11 +387,22 @@ class MultiAgentEpisode:
             before = (
                 sum(1 for t in tail[:-1] if t != SKIP) if tail[-1] != SKIP else sum(1 for t in tail if t != SKIP) - 1
             )
-            chunk._adopt(agent_id, episode.cut(min(max(before, 0), len(episode.rewards))), list(tail))
+            kept = min(max(before, 0), episode.rewards.len_incl_lookback())
+            chunk._adopt(agent_id, episode.cut(kept), list(tail))
         chunk._copy_hanging(self)
         chunk._stepped = self._stepped & set(chunk.agent_episodes)
         chunk._custom_data = copy.deepcopy(self.custom_data)
         return chunk
+
+    def lookback_for(self, steps: int) -> int:
+        """The lookback to cut with, so that each agent that goes on has so many steps of its own to look back at."""
+        rows = 0
+        for agent_id, episode in self.agent_episodes.items():
+            if steps and not episode.is_done:
+                entries = self.env_t_to_agent_t[agent_id].data
+                places = [at for at, entry in enumerate(entries) if entry != SKIP]
+                rows = max(rows, len(entries) - 1 - places[max(len(places) - 1 - steps, 0)])
+        return rows
 
     def _empty_like(self, env_t_started: int, lookback: int) -> MultiAgentEpisode:
         out = MultiAgentEpisode(

@@ -431,7 +431,8 @@ class SingleAgentEnvRunner(EnvRunner):
 
     def _new_live(self) -> LiveEpisodes:
         spaces = self.env.single_observation_space, self.env.single_action_space
-        return LiveEpisodes(self.num_envs, *spaces, self.config.episode_lookback_horizon)
+        read = max((piece.looks_back for piece in self._env_to_module.connectors), default=0)
+        return LiveEpisodes(self.num_envs, *spaces, max(self.config.episode_lookback_horizon, read))
 
     def _ensure_live(self) -> None:
         """Have episode objects from here on, for runners that had none."""

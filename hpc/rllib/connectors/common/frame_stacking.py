@@ -34,6 +34,7 @@ class FrameStacking(ConnectorV2):
     ) -> None:
         self._multi_agent = multi_agent
         self.num_frames = num_frames
+        self.looks_back = num_frames - 1
         self._as_learner_connector = as_learner_connector
         super().__init__(input_observation_space, input_action_space, **kwargs)
 

@@ -130,6 +130,31 @@ def test_a_failed_environment_is_made_anew_and_its_steps_are_kept():
     assert sample.faults == {"num_env_steps_failed_lifetime": 1}
 
 
+def test_whole_episodes_are_given_without_those_that_failed_or_go_on():
+    env = make_multi_agent(lambda settings: Counting({**settings, "length": 3 + 2 * settings.vector_index}))
+    settings = config(env, 2, env_config={"num_agents": 2}, one_module=True)
+    sample = MultiAgentEnvRunner(config=settings).sample_fragment(episodes=1)
+    assert (sample.env_steps, sample.agent_steps, sample.module_steps) == (3, {"0": 3, "1": 3}, {"shared": 6})
+    env = make_multi_agent(lambda settings: Counting(settings))
+    settings = config(env, 1, env_config={"num_agents": 2, "length": 4, "fail_at": 6}, one_module=True)
+    settings.fault_tolerance(restart_failed_sub_environments=True)
+    sample = MultiAgentEnvRunner(config=settings).sample_fragment(episodes=2)
+    assert [record.length for record in sample.episodes] == [4, 4]
+    fragment = sample.modules["shared"]
+    assert (fragment.width, fragment.rows, fragment.valid_steps) == (4, 4, 16)
+    assert sample.agent_steps == {"0": 8, "1": 8}
+    in_turn = MultiAgentEnvRunner(config=config(InTurn, 1))
+    assert in_turn.sample_fragment(episodes=2).agent_steps == in_turn.sample_fragment(12).agent_steps
+
+
+def test_random_actions_come_of_the_seed():
+    def actions():
+        made = MultiAgentEnvRunner(config=config(InTurn))
+        return made.sample_fragment(12, random_actions=True).modules["of_y"][Columns.ACTIONS].tolist()
+
+    assert actions() == actions()
+
+
 class Hooks(RLlibCallback):
     """Writes down which hooks were called."""
 

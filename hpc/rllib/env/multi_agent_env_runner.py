@@ -24,6 +24,8 @@ from hpc.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from hpc.rllib.utils.threads import limited_threads
 from hpc.rllib.utils.trees import blank, map_tree, put, stack, take
 
+#: Steps by agent and by module.
+Counts = tuple[dict[Any, int], dict[str, int]]
 _EPISODE_HOOKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
 
 
@@ -61,6 +63,8 @@ class MultiAgentEnvRunner(EnvRunner):
         context = self._context()
         self.env = make_multi_agent_vector(self.config, context, self._env_failed)
         self.num_envs = self.env.num_envs
+        if self._seeds.env is not None:
+            self.env.single_action_space.seed(self._seeds.env)
         self._needs_reset = True
         self._call(
             "on_environment_created", env_runner=self, metrics_logger=self.metrics, env=self.env, env_context=context
@@ -201,14 +205,15 @@ class MultiAgentEnvRunner(EnvRunner):
         at_random: bool,
         force_reset: bool,
         versions: list[tuple[int, int]],
-    ) -> tuple[list[MultiAgentEpisode], list[EpisodeRecord], int, tuple[dict[Any, int], dict[str, int]]]:
+    ) -> tuple[list[MultiAgentEpisode], list[EpisodeRecord], int, Counts]:
         """Step until the goal. Returns done episodes, their records, and steps of environments, agents and modules."""
         explore = self.config.explore if explore is None else explore
         if force_reset or goal.episodes is not None or self._needs_reset:
             self._reset(explore)
         done: list[MultiAgentEpisode] = []
         records: list[EpisodeRecord] = []
-        counts: tuple[dict[Any, int], dict[str, int]] = ({}, {})
+        counts: Counts = ({}, {})
+        self._counts_of_done: list[Counts] = []
         by_agent = self.config.count_steps_by == "agent_steps"
         row = env_steps = agent_steps = 0
         while not goal.reached(row, len(records), agent_steps if by_agent else env_steps):
@@ -218,7 +223,10 @@ class MultiAgentEnvRunner(EnvRunner):
             agent_steps += stepped[1]
             row += 1
         if goal.episodes is not None:
-            done, records, self._needs_reset = done[: goal.episodes], records[: goal.episodes], True
+            # Those of environments that failed have no end.
+            done = [episode for episode in done if episode.is_done][: goal.episodes]
+            records, self._needs_reset = records[: goal.episodes], True
+            counts = _sums(self._counts_of_done[: goal.episodes])
         return done, records, env_steps, counts
 
     def _take_new_weights(self, row: int, versions: list[tuple[int, int]]) -> None:
@@ -272,6 +280,7 @@ class MultiAgentEnvRunner(EnvRunner):
         seed = self._seeds.env if not self._running else None
         if self._reset_from_generator:
             seed = int(self.rng.integers(2**31))
+            self.env.single_action_space.seed(seed)
             self._reset_from_generator = False
         seeds: list[int | None] = [None] * self.num_envs
         if seed is not None:
@@ -310,7 +319,7 @@ class MultiAgentEnvRunner(EnvRunner):
         before: int,
         done: list[MultiAgentEpisode],
         records: list[EpisodeRecord],
-        counts: tuple[dict[Any, int], dict[str, int]],
+        counts: Counts,
     ) -> tuple[int, int]:
         """Act once in all environments. Returns how many steps environments and agents made."""
         assert self.env is not None
@@ -337,8 +346,9 @@ class MultiAgentEnvRunner(EnvRunner):
             agent_steps += len(observations)
             for agent_id in observations:
                 module_id = episode.module_for(agent_id)
-                counts[0][str(agent_id)] = counts[0].get(str(agent_id), 0) + 1
-                counts[1][module_id] = counts[1].get(module_id, 0) + 1
+                for by_agent, by_module in (counts, self._tallies[at].counts):
+                    by_agent[str(agent_id)] = by_agent.get(str(agent_id), 0) + 1
+                    by_module[module_id] = by_module.get(module_id, 0) + 1
             if episode.is_done:
                 ended.append(at)
         self._clock.stepped()
@@ -363,6 +373,7 @@ class MultiAgentEnvRunner(EnvRunner):
         episode = self._running[at]
         self._episode_call("on_episode_end", at, prev_episode_chunks=self._earlier.pop(episode.id_, []))
         records.append(self._tallies[at].record(episode))
+        self._counts_of_done.append(self._tallies[at].counts)
         done.append(episode)
 
     def _abandon(self, at: int, done: list[MultiAgentEpisode]) -> None:
@@ -438,6 +449,15 @@ class MultiAgentEnvRunner(EnvRunner):
             env_index=at,
             **more,
         )
+
+
+def _sums(parts: list[Counts]) -> Counts:
+    total: Counts = ({}, {})
+    for part in parts:
+        for into, counts in zip(total, part):
+            for name, count in counts.items():
+                into[name] = into.get(name, 0) + count
+    return total
 
 
 def _seen_rows(seen: list[Any], steps: list[int]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from hpc.rllib.env.env_errors import EnvError
 from hpc.rllib.env.fragment import ACTION_MASK
 from hpc.rllib.env.multi_agent_env import MultiAgentEnv, make_multi_agent
 from hpc.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from hpc.rllib.utils.replay_buffers import MultiAgentEpisodeReplayBuffer
 
 
 def config(env, envs=2, *, env_config=None, one_module=False, **env_runners) -> PPOConfig:
@@ -145,6 +147,37 @@ def test_whole_episodes_are_given_without_those_that_failed_or_go_on():
     assert sample.agent_steps == {"0": 8, "1": 8}
     in_turn = MultiAgentEnvRunner(config=config(InTurn, 1))
     assert in_turn.sample_fragment(episodes=2).agent_steps == in_turn.sample_fragment(12).agent_steps
+
+
+class Placed(Counting):
+    """Observes 100 times its place too; it ends after 6 steps at place 1, else after 10."""
+
+    def __init__(self, config):
+        super().__init__({"length": 6 if config.vector_index == 1 else 10})
+        self.base = 100 * (2 * config.worker_index + config.vector_index)
+        self.observation_space = gym.spaces.Box(0, 1000, (1,), np.float32)
+
+    def reset(self, **how):
+        return super().reset(**how)[0] + self.base, {}
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        return observation + self.base, *rest
+
+
+def test_a_buffer_goes_on_with_the_same_agent_of_the_same_environment():
+    env = make_multi_agent(Placed)
+    settings = config(env, 2, env_config={"num_agents": 2}, one_module=True)
+    runners = [MultiAgentEnvRunner(config=settings, worker_index=at, num_workers=2) for at in (1, 2)]
+    buffer = MultiAgentEpisodeReplayBuffer(capacity=1000)
+    for _ in range(6):
+        for one in runners:
+            buffer.add(one.sample_fragment(4))
+    batch = buffer.sample_batches(500)["shared"]
+    assert np.array_equal(batch[Columns.OBS] + 1, batch[Columns.NEXT_OBS])
+    batch = buffer.sample_batches(500, n_step=3)["shared"]
+    assert (batch["n_step"][~batch[Columns.TERMINATEDS]] == 3).mean() > 0.9
+    assert np.array_equal((batch[Columns.NEXT_OBS] - batch[Columns.OBS])[:, 0], batch["n_step"])
 
 
 def test_random_actions_come_of_the_seed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any
 
 import gymnasium as gym
@@ -39,6 +40,10 @@ class MultiAgentEnvRunner(EnvRunner):
         super().__init__(config=config, **kwargs)
         self.num_envs = 0
         self.env: MultiAgentVector | None = None
+        self._tag = uuid.uuid4().hex[:12]
+        #: Where each episode is that runs or was not given yet: the environment, and how many it has begun.
+        self._places: dict[str, tuple[int, int]] = {}
+        self._begun: dict[int, int] = {}
         self._needs_reset = True
         self._reset_from_generator = False
         self._running: list[MultiAgentEpisode] = []
@@ -189,6 +194,7 @@ class MultiAgentEnvRunner(EnvRunner):
             done, records, steps, counts = self._run(goal, explore, random_actions, force_reset, [])
         out = done if goal.episodes is not None else done + self._cut()
         self._passage.take_shown()
+        self._forget_places()
         if self.config.episodes_to_numpy:
             out = [episode.to_numpy() for episode in out]
         self.num_env_steps_sampled_lifetime += steps
@@ -254,12 +260,13 @@ class MultiAgentEnvRunner(EnvRunner):
         return out
 
     def _fragments(self, chunks: list[MultiAgentEpisode]) -> dict[str, Fragment]:
-        by_module: dict[str, list[tuple[int, SingleAgentEpisode]]] = {}
+        by_module: dict[str, list[tuple[tuple[int, int], SingleAgentEpisode]]] = {}
         shown = self._passage.take_shown()
-        for at, chunk in enumerate(chunks):
+        for chunk in chunks:
             for episode in chunk.agent_episodes.values():
                 if len(episode):
-                    by_module.setdefault(episode.module_id or "", []).append((at, episode.to_numpy()))
+                    pair = self._places[chunk.id_], episode.to_numpy()
+                    by_module.setdefault(episode.module_id or "", []).append(pair)
         out = {}
         for module_id, pairs in by_module.items():
             fragment = Fragment.of_episodes([episode for _, episode in pairs])
@@ -268,9 +275,16 @@ class MultiAgentEnvRunner(EnvRunner):
             seen = [shown.get((episode.multi_agent_episode_id, episode.agent_id)) for _, episode in pairs]
             if seen[0]:
                 fragment.columns[Columns.OBS] = _seen_rows(seen, [len(episode) for _, episode in pairs])
-            fragment.owners = [(at, episode.agent_id) for at, episode in pairs]
+            # A buffer goes on where the same agent's episode was by these.
+            fragment.name = self._tag
+            fragment.owners = [(at, episode.agent_id) for (at, _), episode in pairs]
+            fragment.number = np.array([number for (_, number), _ in pairs])
             out[module_id] = fragment
+        self._forget_places()
         return out
+
+    def _forget_places(self) -> None:
+        self._places = {episode.id_: self._places[episode.id_] for episode in self._running}
 
     # -------------------------------------------------------------- rows
 
@@ -306,6 +320,8 @@ class MultiAgentEnvRunner(EnvRunner):
         else:
             self._running.append(episode)
             self._tallies.append(Tally())
+        self._begun[at] = self._begun.get(at, 0) + 1
+        self._places[episode.id_] = at, self._begun[at]
         for key in [key for key in self._states if key[0] == at]:
             del self._states[key]
         self._episode_call("on_episode_created", at)

@@ -95,6 +95,14 @@ def test_masks_and_connectors_by_agent():
     assert set(made.get_state("env_to_module_connector")["env_to_module_connector"]["MeanStdFilter"]) == {0, 1}
 
 
+def test_what_a_chunk_led_to_has_its_mask():
+    env = make_multi_agent(lambda settings: Masked(settings))
+    made = MultiAgentEnvRunner(config=config(env, 1, env_config={"num_agents": 2}, one_module=True))
+    found = [made.sample_fragment(3).modules["shared"][ACTION_MASK] for _ in range(2)]
+    assert np.array_equal(found[0][3], found[1][0])
+    assert 0 < found[0][3].sum() <= 4
+
+
 def stacked(env, spaces, device):
     return FrameStackingEnvToModule(num_frames=4, multi_agent=True)
 

@@ -12,7 +12,7 @@ import numpy as np
 from hpc.rllib.core.acting import make_actor
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
-from hpc.rllib.env.agents_passage import AgentsPassage
+from hpc.rllib.env.agents_passage import AgentsPassage, flat
 from hpc.rllib.env.env_runner import EnvRunner, Goal
 from hpc.rllib.env.fragment import ACTION_MASK, EpisodeRecord, Fragment, Sample
 from hpc.rllib.env.logged import log_episode, log_steps
@@ -261,7 +261,7 @@ class MultiAgentEnvRunner(EnvRunner):
 
     def _fragments(self, chunks: list[MultiAgentEpisode]) -> dict[str, Fragment]:
         by_module: dict[str, list[tuple[tuple[int, int], SingleAgentEpisode]]] = {}
-        shown = self._passage.take_shown()
+        shown, masks = self._passage.take_shown()
         for chunk in chunks:
             for episode in chunk.agent_episodes.values():
                 if len(episode):
@@ -272,7 +272,12 @@ class MultiAgentEnvRunner(EnvRunner):
             fragment = Fragment.of_episodes([episode for _, episode in pairs])
             fragment.columns.pop(Columns.STATE_OUT, None)
             fragment.columns.pop(WEIGHTS_SEQ_NO, None)
-            seen = [shown.get((episode.multi_agent_episode_id, episode.agent_id)) for _, episode in pairs]
+            keys = [(episode.multi_agent_episode_id, episode.agent_id) for _, episode in pairs]
+            if ACTION_MASK in fragment:
+                for column, (key, (_, episode)) in enumerate(zip(keys, pairs)):
+                    if key in masks:
+                        fragment[ACTION_MASK][len(episode), column] = flat(masks[key])
+            seen = [shown.get(key) for key in keys]
             if seen[0]:
                 fragment.columns[Columns.OBS] = _seen_rows(seen, [len(episode) for _, episode in pairs])
             # A buffer goes on where the same agent's episode was by these.

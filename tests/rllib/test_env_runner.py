@@ -10,6 +10,7 @@ from small_envs import Counting, Masked, Nested
 
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
+from hpc.rllib.connectors.connector_v2 import ConnectorV2
 from hpc.rllib.connectors.env_to_module import FrameStackingEnvToModule
 from hpc.rllib.connectors.env_to_module.observation_preprocessor import SingleAgentObservationPreprocessor
 from hpc.rllib.connectors.learner import FrameStackingLearner
@@ -160,6 +161,39 @@ def test_states_of_recurrent_modules_begin_anew_with_each_episode():
     state = found[Columns.STATE_IN]["h"]
     assert not state[found.first].any()
     assert state[found.loss_mask & ~found.first].any()
+
+
+def recurrent(**how) -> PPOConfig:
+    model = DefaultModelConfig(fcnet_hiddens=[8], use_lstm=True, max_seq_len=4, lstm_cell_size=3, **how)
+    return config(Counting, env_config={"length": 70}).rl_module(model_config=model)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_runner_values_by_the_weights_that_learn(shared):
+    algo = recurrent(vf_share_layers=shared).build_algo()
+    fragment = algo.env_runner.sample_fragment(9).modules["default_policy"]
+    values = algo.learner_group._learner.values_of_fragment("default_policy", fragment)
+    assert np.allclose(fragment[Columns.VF_PREDS], values, atol=1e-5)
+    algo.stop()
+
+
+class Nothing(ConnectorV2):
+    """Changes nothing, by episodes."""
+
+    def __call__(self, *, rl_module, batch, episodes, **kwargs):
+        return batch
+
+
+def test_a_learner_connector_keeps_the_states_before_sequences():
+    algo = recurrent().learners(learner_connector=lambda *_: Nothing()).build_algo()
+    algo.env_runner.sample_fragment(9)
+    sample = algo.env_runner.sample_fragment(9)
+    found = algo.learner_group._learner.prepare([sample])["default_policy"][Columns.STATE_IN]
+    wanted = sample.modules["default_policy"][Columns.STATE_IN]
+    for name, states in wanted.items():
+        rows = states[[0, 4, 8]].swapaxes(0, 1).reshape(6, *states.shape[2:])
+        assert np.array_equal(found[name].numpy(), rows)
+    algo.stop()
 
 
 def test_a_failed_environment_is_made_anew_alone_and_its_step_is_left_out():

@@ -63,6 +63,8 @@ class DefaultPPORLModule(RLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return self.encoder.get_initial_state() if hasattr(self.encoder, "get_initial_state") else {}
 
     def get_non_inference_attributes(self) -> list[str]:
+        if self.get_initial_state():
+            return []
         shared = self.model_config.get("vf_share_layers", True)
         return ["vf"] if shared else ["vf", "encoder.critic_encoder"]
 

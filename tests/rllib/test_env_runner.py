@@ -196,6 +196,22 @@ def test_a_learner_connector_keeps_the_states_before_sequences():
     algo.stop()
 
 
+@pytest.mark.parametrize("lstm", [False, True])
+def test_a_learner_connector_keeps_the_rows_of_several_chunks_together(lstm):
+    def rows(*connector):
+        settings = recurrent() if lstm else config(Counting, env_config={"length": 70})
+        algo = settings.learners(learner_connector=connector[0] if connector else None).build_algo()
+        samples = [algo.env_runner.sample_fragment(5) for _ in range(2)]
+        batch = algo.learner_group._learner.prepare(samples)["default_policy"]
+        algo.stop()
+        mask = batch.get(Columns.LOSS_MASK, batch[Columns.REWARDS] > 0)
+        names = (Columns.REWARDS, Columns.ACTION_LOGP, Columns.VALUE_TARGETS)
+        columns = [batch[Columns.OBS][mask][:, 0], *(batch[name][mask] for name in names)]
+        return np.array(sorted(torch.stack(columns, 1).tolist()))
+
+    assert np.allclose(rows(lambda *_: Nothing()), rows(), atol=1e-4)
+
+
 def test_a_failed_environment_is_made_anew_alone_and_its_step_is_left_out():
     made = runner(Counting, 2, env_config={"fail_at": 5, "length": 10})
     with pytest.raises(RuntimeError, match="the simulator crashed"):

@@ -163,9 +163,9 @@ def test_states_of_recurrent_modules_begin_anew_with_each_episode():
     assert state[found.loss_mask & ~found.first].any()
 
 
-def recurrent(**how) -> PPOConfig:
+def recurrent(length: int = 70, **how) -> PPOConfig:
     model = DefaultModelConfig(fcnet_hiddens=[8], use_lstm=True, max_seq_len=4, lstm_cell_size=3, **how)
-    return config(Counting, env_config={"length": 70}).rl_module(model_config=model)
+    return config(Counting, env_config={"length": length}).rl_module(model_config=model)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -196,10 +196,11 @@ def test_a_learner_connector_keeps_the_states_before_sequences():
     algo.stop()
 
 
+@pytest.mark.parametrize("length", [7, 70])
 @pytest.mark.parametrize("lstm", [False, True])
-def test_a_learner_connector_keeps_the_rows_of_several_chunks_together(lstm):
+def test_a_learner_connector_keeps_the_rows_of_several_chunks_together(lstm, length):
     def rows(*connector):
-        settings = recurrent() if lstm else config(Counting, env_config={"length": 70})
+        settings = recurrent(length) if lstm else config(Counting, env_config={"length": length})
         algo = settings.learners(learner_connector=connector[0] if connector else None).build_algo()
         samples = [algo.env_runner.sample_fragment(5) for _ in range(2)]
         batch = algo.learner_group._learner.prepare(samples)["default_policy"]

@@ -354,13 +354,21 @@ class TorchLearner(Learner):
         return np.concatenate(parts).reshape(fragment.rows + 1, fragment.width)
 
     def _stateful_values(self, module: Any, fragment: Any) -> np.ndarray:
-        """Row by row from the states that the runner had before each; the last from the state after the row before."""
+        """Row by row from the states that the runner had before each.
+
+        What the last step of a column led to is valued from the state after that step.
+        """
         values = np.zeros((fragment.rows + 1, fragment.width), np.float32)
         batch: Batch = {}
+        mask = fragment.loss_mask
         for row in range(fragment.rows):
+            states = map_tree(lambda leaf, row=row: self._tensor(leaf[row]), fragment[Columns.STATE_IN])
+            if row and (over := mask[row - 1] & ~mask[row]).any():
+                after, ended = module.forward_inference(batch)[Columns.STATE_OUT], self._tensor(over)
+                states = map_tree(lambda own, new, at=ended: _chosen(at, new, own), states, after)
             batch = {
                 Columns.OBS: map_tree(lambda leaf, row=row: self._tensor(leaf[row][:, None]), fragment[Columns.OBS]),
-                Columns.STATE_IN: map_tree(lambda leaf, row=row: self._tensor(leaf[row]), fragment[Columns.STATE_IN]),
+                Columns.STATE_IN: states,
             }
             values[row] = module.compute_values(batch)[:, 0].cpu().numpy()
         batch = {
@@ -447,3 +455,8 @@ def _to_tensors(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _to_tensors(part) for key, part in value.items()}
     return [_to_tensors(part) for part in value] if isinstance(value, list) else value
+
+
+def _chosen(where: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Rows of one tensor where it is True, else of the other."""
+    return torch.where(where.bool().view(-1, *[1] * (one.ndim - 1)), one, other)

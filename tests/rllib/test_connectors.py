@@ -9,6 +9,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from hpc.rllib.agent import Decider
+from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.connectors.connector_pipeline_v2 import ConnectorPipelineV2
 from hpc.rllib.connectors.connector_v2 import ConnectorV2, works_on_arrays
 from hpc.rllib.connectors.env_to_module import (
@@ -210,6 +212,12 @@ def test_who_writes_only_a_call_does_not_work_on_arrays():
     assert works_on_arrays(pipeline, "on_rows")
     pipeline.append(Custom())
     assert not works_on_arrays(pipeline, "on_rows")
+
+
+def test_one_call_does_not_act_past_the_call_of_a_changed_connector():
+    pipelines = ConnectorPipelineV2(connectors=[Changed(BOX)]), ConnectorPipelineV2()
+    with pytest.raises(ValueError, match="Changed: these connectors work on episodes only"):
+        Decider(PPOConfig(), lambda name: None, *pipelines)
 
 
 def test_pieces_are_put_in_and_taken_out_by_name_and_class(caplog):

@@ -332,6 +332,16 @@ def test_frames_of_before_a_cut_are_still_stacked():
     assert seen == [[0, 0, 0, 1], [0, 0, 1, 2], [0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]]
 
 
+def test_an_episode_without_an_end_does_not_grow_for_connectors():
+    pieces = [Kept(), FrameStackingEnvToModule(num_frames=4)]
+    made = runner(Counting, 1, env_config={"length": 90}, env_to_module_connector=lambda *_: pieces)
+    found = [fragment_of(made, 5)[Columns.OBS] for _ in range(3)]
+    assert found[-1][-1, 0].tolist() == [12, 13, 14, 15]
+    assert found[-1][1, 0].tolist() == [8, 9, 10, 11]
+    assert len(made._live.running[0].observations.data) == 4
+    assert made._live.earlier == {}
+
+
 def test_the_learners_connector_leaves_frames_that_the_runner_stacked():
     made = runner(Counting, 1, env_to_module_connector=lambda *_: FrameStackingEnvToModule(num_frames=3))
     episodes = fragment_of(made, 6).episodes()

@@ -53,7 +53,8 @@ class SingleAgentEnvRunner(EnvRunner):
         self.make_module()
         self._module_to_env = self.config.build_module_to_env_connector(self.env, self.spaces)
         self._passage = Passage(self)
-        self._watched = any(self._wanted(hook) for hook in _EPISODE_HOOKS) or not self._passage.on_arrays
+        self._hooked = any(self._wanted(hook) for hook in _EPISODE_HOOKS)
+        self._watched = self._hooked or not self._passage.on_arrays
 
     # -------------------------------------------------------------- parts
 
@@ -169,6 +170,9 @@ class SingleAgentEnvRunner(EnvRunner):
             steps = _only_finished(fragment, len(records))
             self._needs_reset = True
         self._done_episodes.clear()
+        if self._live is not None and not self._hooked:
+            # Connectors look back so far only: an episode without an end does not grow for ever.
+            self._live.cut()
         self.num_env_steps_sampled_lifetime += steps
         if self._wanted("on_sample_end"):
             self._call("on_sample_end", env_runner=self, metrics_logger=self.metrics, samples=fragment.episodes())
@@ -432,7 +436,8 @@ class SingleAgentEnvRunner(EnvRunner):
     def _new_live(self) -> LiveEpisodes:
         spaces = self.env.single_observation_space, self.env.single_action_space
         read = max((piece.looks_back for piece in self._env_to_module.connectors), default=0)
-        return LiveEpisodes(self.num_envs, *spaces, max(self.config.episode_lookback_horizon, read))
+        lookback = max(self.config.episode_lookback_horizon, read)
+        return LiveEpisodes(self.num_envs, *spaces, lookback, self._wanted("on_episode_end"))
 
     def _ensure_live(self) -> None:
         """Have episode objects from here on, for runners that had none."""

@@ -228,6 +228,12 @@ def test_a_failed_environment_is_made_anew_alone_and_its_step_is_left_out():
     assert sample.faults == {"num_env_steps_failed_lifetime": 1}
 
 
+def test_environments_that_only_fail_end_the_sample():
+    settings = config(Counting, 2, env_config={"fail_at": 1}).fault_tolerance(restart_failed_sub_environments=True)
+    with pytest.raises(RuntimeError, match="no environment made a step in 100 rows"):
+        SingleAgentEnvRunner(config=settings.environment(disable_env_checking=True)).sample_fragment(steps=1)
+
+
 def test_rewards_are_clipped_for_learning_but_not_in_returns():
     settings = config(Counting, 1)
     settings.environment(clip_rewards=True)

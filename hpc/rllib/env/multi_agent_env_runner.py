@@ -225,7 +225,7 @@ class MultiAgentEnvRunner(EnvRunner):
         while not goal.reached(row, len(records), agent_steps if by_agent else env_steps):
             self._take_new_weights(row, versions)
             stepped = self._row(explore, at_random, env_steps, done, records, counts)
-            env_steps += stepped[0]
+            env_steps += self._made_steps(stepped[0])
             agent_steps += stepped[1]
             row += 1
         if goal.episodes is not None:

@@ -161,7 +161,7 @@ class SingleAgentEnvRunner(EnvRunner):
                 self.between_rows()
                 if self._weights_seq_no != (versions[-1][1] if versions else version):
                     versions.append((row, self._weights_seq_no))
-            steps += self._row(recorder, row, explore, random_actions, steps, records)
+            steps += self._made_steps(self._row(recorder, row, explore, random_actions, steps, records))
             row += 1
         self._last_row(recorder, row)
         fragment = recorder.fragment(row, self.num_envs, t_start=starts, number=numbers, name=self._tag)
@@ -214,7 +214,7 @@ class SingleAgentEnvRunner(EnvRunner):
         records: list[EpisodeRecord] = []
         steps = 0
         while not goal.reached(0, len(records), steps):
-            steps += self._row(recorder, 0, explore, random_actions, steps, records)
+            steps += self._made_steps(self._row(recorder, 0, explore, random_actions, steps, records))
         out, self._done_episodes = self._done_episodes, []
         if goal.episodes is not None:
             out, records, self._needs_reset = out[: goal.episodes], records[: goal.episodes], True

@@ -150,6 +150,16 @@ def test_a_client_that_leaves_while_it_waits_for_weights_keeps_nobody_out(serve,
         assert client.get_state()["weights_seq_no"] == 0
 
 
+def test_a_client_explores_by_the_steps_of_all(serve):
+    server = serve()
+    server.set_state({"num_env_steps_sampled_lifetime": 500})
+    with ExternalClient(*server.address, timeout_s=20) as client:
+        client.send_episodes([play(client)])
+        assert server.sample()
+        client.get_state()
+        assert client._steps == server.num_env_steps_sampled_lifetime == 503
+
+
 def test_counts_alone_are_no_weights_that_a_client_waits_for(serve):
     server = serve()
     versions = []

@@ -20,7 +20,7 @@ from hpc.rllib.env.external.rllink import RLlink, get_rllink_message, send_rllin
 from hpc.rllib.env.fragment import EpisodeRecord, Fragment, Sample
 from hpc.rllib.env.logged import log_episode, log_steps
 from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
-from hpc.rllib.utils.metrics import WEIGHTS_SEQ_NO
+from hpc.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 
 logger = logging.getLogger("hpc.rllib")
 DEFAULT_PORT = 5555
@@ -146,7 +146,9 @@ class EnvRunnerServerForExternalInference(EnvRunner):
         """The episodes that came since the last call; wait for some for up to ``config.sample_timeout_s``."""
         chunks = self._take()
         records = self._records(chunks)
-        log_steps(self.metrics, self.config, sum(map(len, chunks)), len(records))
+        steps = sum(map(len, chunks))
+        self.num_env_steps_sampled_lifetime += steps
+        log_steps(self.metrics, self.config, steps, len(records))
         for record in records:
             log_episode(self.metrics, self.config, record)
         return chunks
@@ -284,7 +286,11 @@ class EnvRunnerServerForExternalInference(EnvRunner):
 
     def _send_state(self, connection: socket.socket) -> None:
         with self._changed:
-            state = {"rl_module": self.module.get_state(), WEIGHTS_SEQ_NO: self._weights_seq_no}
+            state = {
+                "rl_module": self.module.get_state(),
+                WEIGHTS_SEQ_NO: self._weights_seq_no,
+                NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime,
+            }
         send_rllink_message(connection, {"type": RLlink.SET_STATE.name, "state": state})
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
+from hpc.rllib.connectors.connector_v2 import works_on_arrays
 from hpc.rllib.connectors.rows import Acts, Rows
 from hpc.rllib.core import (
     COMPONENT_ENV_RUNNER,
@@ -62,8 +63,8 @@ class Decider:
         self._config = config
         self._actor_of = actor_of
         self._env_to_module, self._module_to_env = env_to_module, module_to_env
-        slow = [piece for piece in env_to_module.connectors if piece.on_rows is None]
-        slow += [piece for piece in module_to_env.connectors if piece.on_actions is None]
+        slow = [piece for piece in env_to_module.connectors if not works_on_arrays(piece, "on_rows")]
+        slow += [piece for piece in module_to_env.connectors if not works_on_arrays(piece, "on_actions")]
         if slow:
             names = ", ".join(type(piece).__name__ for piece in slow)
             raise ValueError(

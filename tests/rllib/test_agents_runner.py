@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -9,13 +10,14 @@ from small_envs import Counting, InTurn, Masked
 
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
-from hpc.rllib.connectors.env_to_module import MeanStdFilter
+from hpc.rllib.connectors.env_to_module import FrameStackingEnvToModule, MeanStdFilter
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.env.env_errors import EnvError
 from hpc.rllib.env.fragment import ACTION_MASK
 from hpc.rllib.env.multi_agent_env import MultiAgentEnv, make_multi_agent
 from hpc.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from hpc.rllib.utils.replay_buffers import MultiAgentEpisodeReplayBuffer
 
 
 def config(env, envs=2, *, env_config=None, one_module=False, **env_runners) -> PPOConfig:
@@ -93,6 +95,42 @@ def test_masks_and_connectors_by_agent():
     assert set(made.get_state("env_to_module_connector")["env_to_module_connector"]["MeanStdFilter"]) == {0, 1}
 
 
+def test_what_a_chunk_led_to_has_its_mask():
+    env = make_multi_agent(lambda settings: Masked(settings))
+    made = MultiAgentEnvRunner(config=config(env, 1, env_config={"num_agents": 2}, one_module=True))
+    found = [made.sample_fragment(3).modules["shared"][ACTION_MASK] for _ in range(2)]
+    assert np.array_equal(found[0][3], found[1][0])
+    assert 0 < found[0][3].sum() <= 4
+
+
+def stacked(env, spaces, device):
+    return FrameStackingEnvToModule(num_frames=4, multi_agent=True)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6])
+def test_fragments_hold_stacked_frames_of_several_chunks(rows):
+    env = make_multi_agent(lambda settings: Counting(settings))
+    settings = config(env, 1, env_config={"num_agents": 2, "length": 6}, one_module=True)
+    made = MultiAgentEnvRunner(config=settings.env_runners(env_to_module_connector=stacked))
+    found = [made.sample_fragment(rows).modules["shared"][Columns.OBS] for _ in range(6 // rows)]
+    wanted = [[max(t - back, 0) for back in (3, 2, 1, 0)] for t in range(7)]
+    for agent in range(2):
+        assert [row for part in found for row in part[:-1, agent].tolist()] == wanted[:-1]
+        assert found[-1][-1, agent].tolist() == wanted[-1]
+
+
+def test_frames_of_agents_in_turn_go_on_in_the_next_chunk():
+    made = MultiAgentEnvRunner(config=config(InTurn, 1, env_to_module_connector=stacked))
+    found = [made.sample_fragment(1).modules for _ in range(6)]
+    of_y = [part["of_y"][Columns.OBS][:, 0].tolist() for part in found if "of_y" in part]
+    assert of_y == [
+        [[0, 0, 0, 1], [0, 0, 1, 3]],
+        [[0, 0, 1, 3], [0, 1, 3, 4]],
+        [[0, 1, 3, 4], [1, 3, 4, 5]],
+        [[1, 3, 4, 5], [3, 4, 5, 6]],
+    ]
+
+
 def test_a_failed_environment_is_made_anew_and_its_steps_are_kept():
     env = make_multi_agent(lambda settings: Counting(settings))
     settings = config(env, 1, env_config={"num_agents": 2, "length": 10, "fail_at": 3}, one_module=True)
@@ -100,6 +138,62 @@ def test_a_failed_environment_is_made_anew_and_its_steps_are_kept():
     sample = MultiAgentEnvRunner(config=settings).sample_fragment(4)
     assert (sample.env_steps, sample.module_steps, sample.episodes) == (3, {"shared": 6}, [])
     assert sample.faults == {"num_env_steps_failed_lifetime": 1}
+
+
+def test_whole_episodes_are_given_without_those_that_failed_or_go_on():
+    env = make_multi_agent(lambda settings: Counting({**settings, "length": 3 + 2 * settings.vector_index}))
+    settings = config(env, 2, env_config={"num_agents": 2}, one_module=True)
+    sample = MultiAgentEnvRunner(config=settings).sample_fragment(episodes=1)
+    assert (sample.env_steps, sample.agent_steps, sample.module_steps) == (3, {"0": 3, "1": 3}, {"shared": 6})
+    env = make_multi_agent(lambda settings: Counting(settings))
+    settings = config(env, 1, env_config={"num_agents": 2, "length": 4, "fail_at": 6}, one_module=True)
+    settings.fault_tolerance(restart_failed_sub_environments=True)
+    sample = MultiAgentEnvRunner(config=settings).sample_fragment(episodes=2)
+    assert [record.length for record in sample.episodes] == [4, 4]
+    fragment = sample.modules["shared"]
+    assert (fragment.width, fragment.rows, fragment.valid_steps) == (4, 4, 16)
+    assert sample.agent_steps == {"0": 8, "1": 8}
+    in_turn = MultiAgentEnvRunner(config=config(InTurn, 1))
+    assert in_turn.sample_fragment(episodes=2).agent_steps == in_turn.sample_fragment(12).agent_steps
+
+
+class Placed(Counting):
+    """Observes 100 times its place too; it ends after 6 steps at place 1, else after 10."""
+
+    def __init__(self, config):
+        super().__init__({"length": 6 if config.vector_index == 1 else 10})
+        self.base = 100 * (2 * config.worker_index + config.vector_index)
+        self.observation_space = gym.spaces.Box(0, 1000, (1,), np.float32)
+
+    def reset(self, **how):
+        return super().reset(**how)[0] + self.base, {}
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        return observation + self.base, *rest
+
+
+def test_a_buffer_goes_on_with_the_same_agent_of_the_same_environment():
+    env = make_multi_agent(Placed)
+    settings = config(env, 2, env_config={"num_agents": 2}, one_module=True)
+    runners = [MultiAgentEnvRunner(config=settings, worker_index=at, num_workers=2) for at in (1, 2)]
+    buffer = MultiAgentEpisodeReplayBuffer(capacity=1000)
+    for _ in range(6):
+        for one in runners:
+            buffer.add(one.sample_fragment(4))
+    batch = buffer.sample_batches(500)["shared"]
+    assert np.array_equal(batch[Columns.OBS] + 1, batch[Columns.NEXT_OBS])
+    batch = buffer.sample_batches(500, n_step=3)["shared"]
+    assert (batch["n_step"][~batch[Columns.TERMINATEDS]] == 3).mean() > 0.9
+    assert np.array_equal((batch[Columns.NEXT_OBS] - batch[Columns.OBS])[:, 0], batch["n_step"])
+
+
+def test_random_actions_come_of_the_seed():
+    def actions():
+        made = MultiAgentEnvRunner(config=config(InTurn))
+        return made.sample_fragment(12, random_actions=True).modules["of_y"][Columns.ACTIONS].tolist()
+
+    assert actions() == actions()
 
 
 class Hooks(RLlibCallback):

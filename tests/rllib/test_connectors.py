@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import pickle
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
+from hpc.rllib.agent import Decider
+from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.connectors.connector_pipeline_v2 import ConnectorPipelineV2
 from hpc.rllib.connectors.connector_v2 import ConnectorV2, works_on_arrays
 from hpc.rllib.connectors.env_to_module import (
@@ -131,6 +134,62 @@ def test_the_figures_of_several_runners_make_those_of_one():
     assert still.get_state()[None]["running_stats"][0]["count"] == 150
 
 
+def seeing(one: MeanStdFilter, records: np.ndarray) -> MeanStdFilter:
+    one.on_rows(Rows(records.astype(np.float32), np.zeros(len(records), bool)))
+    return one
+
+
+def assert_same_figures(found: dict, wanted: dict) -> None:
+    found, wanted = found[None]["running_stats"][0], wanted[None]["running_stats"][0]
+    assert found["count"] == wanted["count"]
+    for name in ("mean_array", "sum_sq_diff_array"):
+        assert np.allclose(found[name], wanted[name])
+
+
+def test_a_state_that_comes_late_is_not_counted_twice():
+    data = np.random.default_rng(0).normal(3, 2, (4, 10, 2))
+    one, other, local = (MeanStdFilter(BOX) for _ in range(3))
+    first, slow = seeing(one, data[0]).get_state(), seeing(other, data[1]).get_state()
+    late = seeing(one, data[2]).get_state()  # asked for before the merge of the first ones came
+    local.set_state(local.merge_states([first, slow]))
+    merged = local.merge_states([late, other.get_state()])
+    assert_same_figures(merged, seeing(MeanStdFilter(BOX), data[:3].reshape(-1, 2)).get_state())
+    for taker in (local, one, other):
+        taker.set_state(merged)
+    merged = local.merge_states([seeing(one, data[3]).get_state(), other.get_state()])
+    assert_same_figures(merged, seeing(MeanStdFilter(BOX), data.reshape(-1, 2)).get_state())
+
+
+def test_runners_that_never_take_a_merge_are_counted_once():
+    data = np.random.default_rng(1).normal(3, 2, (3, 10, 2))
+    one, local = MeanStdFilter(BOX), MeanStdFilter(BOX)
+    for records in data:
+        merged = local.merge_states([seeing(one, records).get_state()])
+        local.set_state(merged)
+    assert_same_figures(merged, one.get_state())
+
+
+def test_a_merge_that_nobody_took_counts_for_nothing():
+    one, local = seeing(MeanStdFilter(BOX), np.ones((5, 2))), MeanStdFilter(BOX)
+    local.merge_states([one.get_state()])
+    assert local.merge_states([one.get_state()])[None]["running_stats"][0]["count"] == 5
+
+
+def test_copies_of_one_filter_are_several_sources():
+    one = MeanStdFilter(BOX)
+    copies = [seeing(pickle.loads(pickle.dumps(one)), np.full((5, 2), at)) for at in range(2)]
+    assert one.merge_states([copy.get_state() for copy in copies])[None]["running_stats"][0]["count"] == 10
+
+
+def test_figures_are_those_of_their_key():
+    space = gym.spaces.Dict({"a": gym.spaces.Box(-9, 9, (1,)), "b": gym.spaces.Box(-9, 9, (1,))})
+    made = MeanStdFilter(space)
+    episode = SingleAgentEpisode(observation_space=space)
+    episode.add_env_reset({"b": np.array([5.0]), "a": np.array([1.0])})
+    made(rl_module=None, batch={}, episodes=[episode])
+    assert [stat["mean_array"].tolist() for stat in made.get_state()[None]["running_stats"]] == [[1.0], [5.0]]
+
+
 class Custom(ConnectorV2):
     """A connector as users write them."""
 
@@ -153,6 +212,12 @@ def test_who_writes_only_a_call_does_not_work_on_arrays():
     assert works_on_arrays(pipeline, "on_rows")
     pipeline.append(Custom())
     assert not works_on_arrays(pipeline, "on_rows")
+
+
+def test_one_call_does_not_act_past_the_call_of_a_changed_connector():
+    pipelines = ConnectorPipelineV2(connectors=[Changed(BOX)]), ConnectorPipelineV2()
+    with pytest.raises(ValueError, match="Changed: these connectors work on episodes only"):
+        Decider(PPOConfig(), lambda name: None, *pipelines)
 
 
 def test_pieces_are_put_in_and_taken_out_by_name_and_class(caplog):

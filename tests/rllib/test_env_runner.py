@@ -10,7 +10,10 @@ from small_envs import Counting, Masked, Nested
 
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
+from hpc.rllib.connectors.connector_v2 import ConnectorV2
+from hpc.rllib.connectors.env_to_module import FrameStackingEnvToModule
 from hpc.rllib.connectors.env_to_module.observation_preprocessor import SingleAgentObservationPreprocessor
+from hpc.rllib.connectors.learner import FrameStackingLearner
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.env.env_errors import EnvError
@@ -98,6 +101,42 @@ def test_the_native_vector_class_is_taken_where_its_spaces_are_the_same():
         assert type(SingleAgentEnvRunner(config=settings).env).__name__ == "SyncVector"
 
 
+@pytest.fixture
+def pendulums():
+    pytest.importorskip("envpool")
+    return lambda seed: runner("envpool:Pendulum-v1", 3, seed=seed)
+
+
+def test_environments_of_envpool_differ_from_runner_to_runner(pendulums):
+    firsts = [fragment_of(pendulums(seed), 1)[Columns.OBS][0] for seed in (None, None, 3, 3)]
+    assert not np.array_equal(firsts[0], firsts[1])
+    assert np.array_equal(firsts[2], firsts[3])
+
+
+def test_random_actions_of_envpool_are_one_for_each_environment(pendulums):
+    actions = fragment_of(pendulums(3), 2, random_actions=True)[Columns.ACTIONS]
+    assert actions.shape == (2, 3, 1)
+    assert len(np.unique(actions)) == 6
+
+
+class Steered(Counting):
+    """Takes actions that begin at 5 and 7."""
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        self.action_space = gym.spaces.MultiDiscrete([2, 3], start=[5, 7])
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        return super().step(0)
+
+
+def test_random_actions_begin_where_the_space_does():
+    actions = fragment_of(runner(Steered, 2), 20, random_actions=True)[Columns.ACTIONS]
+    assert actions.reshape(-1, 2).min(0).tolist() == [0, 0]
+    assert actions.reshape(-1, 2).max(0).tolist() == [1, 2]
+
+
 def test_no_action_that_is_masked():
     made = runner(Masked, 4)
     shape = fragment_of(made, 20)[ACTION_MASK].shape
@@ -124,6 +163,56 @@ def test_states_of_recurrent_modules_begin_anew_with_each_episode():
     assert state[found.loss_mask & ~found.first].any()
 
 
+def recurrent(length: int = 70, **how) -> PPOConfig:
+    model = DefaultModelConfig(fcnet_hiddens=[8], use_lstm=True, max_seq_len=4, lstm_cell_size=3, **how)
+    return config(Counting, env_config={"length": length}).rl_module(model_config=model)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_runner_values_by_the_weights_that_learn(shared):
+    algo = recurrent(vf_share_layers=shared).build_algo()
+    fragment = algo.env_runner.sample_fragment(9).modules["default_policy"]
+    values = algo.learner_group._learner.values_of_fragment("default_policy", fragment)
+    assert np.allclose(fragment[Columns.VF_PREDS], values, atol=1e-5)
+    algo.stop()
+
+
+class Nothing(ConnectorV2):
+    """Changes nothing, by episodes."""
+
+    def __call__(self, *, rl_module, batch, episodes, **kwargs):
+        return batch
+
+
+def test_a_learner_connector_keeps_the_states_before_sequences():
+    algo = recurrent().learners(learner_connector=lambda *_: Nothing()).build_algo()
+    algo.env_runner.sample_fragment(9)
+    sample = algo.env_runner.sample_fragment(9)
+    found = algo.learner_group._learner.prepare([sample])["default_policy"][Columns.STATE_IN]
+    wanted = sample.modules["default_policy"][Columns.STATE_IN]
+    for name, states in wanted.items():
+        rows = states[[0, 4, 8]].swapaxes(0, 1).reshape(6, *states.shape[2:])
+        assert np.array_equal(found[name].numpy(), rows)
+    algo.stop()
+
+
+@pytest.mark.parametrize("length", [7, 70])
+@pytest.mark.parametrize("lstm", [False, True])
+def test_a_learner_connector_keeps_the_rows_of_several_chunks_together(lstm, length):
+    def rows(*connector):
+        settings = recurrent(length) if lstm else config(Counting, env_config={"length": length})
+        algo = settings.learners(learner_connector=connector[0] if connector else None).build_algo()
+        samples = [algo.env_runner.sample_fragment(5) for _ in range(2)]
+        batch = algo.learner_group._learner.prepare(samples)["default_policy"]
+        algo.stop()
+        mask = batch.get(Columns.LOSS_MASK, batch[Columns.REWARDS] > 0)
+        names = (Columns.REWARDS, Columns.ACTION_LOGP, Columns.VALUE_TARGETS)
+        columns = [batch[Columns.OBS][mask][:, 0], *(batch[name][mask] for name in names)]
+        return np.array(sorted(torch.stack(columns, 1).tolist()))
+
+    assert np.allclose(rows(lambda *_: Nothing()), rows(), atol=1e-4)
+
+
 def test_a_failed_environment_is_made_anew_alone_and_its_step_is_left_out():
     made = runner(Counting, 2, env_config={"fail_at": 5, "length": 10})
     with pytest.raises(RuntimeError, match="the simulator crashed"):
@@ -137,6 +226,12 @@ def test_a_failed_environment_is_made_anew_alone_and_its_step_is_left_out():
     assert found[Columns.OBS][:, 0, 0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert found.first[4, 0] and not found.dones.any()
     assert sample.faults == {"num_env_steps_failed_lifetime": 1}
+
+
+def test_environments_that_only_fail_end_the_sample():
+    settings = config(Counting, 2, env_config={"fail_at": 1}).fault_tolerance(restart_failed_sub_environments=True)
+    with pytest.raises(RuntimeError, match="no environment made a step in 100 rows"):
+        SingleAgentEnvRunner(config=settings.environment(disable_env_checking=True)).sample_fragment(steps=1)
 
 
 def test_rewards_are_clipped_for_learning_but_not_in_returns():
@@ -224,6 +319,41 @@ def test_connectors_of_users_work_on_episodes():
     assert found[Columns.OBS][:, 0].tolist() == [[0, 0], [2, 2], [4, 4], [6, 6], [0, 0], [2, 2]]
     assert made.get_spaces()["default_policy"][0].shape == (2,)
     assert made.sample(num_timesteps=2)[0].get_observations(-1).shape == (2,)
+
+
+class Kept(SingleAgentObservationPreprocessor):
+    """Changes nothing, by episodes."""
+
+    def preprocess(self, observation, episode):
+        return observation
+
+
+def test_frames_of_before_a_cut_are_still_stacked():
+    pieces = [Kept(), FrameStackingEnvToModule(num_frames=4)]
+    made = runner(Counting, 1, env_config={"length": 9}, env_to_module_connector=lambda *_: pieces)
+    seen = []
+    for _ in range(5):
+        made.sample(num_timesteps=1)
+        seen.append(made._obs[0].tolist())
+    assert seen == [[0, 0, 0, 1], [0, 0, 1, 2], [0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]]
+
+
+def test_an_episode_without_an_end_does_not_grow_for_connectors():
+    pieces = [Kept(), FrameStackingEnvToModule(num_frames=4)]
+    made = runner(Counting, 1, env_config={"length": 90}, env_to_module_connector=lambda *_: pieces)
+    found = [fragment_of(made, 5)[Columns.OBS] for _ in range(3)]
+    assert found[-1][-1, 0].tolist() == [12, 13, 14, 15]
+    assert found[-1][1, 0].tolist() == [8, 9, 10, 11]
+    assert len(made._live.running[0].observations.data) == 4
+    assert made._live.earlier == {}
+
+
+def test_the_learners_connector_leaves_frames_that_the_runner_stacked():
+    made = runner(Counting, 1, env_to_module_connector=lambda *_: FrameStackingEnvToModule(num_frames=3))
+    episodes = fragment_of(made, 6).episodes()
+    batch = FrameStackingLearner(num_frames=3)(rl_module=None, batch={}, episodes=episodes)
+    found = [np.asarray(records[0]).tolist() for records in batch[Columns.OBS].values()]
+    assert found == [[[0, 0, 0], [0, 0, 1], [0, 1, 2]], [[0, 0, 0], [0, 0, 1]]]
 
 
 def test_weights_may_come_between_rows():

@@ -156,6 +156,24 @@ def test_agents_end_alone_and_all_at_once():
     assert episode.is_done and all(one.is_terminated for one in episode.agent_episodes.values())
 
 
+@pytest.mark.parametrize("everyone", [{}, {"__all__": True}])
+def test_agents_are_truncated_as_they_say_when_all_are_done(everyone):
+    episode = MultiAgentEpisode()
+    episode.add_env_reset(observations={"a": 0, "b": 1})
+    ends, cuts = {"a": True, **everyone}, {"b": True}
+    episode.add_env_step({"a": 1, "b": 2}, {"a": 0, "b": 0}, {"a": 1, "b": 1}, terminateds=ends, truncateds=cuts)
+    assert episode.get_terminateds() == {"a": True, "b": False, "__all__": True}
+    assert episode.get_truncateds() == {"a": False, "b": True, "__all__": False}
+
+
+def test_an_agent_that_is_seen_first_when_the_others_end_goes_on():
+    episode = MultiAgentEpisode()
+    episode.add_env_reset(observations={"a": 0})
+    episode.add_env_step({"a": 1, "b": 2}, {"a": 0}, {"a": 1}, terminateds={"a": True, "__all__": False})
+    assert not episode.is_done
+    assert episode.get_agents_to_act() == {"b"}
+
+
 def test_a_truncated_agent_needs_a_last_observation():
     episode = MultiAgentEpisode()
     episode.add_env_reset(observations={"a": 0, "b": 1})

@@ -45,6 +45,8 @@ class ConnectorV2(Checkpointable, abc.ABC):
     on_rows: Callable[[Rows], None] | None = None
     on_actions: Callable[[Acts], None] | None = None
     on_fragment: Callable[[Any], Any] | None = None
+    #: How many steps before the last one it reads of an episode: chunks of several agents' episodes keep as many.
+    looks_back: int = 0
 
     def __init__(self, input_observation_space: Any = None, input_action_space: Any = None, **kwargs: Any) -> None:
         self._observation_space: Any = None

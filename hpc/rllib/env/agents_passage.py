@@ -41,11 +41,17 @@ class AgentsPassage:
         self._runner = runner
         pieces = runner._env_to_module.connectors
         self._pieces = [piece for piece in pieces if not isinstance(piece, _OF_THE_RUNNER)]
+        #: How many steps of an agent connectors read before its last one.
+        self.looks_back = max((piece.looks_back for piece in self._pieces), default=0)
         self._to_env = runner._module_to_env
         self._acts_on_arrays = works_on_arrays(self._to_env, "on_actions")
         self._stretches = self._needs_stretching()
         #: What connectors put into the batch, by the ids of episode and agent.
         self._batch: dict[str, dict[tuple[str, Any], Any]] = {Columns.OBS: {}, ACTION_MASK: {}}
+        #: Observations that connectors put into the batch, since chunks were taken: episodes have others.
+        self._shown: dict[tuple[str, Any], list[Any]] = {}
+        #: The newest masks, also of episodes that are done and were not taken yet.
+        self._masks: dict[tuple[str, Any], Any] = {}
 
     def _needs_stretching(self) -> bool:
         """Whether the default connectors change any action."""
@@ -88,6 +94,19 @@ class AgentsPassage:
                 del held[key]
             for (episode_id, agent_id, _), records in batch.get(column, {}).items():
                 held[episode_id, agent_id] = records[-1]
+                if column == Columns.OBS:
+                    self._shown.setdefault((episode_id, agent_id), []).append(records[-1])
+                else:
+                    self._masks[episode_id, agent_id] = records[-1]
+
+    def take_shown(self) -> tuple[dict[tuple[str, Any], list[Any]], dict[tuple[str, Any], Any]]:
+        """What modules saw in chunks that are taken now, by episode and agent: observations, where episodes have
+        others, and the masks of the last ones."""
+        shown, masks = self._shown, self._masks
+        alive = {episode.id_ for episode in self._runner._running if not episode.is_done}
+        self._shown = {key: records[-1:] for key, records in shown.items() if key[0] in alive}
+        self._masks = {key: mask for key, mask in masks.items() if key[0] in alive}
+        return shown, masks
 
     def seen(self, episode: Any, agent_id: Any) -> tuple[Any, np.ndarray | None]:
         """What the module sees of an agent, and the mask of its allowed actions."""
@@ -97,7 +116,7 @@ class AgentsPassage:
         mask = self._batch[ACTION_MASK].get(key)
         return (
             own.get_observations(-1) if obs is None else obs,
-            None if mask is None else flat_mask(map_tree(lambda leaf: np.asarray(leaf)[None], mask))[0],
+            None if mask is None else flat(mask),
         )
 
     # -------------------------------------------------------------- to the environments
@@ -155,3 +174,9 @@ class AgentsPassage:
                 for i, (at, agent_id) in enumerate(waiting[module_id] if data is not None else []):
                     extra[at][agent_id][name] = take(data, i)
         return actions, for_env, extra
+
+
+def flat(mask: Any) -> np.ndarray:
+    """The mask of one agent as booleans [k]."""
+    row: np.ndarray = flat_mask(map_tree(lambda leaf: np.asarray(leaf)[None], mask))[0]
+    return row

@@ -30,6 +30,8 @@ logger = logging.getLogger("hpc.rllib")
 
 #: Runners of evaluation have seeds of their own.
 EVALUATION_OFFSET = 1_000_000
+#: After so many rows without a step environments are taken for broken: each is reset, or made anew, in one row.
+IDLE_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class EnvRunner(Checkpointable, abc.ABC):
         self._callbacks = callbacks_of(self.config)
         self._faults: dict[str, int] = {}
         self._clock = Clock()
+        self._idle_rows = 0
         self._env_to_module: Any = None
         self._module_to_env: Any = None
         if self.worker_index > 0:
@@ -307,6 +310,17 @@ class EnvRunner(Checkpointable, abc.ABC):
                 error,
                 exc_info=error,
             )
+
+    def _made_steps(self, steps: int) -> int:
+        """The steps of a row. Raise RuntimeError where environments fail again and again, and none makes any."""
+        self._idle_rows = 0 if steps else self._idle_rows + 1
+        if self._idle_rows >= IDLE_ROWS:
+            self._idle_rows = 0
+            raise RuntimeError(
+                f"runner {self.worker_index}: no environment made a step in {IDLE_ROWS} rows, though they were made "
+                "anew: see the warnings above for their errors"
+            )
+        return steps
 
     def _count_fault(self, name: str) -> None:
         self._faults[name] = self._faults.get(name, 0) + 1

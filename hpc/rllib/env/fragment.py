@@ -120,7 +120,8 @@ class Fragment:
         begun = int(np.count_nonzero(self.first[: row + 1, column]))
         if self.first[0, column]:
             begun -= 1
-        return f"{self.name or id(self)}-{column}-{base + begun}"
+        place = "-".join(map(str, self.owners[column])) if self.owners else column
+        return f"{self.name or id(self)}-{place}-{base + begun}"
 
     def episodes(self) -> list[SingleAgentEpisode]:
         """The pieces of episodes as views of these arrays: nothing is copied."""

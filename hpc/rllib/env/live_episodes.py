@@ -35,18 +35,22 @@ def infos_by_env(env: Any, infos: Any, width: int) -> list[dict[str, Any]]:
 class LiveEpisodes:
     """The running episode of each environment as an object, with what came raw from the environment."""
 
-    def __init__(self, width: int, observation_space: Any, action_space: Any, lookback: int) -> None:
+    def __init__(
+        self, width: int, observation_space: Any, action_space: Any, lookback: int, keeps_chunks: bool = True
+    ) -> None:
         self.running: list[SingleAgentEpisode] = []
         #: Chunks of running episodes that were cut before, by id: callbacks get them.
         self.earlier: dict[str, list[SingleAgentEpisode]] = {}
         self._width = width
         self._spaces = {"observation_space": observation_space, "action_space": action_space}
         self._lookback = lookback
+        self._keeps_chunks = keeps_chunks
 
     def new(self, at: int, name: str) -> SingleAgentEpisode:
         """Begin an episode in one environment, without its first observation yet."""
         episode = SingleAgentEpisode(name, **self._spaces)
         if at < len(self.running):
+            self.earlier.pop(self.running[at].id_, None)
             self.running[at] = episode
         else:
             self.running.append(episode)
@@ -107,7 +111,8 @@ class LiveEpisodes:
         for at, episode in enumerate(self.running):
             self.running[at] = episode.cut(self._lookback) if episode.is_reset else episode
             if len(episode):
-                self.earlier.setdefault(episode.id_, []).append(episode)
+                if self._keeps_chunks:
+                    self.earlier.setdefault(episode.id_, []).append(episode)
                 done.append(episode)
         return done
 

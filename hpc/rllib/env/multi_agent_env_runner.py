@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +12,7 @@ import numpy as np
 from hpc.rllib.core.acting import make_actor
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
-from hpc.rllib.env.agents_passage import AgentsPassage
+from hpc.rllib.env.agents_passage import AgentsPassage, flat
 from hpc.rllib.env.env_runner import EnvRunner, Goal
 from hpc.rllib.env.fragment import ACTION_MASK, EpisodeRecord, Fragment, Sample
 from hpc.rllib.env.logged import log_episode, log_steps
@@ -22,8 +23,10 @@ from hpc.rllib.env.tallies import Tally
 from hpc.rllib.env.vector.multi_agent_vector import MultiAgentVector, make_multi_agent_vector
 from hpc.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from hpc.rllib.utils.threads import limited_threads
-from hpc.rllib.utils.trees import map_tree, stack, take
+from hpc.rllib.utils.trees import blank, map_tree, put, stack, take
 
+#: Steps by agent and by module.
+Counts = tuple[dict[Any, int], dict[str, int]]
 _EPISODE_HOOKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
 
 
@@ -37,6 +40,10 @@ class MultiAgentEnvRunner(EnvRunner):
         super().__init__(config=config, **kwargs)
         self.num_envs = 0
         self.env: MultiAgentVector | None = None
+        self._tag = uuid.uuid4().hex[:12]
+        #: Where each episode is that runs or was not given yet: the environment, and how many it has begun.
+        self._places: dict[str, tuple[int, int]] = {}
+        self._begun: dict[int, int] = {}
         self._needs_reset = True
         self._reset_from_generator = False
         self._running: list[MultiAgentEpisode] = []
@@ -61,6 +68,8 @@ class MultiAgentEnvRunner(EnvRunner):
         context = self._context()
         self.env = make_multi_agent_vector(self.config, context, self._env_failed)
         self.num_envs = self.env.num_envs
+        if self._seeds.env is not None:
+            self.env.single_action_space.seed(self._seeds.env)
         self._needs_reset = True
         self._call(
             "on_environment_created", env_runner=self, metrics_logger=self.metrics, env=self.env, env_context=context
@@ -184,6 +193,8 @@ class MultiAgentEnvRunner(EnvRunner):
         with limited_threads():
             done, records, steps, counts = self._run(goal, explore, random_actions, force_reset, [])
         out = done if goal.episodes is not None else done + self._cut()
+        self._passage.take_shown()
+        self._forget_places()
         if self.config.episodes_to_numpy:
             out = [episode.to_numpy() for episode in out]
         self.num_env_steps_sampled_lifetime += steps
@@ -200,24 +211,28 @@ class MultiAgentEnvRunner(EnvRunner):
         at_random: bool,
         force_reset: bool,
         versions: list[tuple[int, int]],
-    ) -> tuple[list[MultiAgentEpisode], list[EpisodeRecord], int, tuple[dict[Any, int], dict[str, int]]]:
+    ) -> tuple[list[MultiAgentEpisode], list[EpisodeRecord], int, Counts]:
         """Step until the goal. Returns done episodes, their records, and steps of environments, agents and modules."""
         explore = self.config.explore if explore is None else explore
         if force_reset or goal.episodes is not None or self._needs_reset:
             self._reset(explore)
         done: list[MultiAgentEpisode] = []
         records: list[EpisodeRecord] = []
-        counts: tuple[dict[Any, int], dict[str, int]] = ({}, {})
+        counts: Counts = ({}, {})
+        self._counts_of_done: list[Counts] = []
         by_agent = self.config.count_steps_by == "agent_steps"
         row = env_steps = agent_steps = 0
         while not goal.reached(row, len(records), agent_steps if by_agent else env_steps):
             self._take_new_weights(row, versions)
             stepped = self._row(explore, at_random, env_steps, done, records, counts)
-            env_steps += stepped[0]
+            env_steps += self._made_steps(stepped[0])
             agent_steps += stepped[1]
             row += 1
         if goal.episodes is not None:
-            done, records, self._needs_reset = done[: goal.episodes], records[: goal.episodes], True
+            # Those of environments that failed have no end.
+            done = [episode for episode in done if episode.is_done][: goal.episodes]
+            records, self._needs_reset = records[: goal.episodes], True
+            counts = _sums(self._counts_of_done[: goal.episodes])
         return done, records, env_steps, counts
 
     def _take_new_weights(self, row: int, versions: list[tuple[int, int]]) -> None:
@@ -236,7 +251,8 @@ class MultiAgentEnvRunner(EnvRunner):
         out = []
         for at, episode in enumerate(self._running):
             if len(episode):
-                self._running[at] = episode.cut(self.config.episode_lookback_horizon)
+                lookback = episode.lookback_for(self._passage.looks_back)
+                self._running[at] = episode.cut(max(self.config.episode_lookback_horizon, lookback))
                 self._tallies[at].keep(episode)
                 if self._hooks:
                     self._earlier.setdefault(episode.id_, []).append(episode)
@@ -244,19 +260,36 @@ class MultiAgentEnvRunner(EnvRunner):
         return out
 
     def _fragments(self, chunks: list[MultiAgentEpisode]) -> dict[str, Fragment]:
-        by_module: dict[str, list[tuple[int, SingleAgentEpisode]]] = {}
-        for at, chunk in enumerate(chunks):
+        by_module: dict[str, list[tuple[tuple[int, int], SingleAgentEpisode]]] = {}
+        shown, masks = self._passage.take_shown()
+        for chunk in chunks:
             for episode in chunk.agent_episodes.values():
                 if len(episode):
-                    by_module.setdefault(episode.module_id or "", []).append((at, episode.to_numpy()))
+                    pair = self._places[chunk.id_], episode.to_numpy()
+                    by_module.setdefault(episode.module_id or "", []).append(pair)
         out = {}
         for module_id, pairs in by_module.items():
             fragment = Fragment.of_episodes([episode for _, episode in pairs])
             fragment.columns.pop(Columns.STATE_OUT, None)
             fragment.columns.pop(WEIGHTS_SEQ_NO, None)
-            fragment.owners = [(at, episode.agent_id) for at, episode in pairs]
+            keys = [(episode.multi_agent_episode_id, episode.agent_id) for _, episode in pairs]
+            if ACTION_MASK in fragment:
+                for column, (key, (_, episode)) in enumerate(zip(keys, pairs)):
+                    if key in masks:
+                        fragment[ACTION_MASK][len(episode), column] = flat(masks[key])
+            seen = [shown.get(key) for key in keys]
+            if seen[0]:
+                fragment.columns[Columns.OBS] = _seen_rows(seen, [len(episode) for _, episode in pairs])
+            # A buffer goes on where the same agent's episode was by these.
+            fragment.name = self._tag
+            fragment.owners = [(at, episode.agent_id) for (at, _), episode in pairs]
+            fragment.number = np.array([number for (_, number), _ in pairs])
             out[module_id] = fragment
+        self._forget_places()
         return out
+
+    def _forget_places(self) -> None:
+        self._places = {episode.id_: self._places[episode.id_] for episode in self._running}
 
     # -------------------------------------------------------------- rows
 
@@ -266,6 +299,7 @@ class MultiAgentEnvRunner(EnvRunner):
         seed = self._seeds.env if not self._running else None
         if self._reset_from_generator:
             seed = int(self.rng.integers(2**31))
+            self.env.single_action_space.seed(seed)
             self._reset_from_generator = False
         seeds: list[int | None] = [None] * self.num_envs
         if seed is not None:
@@ -291,6 +325,8 @@ class MultiAgentEnvRunner(EnvRunner):
         else:
             self._running.append(episode)
             self._tallies.append(Tally())
+        self._begun[at] = self._begun.get(at, 0) + 1
+        self._places[episode.id_] = at, self._begun[at]
         for key in [key for key in self._states if key[0] == at]:
             del self._states[key]
         self._episode_call("on_episode_created", at)
@@ -304,7 +340,7 @@ class MultiAgentEnvRunner(EnvRunner):
         before: int,
         done: list[MultiAgentEpisode],
         records: list[EpisodeRecord],
-        counts: tuple[dict[Any, int], dict[str, int]],
+        counts: Counts,
     ) -> tuple[int, int]:
         """Act once in all environments. Returns how many steps environments and agents made."""
         assert self.env is not None
@@ -331,8 +367,9 @@ class MultiAgentEnvRunner(EnvRunner):
             agent_steps += len(observations)
             for agent_id in observations:
                 module_id = episode.module_for(agent_id)
-                counts[0][str(agent_id)] = counts[0].get(str(agent_id), 0) + 1
-                counts[1][module_id] = counts[1].get(module_id, 0) + 1
+                for by_agent, by_module in (counts, self._tallies[at].counts):
+                    by_agent[str(agent_id)] = by_agent.get(str(agent_id), 0) + 1
+                    by_module[module_id] = by_module.get(module_id, 0) + 1
             if episode.is_done:
                 ended.append(at)
         self._clock.stepped()
@@ -357,6 +394,7 @@ class MultiAgentEnvRunner(EnvRunner):
         episode = self._running[at]
         self._episode_call("on_episode_end", at, prev_episode_chunks=self._earlier.pop(episode.id_, []))
         records.append(self._tallies[at].record(episode))
+        self._counts_of_done.append(self._tallies[at].counts)
         done.append(episode)
 
     def _abandon(self, at: int, done: list[MultiAgentEpisode]) -> None:
@@ -432,3 +470,21 @@ class MultiAgentEnvRunner(EnvRunner):
             env_index=at,
             **more,
         )
+
+
+def _sums(parts: list[Counts]) -> Counts:
+    total: Counts = ({}, {})
+    for part in parts:
+        for into, counts in zip(total, part):
+            for name, count in counts.items():
+                into[name] = into.get(name, 0) + count
+    return total
+
+
+def _seen_rows(seen: list[Any], steps: list[int]) -> Any:
+    """What modules saw as a fragment's column of observations; an agent that ended unseen has its last one again."""
+    rows = blank(map_tree(np.asarray, seen[0][0]), (max(steps) + 1, len(seen)), skip=0)
+    for at, (records, count) in enumerate(zip(seen, steps)):
+        whole = records + records[-1:] * (count + 1 - len(records))
+        put(rows, (slice(0, count + 1), at), stack([map_tree(np.asarray, one) for one in whole]))
+    return rows

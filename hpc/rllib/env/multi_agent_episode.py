@@ -168,6 +168,8 @@ class MultiAgentEpisode:
     ) -> None:
         """Add a step of the environment.
 
+        An agent's own flags count before "__all__": what a truncated one sees last has a value, though all are done.
+
         Raises:
             MultiAgentEnvError: the episode or an agent is done, an agent that acted has no reward, or one that was
                 truncated has no last observation.
@@ -180,7 +182,8 @@ class MultiAgentEpisode:
         self.is_terminated, self.is_truncated = bool(ends.get(ALL)), bool(cuts.get(ALL))
         done = {agent_id for agent_id, episode in self.agent_episodes.items() if episode.is_done}
         done |= {agent_id for flags in (ends, cuts) for agent_id, flag in flags.items() if flag}
-        everyone_done = self.agent_episodes and done.issuperset(self.agent_episodes)
+        # An agent whose first observation comes now goes on, when the others are done.
+        everyone_done = self.agent_episodes and done.issuperset({*self.agent_episodes, *observations})
         if everyone_done and not self.is_truncated:
             self.is_terminated = True
         for agent_id, mapping in self.env_t_to_agent_t.items():
@@ -191,7 +194,9 @@ class MultiAgentEpisode:
             concerned.update(dict.fromkeys(self.agent_episodes))
         concerned.pop(ALL, None)
         for agent_id in concerned:
-            flags = bool(ends.get(agent_id)) or self.is_terminated, bool(cuts.get(agent_id)) or self.is_truncated
+            flags = bool(ends.get(agent_id)), bool(cuts.get(agent_id))
+            if not any(flags):
+                flags = bool(ends.get(ALL)), bool(cuts.get(ALL))
             self._add_agent_step(
                 agent_id,
                 observations.get(agent_id),
@@ -382,11 +387,22 @@ class MultiAgentEpisode:
             before = (
                 sum(1 for t in tail[:-1] if t != SKIP) if tail[-1] != SKIP else sum(1 for t in tail if t != SKIP) - 1
             )
-            chunk._adopt(agent_id, episode.cut(min(max(before, 0), len(episode.rewards))), list(tail))
+            kept = min(max(before, 0), episode.rewards.len_incl_lookback())
+            chunk._adopt(agent_id, episode.cut(kept), list(tail))
         chunk._copy_hanging(self)
         chunk._stepped = self._stepped & set(chunk.agent_episodes)
         chunk._custom_data = copy.deepcopy(self.custom_data)
         return chunk
+
+    def lookback_for(self, steps: int) -> int:
+        """The lookback to cut with, so that each agent that goes on has so many steps of its own to look back at."""
+        rows = 0
+        for agent_id, episode in self.agent_episodes.items():
+            if steps and not episode.is_done:
+                entries = self.env_t_to_agent_t[agent_id].data
+                places = [at for at, entry in enumerate(entries) if entry != SKIP]
+                rows = max(rows, len(entries) - 1 - places[max(len(places) - 1 - steps, 0)])
+        return rows
 
     def _empty_like(self, env_t_started: int, lookback: int) -> MultiAgentEpisode:
         out = MultiAgentEpisode(

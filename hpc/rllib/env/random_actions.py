@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from hpc.rllib.utils.spaces.space_utils import map_space
+from hpc.rllib.utils.trees import map_tree, stack
 
 
 def random_actions(env: Any, mask: np.ndarray | None, rng: np.random.Generator, normalised: bool) -> Any:
@@ -15,7 +16,12 @@ def random_actions(env: Any, mask: np.ndarray | None, rng: np.random.Generator, 
     space = env.single_action_space
     if mask is not None:
         return allowed(space, mask, rng)
-    drawn = map_space(lambda leaf, _: np.asarray(leaf), env.action_space.sample(), space)
+    if env.action_space is space:
+        # EnvPool has the space of one environment.
+        each = stack([map_tree(np.asarray, space.sample()) for _ in range(env.num_envs)])
+    else:
+        each = env.action_space.sample()
+    drawn = map_space(lambda leaf, _: np.asarray(leaf), each, space)
     return squashed(drawn, space, normalised)
 
 
@@ -37,6 +43,8 @@ def squashed(actions: Any, space: Any, normalised: bool) -> Any:
     def squash(leaf: Any, part: Any) -> Any:
         if isinstance(part, gym.spaces.Discrete):
             return leaf - int(part.start)
+        if isinstance(part, gym.spaces.MultiDiscrete):
+            return leaf - np.asarray(part.start)
         if not normalised or not isinstance(part, gym.spaces.Box) or not part.is_bounded("both"):
             return leaf
         if np.issubdtype(part.dtype, np.integer):

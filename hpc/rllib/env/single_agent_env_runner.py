@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,8 @@ class SingleAgentEnvRunner(EnvRunner):
         self.make_module()
         self._module_to_env = self.config.build_module_to_env_connector(self.env, self.spaces)
         self._passage = Passage(self)
-        self._watched = any(self._wanted(hook) for hook in _EPISODE_HOOKS) or not self._passage.on_arrays
+        self._hooked = any(self._wanted(hook) for hook in _EPISODE_HOOKS)
+        self._watched = self._hooked or not self._passage.on_arrays
 
     # -------------------------------------------------------------- parts
 
@@ -159,7 +161,7 @@ class SingleAgentEnvRunner(EnvRunner):
                 self.between_rows()
                 if self._weights_seq_no != (versions[-1][1] if versions else version):
                     versions.append((row, self._weights_seq_no))
-            steps += self._row(recorder, row, explore, random_actions, steps, records)
+            steps += self._made_steps(self._row(recorder, row, explore, random_actions, steps, records))
             row += 1
         self._last_row(recorder, row)
         fragment = recorder.fragment(row, self.num_envs, t_start=starts, number=numbers, name=self._tag)
@@ -168,6 +170,9 @@ class SingleAgentEnvRunner(EnvRunner):
             steps = _only_finished(fragment, len(records))
             self._needs_reset = True
         self._done_episodes.clear()
+        if self._live is not None and not self._hooked:
+            # Connectors look back so far only: an episode without an end does not grow for ever.
+            self._live.cut()
         self.num_env_steps_sampled_lifetime += steps
         if self._wanted("on_sample_end"):
             self._call("on_sample_end", env_runner=self, metrics_logger=self.metrics, samples=fragment.episodes())
@@ -209,7 +214,7 @@ class SingleAgentEnvRunner(EnvRunner):
         records: list[EpisodeRecord] = []
         steps = 0
         while not goal.reached(0, len(records), steps):
-            steps += self._row(recorder, 0, explore, random_actions, steps, records)
+            steps += self._made_steps(self._row(recorder, 0, explore, random_actions, steps, records))
         out, self._done_episodes = self._done_episodes, []
         if goal.episodes is not None:
             out, records, self._needs_reset = out[: goal.episodes], records[: goal.episodes], True
@@ -266,6 +271,9 @@ class SingleAgentEnvRunner(EnvRunner):
 
     def _remake(self) -> None:
         books, first, done = self._books, self._first, self._done
+        if self._seeds.env is not None:
+            # The seed of before would give the episodes of before.
+            self._seeds = replace(self._seeds, env=int(self.rng.integers(2**31)))
         self.make_env()
         self._books, self._first, self._done = books, first, done
         self._needs_reset = False
@@ -381,7 +389,7 @@ class SingleAgentEnvRunner(EnvRunner):
                 raise
             self._env_failed(None, error)
             self._remake()
-            observations, infos = reset_vector(self.env, None)
+            observations, infos = reset_vector(self.env, self._seeds.env)
             rewards = np.zeros(self.num_envs)
             terminateds, truncateds = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
             failed = np.ones(self.num_envs, bool)
@@ -427,7 +435,9 @@ class SingleAgentEnvRunner(EnvRunner):
 
     def _new_live(self) -> LiveEpisodes:
         spaces = self.env.single_observation_space, self.env.single_action_space
-        return LiveEpisodes(self.num_envs, *spaces, self.config.episode_lookback_horizon)
+        read = max((piece.looks_back for piece in self._env_to_module.connectors), default=0)
+        lookback = max(self.config.episode_lookback_horizon, read)
+        return LiveEpisodes(self.num_envs, *spaces, lookback, self._wanted("on_episode_end"))
 
     def _ensure_live(self) -> None:
         """Have episode objects from here on, for runners that had none."""

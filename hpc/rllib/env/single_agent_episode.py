@@ -404,7 +404,8 @@ class SingleAgentEpisode:
         )
         if fragment.owners:
             env, episode.agent_id = fragment.owners[column]
-            episode.multi_agent_episode_id = f"{fragment.name}-{env}"
+            number = 0 if fragment.number is None else int(fragment.number[column])
+            episode.multi_agent_episode_id = f"{fragment.name}-{env}-{number}"
         return episode
 
     def columns(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hpc.rllib.env.fragment import EpisodeRecord
 from hpc.rllib.env.multi_agent_episode import MultiAgentEpisode
@@ -17,6 +18,8 @@ class Tally:
     agents: dict[str, float] = field(default_factory=dict)
     modules: dict[str, float] = field(default_factory=dict)
     agent_steps: dict[str, int] = field(default_factory=dict)
+    #: Steps by agent and by module as samples count them.
+    counts: tuple[dict[Any, int], dict[str, int]] = field(default_factory=lambda: ({}, {}))
 
     def keep(self, chunk: MultiAgentEpisode) -> None:
         """Add a chunk."""

@@ -68,7 +68,13 @@ class AddStatesFromEpisodesToBatch(ConnectorV2):
         length, steps = max_seq_len(rl_module, episode.module_id), len(episode)
         module = module_of(rl_module, episode.module_id)
         before = initial_state(module) if begins else outs.get(-1, neg_index_as_lookback=True)
-        if outs is None:
+        ins = episode.extra_model_outputs.get(Columns.STATE_IN)
+        if outs is None and ins is not None:
+            # Episodes of fragments have the states before their steps.
+            ins.finalize()
+            before = map_tree(lambda leaf: leaf[0], ins.get())
+            after = map_tree(lambda leaf: np.concatenate([leaf[1:], leaf[-1:]]), ins.get())
+        elif outs is None:
             after = map_tree(lambda leaf: np.repeat(leaf[None], steps, axis=0), before)
         else:
             outs.finalize()

@@ -18,7 +18,8 @@ class FrameStacking(ConnectorV2):
     Args:
         num_frames: How many frames.
         multi_agent: Whether spaces are Dicts by agent.
-        as_learner_connector: Whether it works on whole episodes for the learner. Fragments hold stacked frames already.
+        as_learner_connector: Whether it works on whole episodes for the learner. Those of a runner's fragments hold
+            stacked frames, which stay as they are.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class FrameStacking(ConnectorV2):
     ) -> None:
         self._multi_agent = multi_agent
         self.num_frames = num_frames
+        self.looks_back = num_frames - 1
         self._as_learner_connector = as_learner_connector
         super().__init__(input_observation_space, input_action_space, **kwargs)
 
@@ -85,8 +87,16 @@ class FrameStacking(ConnectorV2):
                 frames = episode.get_observations(slice(-self.num_frames, None), fill=0.0)
                 self.add_batch_item(batch, Columns.OBS, np.concatenate(frames, axis=-1), episode)
                 continue
+            if self._is_stacked(episode):
+                whole = episode.get_observations(slice(0, len(episode)))
+                self.add_n_batch_items(batch, Columns.OBS, whole, len(episode), episode)
+                continue
             span = slice(1 - self.num_frames, len(episode))
             frames = np.asarray(episode.get_observations(span, neg_index_as_lookback=True, fill=0.0))[..., 0]
             stacked = np.lib.stride_tricks.sliding_window_view(frames, self.num_frames, axis=0)
             self.add_n_batch_items(batch, Columns.OBS, stacked.copy(), len(episode), episode)
         return batch
+
+    def _is_stacked(self, episode: Any) -> bool:
+        """Whether the runner that made the episode has stacked its frames: single ones have a last axis of 1."""
+        return self.num_frames > 1 and np.shape(episode.get_observations(0))[-1] == self.num_frames

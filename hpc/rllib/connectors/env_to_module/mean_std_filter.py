@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -50,6 +51,11 @@ class MeanStdFilter(ConnectorV2):
         self._seen: dict[Any, list[RunningStat | None]] = {}
         self._base: dict[Any, list[RunningStat | None]] = {}
         self._source = uuid.uuid4().hex
+        #: Names the time since the last state was taken.
+        self._since = uuid.uuid4().hex
+        #: What the merge that was taken last has of each source and agent, and what the one that was made last has.
+        self._counted: dict[tuple[str, Any], _Counted] = {}
+        self._made: tuple[str, dict[tuple[str, Any], _Counted]] = ("", {})
         super().__init__(input_observation_space, input_action_space, **kwargs)
 
     # -------------------------------------------------------------- spaces
@@ -92,6 +98,8 @@ class MeanStdFilter(ConnectorV2):
     def _normalised(self, obs: Any, agent_id: Any, valid: np.ndarray | None = None) -> Any:
         """Observations ``[N, ...]``, after what is new of them changed the figures."""
         key = self._key(agent_id)
+        # A user's dicts may have their keys in another order than the space has.
+        obs = map_space(lambda leaf, _: leaf, obs, self._space_of(self.input_observation_space, key))
         for table in (self._stats, self._seen):
             if key not in table:
                 table[key] = self._fresh(key)
@@ -152,6 +160,7 @@ class MeanStdFilter(ConnectorV2):
             "running_stats": [stat.to_state() if stat else None for stat in stats],
             "seen": [stat.to_state() if stat else None for stat in seen],
             "source": self._source,
+            "since": self._since,
         }
 
     def get_state(
@@ -166,6 +175,9 @@ class MeanStdFilter(ConnectorV2):
 
     def set_state(self, state: dict[Any, Any]) -> None:
         """Take figures; what was seen before no longer counts as new."""
+        self._since = uuid.uuid4().hex
+        if self._made[0] in {packed.get("merge") for packed in state.values()}:
+            self._counted = self._made[1]
         for key, packed in state.items():
             unpacked = [RunningStat.from_state(part) if part else None for part in packed["running_stats"]]
             self._stats[key] = unpacked
@@ -183,22 +195,48 @@ class MeanStdFilter(ConnectorV2):
                 f"State of {type(self).__name__} can only be changed when `update_stats` was set to True: it is False."
             )
         self._stats, self._seen, self._base = {}, {}, {}
+        self._since = uuid.uuid4().hex
 
     def merge_states(self, states: list[dict[Any, Any]]) -> dict[Any, Any]:
-        """The figures that all had last, and what each saw since; nothing is counted twice."""
-        own = self._source in {packed["source"] for state in states for packed in state.values()}
+        """The figures that all had last, and what each saw since; nothing is counted twice.
+
+        A state may come late, when its runner has not taken the last merge yet, which has a part of it already.
+        """
+        sources = {packed["source"] for state in states for packed in state.values()}
+        if self._source not in sources:
+            states = [*states, {key: self._packed(key, self._stats[key]) for key in self._seen}]
+        counted = dict(self._counted)
         out = {}
         for key in self._agents():
             merged = [s.copy() if s else None for s in self._base.get(key) or self._fresh(key)]
-            deltas = [state[key]["seen"] for state in states if key in state]
-            if not own and key in self._seen:
-                deltas.append([stat.to_state() if stat else None for stat in self._seen[key]])
-            for delta in deltas:
-                for stat, part in zip(merged, delta):
-                    if stat is not None and part is not None:
-                        stat.update(RunningStat.from_state(part))
+            for packed in (state[key] for state in states if key in state):
+                seen = [RunningStat.from_state(part) if part else None for part in packed["seen"]]
+                place, since = (packed["source"], key), packed.get("since", "")
+                before = counted.get(place)
+                for at, stat in enumerate(merged):
+                    if stat is not None and (part := seen[at]) is not None:
+                        old = before.seen[at] if before is not None and before.since == since else None
+                        stat.update(part if old is None else part.without(old))
+                counted[place] = _Counted(since, seen)
             out[key] = self._packed(key, merged)
+        name = uuid.uuid4().hex
+        self._made = (name, counted)
+        for packed in out.values():
+            packed["merge"] = name
         return out
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy sees other data.
+        self.__dict__.update(state)
+        self._source = uuid.uuid4().hex
+
+
+@dataclass
+class _Counted:
+    """What merges have of a source: all that it saw in the time ``since``."""
+
+    since: str
+    seen: list[RunningStat | None]
 
 
 def _is_box(space: Any) -> bool:

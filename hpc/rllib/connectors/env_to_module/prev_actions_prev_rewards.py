@@ -38,6 +38,7 @@ class PrevActionsPrevRewards(ConnectorV2):
         self._multi_agent = multi_agent
         self.n_prev_actions = n_prev_actions
         self.n_prev_rewards = n_prev_rewards
+        self.looks_back = max(n_prev_actions, n_prev_rewards)
         super().__init__(input_observation_space, input_action_space, **kwargs)
 
     def _with_last(self, obs_space: Any, act_space: Any) -> Any:

@@ -29,6 +29,17 @@ class RunningStat:
         if other.count:
             self._merge(other.count, other.mean_array, other.sum_sq_diff_array)
 
+    def without(self, part: RunningStat) -> RunningStat:
+        """What it has beside a part of it: `update` with that part makes it again."""
+        rest = RunningStat(self.mean_array.shape)
+        count = self.count - part.count
+        if count > 0:
+            mean = (self.mean_array * self.count - part.mean_array * part.count) / count
+            between = np.square(mean - part.mean_array) * (part.count * count / self.count)
+            squares = self.sum_sq_diff_array - part.sum_sq_diff_array - between
+            rest._merge(count, mean, np.maximum(squares, 0.0))
+        return rest
+
     def _merge(self, count: int, mean: np.ndarray, squares: np.ndarray) -> None:
         total = self.count + count
         delta = mean - self.mean_array

@@ -6,7 +6,8 @@ Without a learner connector of the user fragments are used as they are: no objec
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -145,9 +146,10 @@ class Preparing:
         pipeline = self._learner_connector
         steps = sum(len(episode) for episode in episodes)
         self.metrics.log_value((ALL_MODULES, LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_IN), steps)
-        out = pipeline(
-            rl_module=self.module, batch={}, episodes=episodes, explore=None, shared_data={}, metrics=self.metrics
-        )
+        with _names_apart(episodes):
+            out = pipeline(
+                rl_module=self.module, batch={}, episodes=episodes, explore=None, shared_data={}, metrics=self.metrics
+            )
         steps = sum(len(episode) for episode in episodes)
         self.metrics.log_value((ALL_MODULES, LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_OUT), steps)
         return out
@@ -252,6 +254,24 @@ def single_agent_episodes(episodes: Sequence[Any]) -> list[Any]:
         agents = getattr(episode, "agent_episodes", None)
         singles.extend(agents.values() if agents is not None else [episode])
     return singles
+
+
+@contextmanager
+def _names_apart(episodes: Sequence[Any]) -> Iterator[None]:
+    """Chunks of one episode have names of their own within: connectors keep records by these."""
+    names = [(one, one.id_, one.multi_agent_episode_id) for one in episodes]
+    met: dict[Any, int] = defaultdict(int)
+    for one, name, whole in names:
+        key = name if one.agent_id is None else (whole, one.agent_id, one.module_id)
+        if met[key]:
+            one.id_ = f"{name}_{met[key]}"
+            one.multi_agent_episode_id = whole if whole is None else f"{whole}_{met[key]}"
+        met[key] += 1
+    try:
+        yield
+    finally:
+        for one, name, whole in names:
+            one.id_, one.multi_agent_episode_id = name, whole
 
 
 def _with_connected(module_id: str, batch: Batch, connected: Batch) -> Batch:

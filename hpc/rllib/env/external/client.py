@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import pickle
 import socket
 from collections.abc import Iterable
@@ -11,10 +13,11 @@ import numpy as np
 
 from hpc.rllib.core.acting import make_actor
 from hpc.rllib.core.columns import Columns
+from hpc.rllib.env.external.peers import uid_of_peer
 from hpc.rllib.env.external.rllink import RLlink, get_rllink_message, send_rllink_message
 from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
-from hpc.rllib.utils.metrics import WEIGHTS_SEQ_NO
-from hpc.rllib.utils.spaces.space_utils import clip_action, get_base_struct_from_space, unsquash_action
+from hpc.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
+from hpc.rllib.utils.spaces.space_utils import clip_action, get_base_struct_from_space, shift_action, unsquash_action
 from hpc.rllib.utils.trees import map_tree, take
 
 
@@ -22,7 +25,7 @@ class ExternalClient:
     """A connection to a runner that serves external environments.
 
     ``act`` draws actions by the module; it needs the configuration of the runner, which is unpickled. Connect to
-    runners of your own only.
+    runners of your own only. Without a token a runner of this machine has to be of the same user.
 
     Args:
         host, port: Where the runner listens.
@@ -37,10 +40,15 @@ class ExternalClient:
         self._module: Any = None
         self._actor: Any = None
         self._rng = np.random.default_rng()
+        #: Steps of all runners when the weights were sent: exploration depends on them.
+        self._steps = 0
         #: The version of the weights that act.
         self.version = 0
         greeting = {"type": RLlink.PING.name} | ({} if token is None else {"token": token})
         self._ask(greeting, RLlink.PONG)
+        if token is None and _is_of_another_user(self._socket):
+            self._socket.close()
+            raise ConnectionError(f"what listens at {host}:{port} is no runner of yours: it is of another user")
 
     def __enter__(self) -> ExternalClient:
         return self
@@ -84,6 +92,7 @@ class ExternalClient:
 
     def _take_up(self, state: dict[str, Any]) -> dict[str, Any]:
         self.version = int(state[WEIGHTS_SEQ_NO])
+        self._steps = int(state.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
         if self._actor is not None:
             self._actor.set_weights(state["rl_module"])
         return state
@@ -95,10 +104,12 @@ class ExternalClient:
         """
         if self._actor is None:
             self._module = self.get_config().get_rl_module_spec(inference_only=True).build()
+            if self._module.is_stateful():
+                raise ValueError("act is for modules without a state: run a recurrent one by get_config and get_state")
             self._actor = make_actor(self._module)
             self.get_state()
         obs = map_tree(lambda leaf: np.asarray(leaf)[None], observation)
-        out = self._actor.act(obs, explore=explore, rng=self._rng, values=False)
+        out = self._actor.act(obs, explore=explore, rng=self._rng, t=self._steps, values=False)
         action = take(out.pop(Columns.ACTIONS), 0)
         struct = get_base_struct_from_space(self._config.action_space)
         for_env = action
@@ -106,4 +117,15 @@ class ExternalClient:
             for_env = unsquash_action(action, struct)
         elif self._config.clip_actions:
             for_env = clip_action(action, struct)
+        for_env = shift_action(for_env, struct)
         return action, for_env, {name: take(data, 0) for name, data in out.items()}
+
+
+def _is_of_another_user(connection: socket.socket) -> bool:
+    """Whether the other end is on this machine, and no process of this user holds it.
+
+    The kernel knows it once the other side has accepted, which an answer shows.
+    """
+    if not ipaddress.ip_address(connection.getpeername()[0]).is_loopback:
+        return False
+    return uid_of_peer(connection) != os.getuid()

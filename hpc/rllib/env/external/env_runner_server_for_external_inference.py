@@ -5,13 +5,13 @@ from __future__ import annotations
 import hmac
 import logging
 import os
-import pickle
 import socket
 import threading
 import time
 from typing import Any
 
-from hpc.rllib.core import DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
+from hpc import cloudpickle
+from hpc.rllib.core import COMPONENT_RL_MODULE, DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from hpc.rllib.env.env_runner import EnvRunner
@@ -20,11 +20,15 @@ from hpc.rllib.env.external.rllink import RLlink, get_rllink_message, send_rllin
 from hpc.rllib.env.fragment import EpisodeRecord, Fragment, Sample
 from hpc.rllib.env.logged import log_episode, log_steps
 from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
-from hpc.rllib.utils.metrics import WEIGHTS_SEQ_NO
+from hpc.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 
 logger = logging.getLogger("hpc.rllib")
 DEFAULT_PORT = 5555
 _LOOPBACK = "127.0.0.1"
+#: What a first message with a token may have and take, while nobody knows from whom it is.
+GREETING_BYTES, GREETING_S = 4096, 5.0
+#: How often a runner looks whether a client that waits for weights is still there.
+LOOK_S = 1.0
 
 
 class EnvRunnerServerForExternalInference(EnvRunner):
@@ -32,7 +36,7 @@ class EnvRunnerServerForExternalInference(EnvRunner):
 
     ``env_config["port"]`` (5555) plus the runner's index is its port; port 0 takes a free one, which ``address``
     tells. It listens to this machine, and serves processes of the same user only. ``env_config["token"]`` serves
-    those that send this token in their PING instead, also from other machines with ``env_config["host"]``.
+    those instead whose first message is a PING with this token, also from other machines with ``env_config["host"]``.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -106,7 +110,8 @@ class EnvRunnerServerForExternalInference(EnvRunner):
         """Take a state, and send the weights to a client that waits for them."""
         with self._changed:
             super().set_state(state)
-            self._awaits_state = False
+            if COMPONENT_RL_MODULE in state:
+                self._awaits_state = False
             self._changed.notify_all()
 
     def stop(self) -> None:
@@ -141,7 +146,9 @@ class EnvRunnerServerForExternalInference(EnvRunner):
         """The episodes that came since the last call; wait for some for up to ``config.sample_timeout_s``."""
         chunks = self._take()
         records = self._records(chunks)
-        log_steps(self.metrics, self.config, sum(map(len, chunks)), len(records))
+        steps = sum(map(len, chunks))
+        self.num_env_steps_sampled_lifetime += steps
+        log_steps(self.metrics, self.config, steps, len(records))
         for record in records:
             log_episode(self.metrics, self.config, record)
         return chunks
@@ -202,40 +209,52 @@ class EnvRunnerServerForExternalInference(EnvRunner):
 
     def _serve(self) -> None:
         while not self._stopped:
-            connection, peer = self._server.accept()
+            try:
+                connection, peer = self._server.accept()
+            except OSError as error:
+                logger.warning("no external environment can connect now: %s", error)
+                time.sleep(1)
+                continue
             if self._stopped:
                 connection.close()
                 return
             self.client_socket = connection
             try:
+                self._admit(connection)
                 self._serve_client(connection)
             except ConnectionError as error:
                 logger.warning("the external environment at %s is gone: %s", peer, error)
+            except Exception as error:
+                # Whatever one client brings about, the next one is served.
+                logger.exception("the external environment at %s is left, for %s", peer, type(error).__name__)
             finally:
                 self.client_socket = None
                 connection.close()
 
-    def _is_welcome(self, connection: socket.socket, message: dict[str, Any]) -> bool:
-        if self._token:
-            return hmac.compare_digest(str(message.get("token", "")), str(self._token))
-        return uid_of_peer(connection) == os.getuid()
+    def _admit(self, connection: socket.socket) -> None:
+        """Refuse a client that may not connect, before anything else of it is read."""
+        if not self._token:
+            if uid_of_peer(connection) != os.getuid():
+                raise ConnectionError("it is of another user: refused")
+        else:
+            kind, message = get_rllink_message(connection, longest=GREETING_BYTES, plain=True, within_s=GREETING_S)
+            token = str(message.get("token", "")).encode()
+            if kind is not RLlink.PING or not hmac.compare_digest(token, str(self._token).encode()):
+                raise ConnectionError("its first message is no PING with the token of env_config['token']: refused")
+            connection.settimeout(None)
+            send_rllink_message(connection, {"type": RLlink.PONG.name})
+        # A machine that is gone without a word is noticed.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def _serve_client(self, connection: socket.socket) -> None:
-        welcome = False
         while not self._stopped:
             kind, message = get_rllink_message(connection)
-            if not welcome:
-                welcome = self._is_welcome(connection, message)
-            if not welcome:
-                raise ConnectionError(
-                    "it is of another user, or its first message has not the token of env_config['token']: refused"
-                )
             if kind is RLlink.PING:
                 send_rllink_message(connection, {"type": RLlink.PONG.name})
             elif kind is RLlink.GET_STATE:
                 self._send_state(connection)
             elif kind is RLlink.GET_CONFIG:
-                body = {"type": RLlink.SET_CONFIG.name, "config": pickle.dumps(self.config)}
+                body = {"type": RLlink.SET_CONFIG.name, "config": cloudpickle.dumps(self.config)}
                 send_rllink_message(connection, body)
             elif kind in (RLlink.EPISODES, RLlink.EPISODES_AND_GET_STATE):
                 self._take_episodes(message, kind is RLlink.EPISODES_AND_GET_STATE)
@@ -257,14 +276,28 @@ class EnvRunnerServerForExternalInference(EnvRunner):
     def _send_next_state(self, connection: socket.socket) -> None:
         """Send the weights that come of these episodes: the client samples on-policy."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._stopped or not self._awaits_state or self._weights_seq_no != self._sent_version
-            )
+            while not self._stopped and self._awaits_state and self._weights_seq_no == self._sent_version:
+                self._changed.wait(LOOK_S)
+                if _is_closed(connection):
+                    raise ConnectionError("it left while it waited for weights")
             self._awaits_state = False
         if not self._stopped:
             self._send_state(connection)
 
     def _send_state(self, connection: socket.socket) -> None:
         with self._changed:
-            state = {"rl_module": self.module.get_state(), WEIGHTS_SEQ_NO: self._weights_seq_no}
+            state = {
+                "rl_module": self.module.get_state(),
+                WEIGHTS_SEQ_NO: self._weights_seq_no,
+                NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime,
+            }
         send_rllink_message(connection, {"type": RLlink.SET_STATE.name, "state": state})
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

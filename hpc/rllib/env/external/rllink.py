@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from enum import Enum
 from typing import Any
 
@@ -91,28 +92,44 @@ def send_rllink_message(sock_: socket.socket, message: dict[str, Any]) -> None:
         raise ConnectionError(f"Error sending message {message.get('type')} on socket {sock_}: {error}") from error
 
 
-def get_rllink_message(sock_: socket.socket) -> tuple[RLlink, dict[str, Any]]:
+def get_rllink_message(
+    sock_: socket.socket, *, longest: int = MAX_BYTES, plain: bool = False, within_s: float | None = None
+) -> tuple[RLlink, dict[str, Any]]:
     """Receive a message.
+
+    Args:
+        longest: How many bytes it may have.
+        plain: Whether nothing but msgpack's own types are made of it: for peers that are not trusted yet.
+        within_s: How long it may take as a whole; None for as long as the socket waits.
 
     Raises:
         ConnectionError: the other side is gone, or it sent what is no message.
     """
+    deadline = None if within_s is None else time.monotonic() + within_s
     try:
-        length = int(_exactly(sock_, _HEADER).decode())
-        body = _exactly(sock_, length)
-        message = _msgpack().unpackb(body, raw=False, object_hook=_unpacked, strict_map_key=False)
+        length = int(_exactly(sock_, _HEADER, deadline).decode())
+        if not 0 <= length <= longest:
+            raise ValueError(f"a message of {length} bytes: {longest} at most are taken here")
+        body = _exactly(sock_, length, deadline)
+        hook = None if plain else _unpacked
+        message = _msgpack().unpackb(body, raw=False, object_hook=hook, strict_map_key=False)
         if not isinstance(message, dict) or "type" not in message:
             raise ConnectionError("Protocol Error! Message from peer does not contain `type` field.")
         return RLlink(message.pop("type")), message
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+    except ImportError:
+        raise
+    except Exception as error:
+        # What a peer may send makes numpy and the spaces raise errors of many kinds.
         raise ConnectionError(
             f"Error receiving message from peer on socket {sock_}! Original error was: {error}"
         ) from error
 
 
-def _exactly(sock_: socket.socket, count: int) -> bytes:
+def _exactly(sock_: socket.socket, count: int, deadline: float | None = None) -> bytes:
     parts = bytearray()
     while len(parts) < count:
+        if deadline is not None:
+            sock_.settimeout(max(deadline - time.monotonic(), 1e-3))
         packet = sock_.recv(min(count - len(parts), 1 << 20))
         if not packet:
             raise ConnectionError(f"No data received from socket {sock_}!")

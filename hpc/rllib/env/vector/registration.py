@@ -83,9 +83,9 @@ def _envpool(name: str, context: EnvContext, count: int, seed: int | None) -> An
         import envpool
     except ImportError as error:
         raise EnvError(f"environment {ENVPOOL}{name} needs the package envpool: pip install envpool") from error
-    settings = {"num_threads": 1, **context}
-    if seed is not None:
-        settings.setdefault("seed", seed)
+    # EnvPool's own default is the same seed for all.
+    fresh = int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+    settings = {"num_threads": 1, "seed": fresh if seed is None else seed, **context}
     return envpool.make(name, env_type="gymnasium", num_envs=count, **settings)
 
 

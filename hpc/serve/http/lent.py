@@ -159,7 +159,7 @@ class Lent(asyncio.BufferedProtocol):
         self._is_whole = False
         self._sent = 0
         self._size = 0
-        self._is_over = False
+        self._is_open = self._is_over = False
         self._why = ""
         self._ticks = 0
         self._drained: asyncio.Future[None] | None = None
@@ -168,9 +168,11 @@ class Lent(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport, self._is_open = transport, True
         transport.set_write_buffer_limits(high=0)  # what a client has not read is known at once
-        if self._lane.is_leaving:
+        if self.closes_after:
+            transport.close()
+        elif self._why or self._lane.is_leaving:
             self.recall()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -306,14 +308,15 @@ class Lent(asyncio.BufferedProtocol):
     # -------------------------------------------------------------- its end
 
     def recall(self, why: str = RECALLED) -> None:
-        """Give it back, once its answer has been read."""
+        """Give it back, once it is open, and its answer has been read."""
         self._why = self._why or why
-        self._rest()
+        if self._is_open:
+            self._rest()
 
     def finish(self) -> None:
         """The proxy is gone: close it after its answer."""
         self.closes_after = True
-        if self._asked is None:
+        if self._is_open and self._asked is None:
             self._transport.close()
 
     def _give_back(self, why: str) -> None:
@@ -330,7 +333,7 @@ class Lent(asyncio.BufferedProtocol):
     def sweep(self, terms: Terms) -> None:
         """A second has passed."""
         self._ticks += 1
-        if self._is_over:
+        if self._is_over or not self._is_open:
             return
         if self.is_full:
             if terms.write_s and self._ticks > terms.write_s:

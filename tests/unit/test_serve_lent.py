@@ -1,0 +1,159 @@
+"""A connection that a replica has been lent: how it is given back, its deadlines, and what is known when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
+
+from hpc.serve.http.lane import Lane, Terms, packed_terms
+from hpc.serve.http.lent import Lent, ProxyLane
+from hpc.serve.http.slots import REQUEST_BYTES, ROOM_BYTES, Slots, State, new_memory
+from hpc.serve.messages import HttpReply, HttpRequest, RouteRow, RouteTable
+
+TABLE = RouteTable(1, [RouteRow("/", "a", "A")])
+LARGE = b"a" * 8_000_000
+HEAD = b"POST /x HTTP/1.1\r\nhost: localhost\r\nx-request-id: i\r\ncontent-length: %d\r\n\r\n"
+GET = HEAD % 0
+
+
+def request(size: int) -> bytes:
+    """A request of so many bytes in all."""
+    body = size - len(HEAD % size)
+    return (HEAD % body + b"b" * body)[:size].ljust(size, b"b")
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 30))
+
+
+class Host:
+    """A replica with room for all."""
+
+    def __init__(self, answer: Callable[[HttpRequest], Awaitable[HttpReply]]) -> None:
+        self._answer = answer
+        self.ended: list[Any] = []
+
+    def has_room(self, spare: int) -> bool:
+        return True
+
+    def enter(self, meta: Any) -> None:
+        pass
+
+    def left(self, **how: bool) -> None:
+        self.ended.append(how)
+
+    def http_app(self) -> Any:
+        return self
+
+    async def handle(self, request: HttpRequest, pull: Any) -> HttpReply:
+        return await self._answer(request)
+
+
+class Loan:
+    """A replica's lane, a connection that is lent by it, and the client's end of that."""
+
+    def __init__(self, answer: Any, **terms: Any) -> None:
+        mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.heard: list[Any] = []
+        self.proxy = Lane(mine, lambda message, _: self.heard.append(message), lambda: None)
+        self.host = Host(answer)
+        self.replica = ProxyLane(self.host, its, "r")
+        memory = new_memory()
+        self.slots = Slots(memory)
+        self.proxy.say("memory", fd=memory)
+        os.close(memory)
+        self.proxy.say("terms", packed_terms(Terms("/", "a", TABLE, ["localhost"], 1 << 30, **terms)))
+        self.client, self.kept = socket.socketpair()
+        self.client.setblocking(False)
+        self.proxy.say("lend", 0, None, ["x", None], fd=self.kept.fileno())
+
+    async def lent(self) -> Lent:
+        """The connection, once it is read."""
+        await until(lambda: any(one._is_open for one in self.replica._lent))
+        return next(iter(self.replica._lent))
+
+    async def send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.client, data)
+
+    async def read(self, count: int) -> bytes:
+        """So many bytes of answers, or all until the end."""
+        found = bytearray()
+        while len(found) < count:
+            data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.client, 1 << 20), 10)
+            if not data:
+                break
+            found += data
+        return bytes(found)
+
+    async def answer(self) -> bytes:
+        """One answer's body."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += await self.read(1)
+        (length,) = [line for line in head.split(b"\r\n") if line.startswith(b"content-length")]
+        return await self.read(int(length.split()[1]))
+
+    def said(self, kind: str) -> list[Any]:
+        return [message for message in self.heard if message[0] == kind]
+
+    def close(self) -> None:
+        self.proxy.close()
+        self.client.close()
+        self.kept.close()
+
+
+async def until(is_so: Callable[[], Any]) -> None:
+    async def wait() -> None:
+        while not is_so():
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(wait(), 10)
+
+
+@contextmanager
+def loan(answer: Any, **terms: Any) -> Iterator[Loan]:
+    found = Loan(answer, **terms)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+async def size_of(request: HttpRequest) -> HttpReply:
+    return HttpReply(200, [], b"%d" % len(request.body))
+
+
+async def large(_: HttpRequest) -> HttpReply:
+    return HttpReply(200, [], LARGE)
+
+
+# ---------------------------------------------------------------- before it is open
+
+
+def test_a_recall_that_comes_right_behind_the_loan_is_heard() -> None:
+    async def work() -> None:
+        with loan(size_of) as one:
+            one.proxy.say("recall")
+            await until(lambda: one.said("back"))
+            assert one.said("back") == [["back", 0, "recalled"]]
+
+    run(work())
+
+
+def test_a_proxy_that_ends_right_behind_the_loan_leaves_no_connection_open() -> None:
+    async def work() -> None:
+        with loan(size_of) as one:
+            one.kept.close()
+            one.proxy.close()
+            assert await one.read(1) == b""
+
+    run(work())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
 
 from hpc.serve.http.lane import Lane, Terms, packed_terms
 from hpc.serve.http.lent import Lent, ProxyLane
-from hpc.serve.http.slots import REQUEST_BYTES, ROOM_BYTES, Slots, State, new_memory
+from hpc.serve.http.slots import Slots, State, new_memory
 from hpc.serve.messages import HttpReply, HttpRequest, RouteRow, RouteTable
 
 TABLE = RouteTable(1, [RouteRow("/", "a", "A")])
@@ -74,6 +73,7 @@ class Loan:
         self.proxy.say("terms", packed_terms(Terms("/", "a", TABLE, ["localhost"], 1 << 30, **terms)))
         self.client, self.kept = socket.socketpair()
         self.client.setblocking(False)
+        self.got = bytearray()
         self.proxy.say("lend", 0, None, ["x", None], fd=self.kept.fileno())
 
     async def lent(self) -> Lent:
@@ -86,13 +86,14 @@ class Loan:
 
     async def read(self, count: int) -> bytes:
         """So many bytes of answers, or all until the end."""
-        found = bytearray()
-        while len(found) < count:
+        while len(self.got) < count:
             data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.client, 1 << 20), 10)
             if not data:
                 break
-            found += data
-        return bytes(found)
+            self.got += data
+        found = bytes(self.got[:count])
+        del self.got[:count]
+        return found
 
     async def answer(self) -> bytes:
         """One answer's body."""
@@ -155,5 +156,28 @@ def test_a_proxy_that_ends_right_behind_the_loan_leaves_no_connection_open() -> 
             one.kept.close()
             one.proxy.close()
             assert await one.read(1) == b""
+
+    run(work())
+
+
+# ---------------------------------------------------------------- answers that the client has not read
+
+
+def test_an_answer_is_known_as_unsent_until_the_client_has_read_it() -> None:
+    async def work() -> None:
+        with loan(large) as one:
+            lent = await one.lent()
+            await one.send(GET)
+            await until(lambda: one.host.ended)
+            left = one.slots.left(0)
+            assert left.state is State.ANSWERING and len(LARGE) < left.answer < len(LARGE) + 1000
+            assert left.served == 0 and one.replica.has_loans
+            lent.recall()
+            assert not one.said("back"), "its answer would be cut off"
+            assert await one.answer() == LARGE
+            await until(lambda: one.said("back"))
+            left = one.slots.left(0)
+            assert (left.state, left.unread, left.served) == (State.READING, b"", 1)
+            await until(lambda: not one.replica.has_loans)
 
     run(work())

@@ -180,6 +180,8 @@ class Replica:
         while self._ongoing:
             self._idle.clear()
             await self._idle.wait()
+        if self._borrower is not None:  # what a client has not read of its answer is here still
+            await self._borrower.returned()
 
     async def stop(self) -> None:
         """Run the user's ``__del__``, once, and unload what is loaded. What it raises is raised here."""

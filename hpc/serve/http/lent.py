@@ -40,6 +40,8 @@ PART_S = 1
 #: SLOW: a request took `SLOW_S`, so that the proxy costs little beside it, and there are other replicas to choose from.
 RECALLED, FULL, OTHER, IDLE, SLOW = "recalled", "full", "other", "idle", "slow"
 SLOW_S = 0.005
+#: How often a replica that is to end looks whether all connections were given back.
+LOOK_S = 0.02
 #: This part of the files that the process may have open may be connections.
 FILES_PART = 4
 #: Headers by which a request wants something that the proxy does.
@@ -159,6 +161,8 @@ class Lent(asyncio.BufferedProtocol):
         self._is_whole = False
         self._sent = 0
         self._size = 0
+        #: An answer has been made, and the client has not read all of it.
+        self._is_unread = False
         self._is_open = self._is_over = False
         self._why = ""
         self._ticks = 0
@@ -213,6 +217,8 @@ class Lent(asyncio.BufferedProtocol):
         self.is_full = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+        if self._is_unread and not self._is_over:
+            self._settle()
         if self._asked is None and not self._is_over:
             asyncio.get_running_loop().call_soon(self._rest)
 
@@ -274,11 +280,20 @@ class Lent(asyncio.BufferedProtocol):
         self._asked = None
         if self._is_over:
             return
-        self._slot.answered(self._size, self._sent)
+        if self.is_full:  # what the client has not read ends with this process
+            self._is_unread = True
+            self._slot.answering(self._sent)
+        else:
+            self._settle()
         if closes:
             self._transport.close()
         elif self._why or self._slot.used != self._slot.begin:  # not in the task of this request
             asyncio.get_running_loop().call_soon(self._rest)
+
+    def _settle(self) -> None:
+        """The kernel has all of an answer: whatever ends now, the client gets it."""
+        self._is_unread = False
+        self._slot.answered(self._size, self._sent)
 
     def _rest(self) -> None:
         """Go on once nothing runs, and the client has read its answer."""
@@ -430,6 +445,11 @@ class ProxyLane:
         """A connection is not here any more."""
         self._lent.discard(lent)
 
+    @property
+    def has_loans(self) -> bool:
+        """Whether there are connections that were not given back yet."""
+        return bool(self._lent)
+
     def _sweep(self) -> None:
         for lent in list(self._lent):
             lent.sweep(self.terms)
@@ -562,3 +582,8 @@ class Borrower:
         """The replica takes no request any more."""
         for lane in self._lanes.values():
             lane.leave()
+
+    async def returned(self) -> None:
+        """Wait until all connections are given back, each once its client has read its answer."""
+        while any(lane.has_loans for lane in self._lanes.values()):
+            await asyncio.sleep(LOOK_S)

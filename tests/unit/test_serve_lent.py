@@ -15,7 +15,7 @@ pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
 
 from hpc.serve.http.lane import Lane, Terms, packed_terms
 from hpc.serve.http.lent import Lent, ProxyLane
-from hpc.serve.http.slots import Slots, State, new_memory
+from hpc.serve.http.slots import REQUEST_BYTES, ROOM_BYTES, Slots, State, new_memory
 from hpc.serve.messages import HttpReply, HttpRequest, RouteRow, RouteTable
 
 TABLE = RouteTable(1, [RouteRow("/", "a", "A")])
@@ -26,8 +26,8 @@ GET = HEAD % 0
 
 def request(size: int) -> bytes:
     """A request of so many bytes in all."""
-    body = size - len(HEAD % size)
-    return (HEAD % body + b"b" * body)[:size].ljust(size, b"b")
+    (body,) = [count for count in range(size - 60, size - 120, -1) if len(HEAD % count) + count == size]
+    return HEAD % body + b"b" * body
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -179,5 +179,89 @@ def test_an_answer_is_known_as_unsent_until_the_client_has_read_it() -> None:
             left = one.slots.left(0)
             assert (left.state, left.unread, left.served) == (State.READING, b"", 1)
             await until(lambda: not one.replica.has_loans)
+
+    run(work())
+
+
+def test_what_is_sent_ahead_of_an_unread_answer_breaks_nothing() -> None:
+    async def work() -> None:
+        with loan(large) as one:
+            await one.send(GET)
+            await until(lambda: one.host.ended)
+            ahead = request(7000) * 3
+            await one.send(ahead)
+            await asyncio.sleep(0.05)
+            assert await one.answer() == LARGE
+            await until(lambda: one.said("back"))
+            left = one.slots.left(0)
+            one.kept.setblocking(False)
+            assert left.unread + one.kept.recv(1 << 16) == ahead
+
+    run(work())
+
+
+# ---------------------------------------------------------------- requests that are sent ahead, in part
+
+
+class Gates:
+    """Requests that wait until each is let go."""
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Future[None]] = []
+
+    async def __call__(self, request: HttpRequest) -> HttpReply:
+        self.waiting.append(asyncio.get_running_loop().create_future())
+        await self.waiting[-1]
+        return await size_of(request)
+
+    async def begun(self, count: int) -> asyncio.Future[None]:
+        await until(lambda: len(self.waiting) == count)
+        return self.waiting[-1]
+
+
+def test_two_requests_that_fill_the_slot_are_followed_by_others() -> None:
+    async def work() -> None:
+        gates = Gates()
+        with loan(gates) as one:
+            assert 2 * REQUEST_BYTES == ROOM_BYTES
+            await one.send(request(REQUEST_BYTES))
+            first = await gates.begun(1)
+            await one.send(request(REQUEST_BYTES))
+            await asyncio.sleep(0.01)
+            first.set_result(None)
+            (await gates.begun(2)).set_result(None)
+            await one.send(GET)
+            (await gates.begun(3)).set_result(None)
+            assert [len(await one.answer()) for _ in range(3)] == [4, 4, 1]
+            assert not one.heard[1:]
+
+    run(work())
+
+
+@pytest.mark.parametrize("before", [100, REQUEST_BYTES])
+def test_a_request_for_which_the_slot_has_no_room_goes_back(before: int) -> None:
+    """Two others are before it. ``before``: so much of it comes while the second one runs."""
+
+    async def work() -> None:
+        gates = Gates()
+        with loan(gates) as one:
+            await one.send(request(REQUEST_BYTES - 100))
+            first = await gates.begun(1)
+            await one.send(request(120))
+            await asyncio.sleep(0.01)
+            first.set_result(None)
+            second = await gates.begun(2)
+            third = request(REQUEST_BYTES)
+            await one.send(third[:before])
+            await asyncio.sleep(0.01)
+            second.set_result(None)
+            assert [len(await one.answer()) for _ in range(2)] == [4, 2]
+            await one.send(third[before:])
+            await until(lambda: one.heard[1:])
+            assert one.said("back") == [["back", 0, "other"]]
+            left = one.slots.left(0)
+            one.kept.setblocking(False)
+            assert left.state is State.READING and third.startswith(left.unread)
+            assert left.unread + one.kept.recv(1 << 16) == third
 
     run(work())

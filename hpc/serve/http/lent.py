@@ -187,11 +187,10 @@ class Lent(asyncio.BufferedProtocol):
         """Bytes have come."""
         self._ticks = 0
         data = self._slot.received(nbytes)
-        if self._asked is None:
-            if not self.is_full:
-                self._advance(data)
-        elif not self._slot.room():
-            self._transport.pause_reading()  # what was sent ahead is the proxy's
+        if self._asked is None and not self.is_full:
+            self._advance(data)
+        if not self._is_over and self._slot.is_full:
+            self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """A client that says nothing more is taken as gone."""
@@ -230,7 +229,7 @@ class Lent(asyncio.BufferedProtocol):
             return
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
-            if len(data) >= REQUEST_BYTES:
+            if len(data) >= REQUEST_BYTES or self._slot.is_full:
                 self._give_back(OTHER)
             return
         found = self._lane.look(data[:end])
@@ -244,6 +243,8 @@ class Lent(asyncio.BufferedProtocol):
                 self._give_back(self._why or FULL)
             else:
                 self._begin(found, data[end:], size)
+        elif self._slot.is_full:  # others were before it
+            self._give_back(OTHER)
 
     def _begin(self, found: Known, body: bytes, size: int) -> None:
         self._slot.began(size)
@@ -294,6 +295,8 @@ class Lent(asyncio.BufferedProtocol):
         """The kernel has all of an answer: whatever ends now, the client gets it."""
         self._is_unread = False
         self._slot.answered(self._size, self._sent)
+        if not self._slot.is_full:
+            self._transport.resume_reading()
 
     def _rest(self) -> None:
         """Go on once nothing runs, and the client has read its answer."""

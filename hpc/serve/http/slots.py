@@ -110,6 +110,11 @@ class Slot:
         """Whether the proxy has taken the connection back, since this process was silent."""
         return self._memory[self._at + _REVOKED_AT] != 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more goes in."""
+        return self.used == ROOM_BYTES
+
     def room(self) -> memoryview:
         """Where the next bytes go."""
         return self._view[self.used :]

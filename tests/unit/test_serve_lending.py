@@ -90,6 +90,7 @@ def test_messages_and_descriptors_arrive_in_order_and_an_end_is_told() -> None:
         def hear(message: list[Any], fds: list[int]) -> None:
             heard.append((message, [os.pread(fd, 9, 0) for fd in fds]))
             for fd in fds:
+                assert not os.get_inheritable(fd), "programs that the process starts would keep it open"
                 os.close(fd)
             if message[0] == "last":
                 told.set()

@@ -60,7 +60,7 @@ class Host:
 class Loan:
     """A replica's lane, a connection that is lent by it, and the client's end of that."""
 
-    def __init__(self, answer: Any, **terms: Any) -> None:
+    def __init__(self, answer: Any, has_memory: bool = True, **terms: Any) -> None:
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.heard: list[Any] = []
         self.proxy = Lane(mine, lambda message, _: self.heard.append(message), lambda: None)
@@ -68,7 +68,7 @@ class Loan:
         self.replica = ProxyLane(self.host, its, "r")
         memory = new_memory()
         self.slots = Slots(memory)
-        self.proxy.say("memory", fd=memory)
+        self.proxy.say("memory", fd=memory if has_memory else -1)
         os.close(memory)
         self.proxy.say("terms", packed_terms(Terms("/", "a", TABLE, ["localhost"], 1 << 30, **terms)))
         self.client, self.kept = socket.socketpair()
@@ -121,8 +121,8 @@ async def until(is_so: Callable[[], Any]) -> None:
 
 
 @contextmanager
-def loan(answer: Any, **terms: Any) -> Iterator[Loan]:
-    found = Loan(answer, **terms)
+def loan(answer: Any, **more: Any) -> Iterator[Loan]:
+    found = Loan(answer, **more)
     try:
         yield found
     finally:
@@ -156,6 +156,24 @@ def test_a_proxy_that_ends_right_behind_the_loan_leaves_no_connection_open() -> 
             one.kept.close()
             one.proxy.close()
             assert await one.read(1) == b""
+
+    run(work())
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_what_cannot_be_served_goes_back(kind: socket.SocketKind) -> None:
+    """By a replica that had no room for the descriptor of the memory; one that is no stream is broken."""
+
+    async def work() -> None:
+        with loan(size_of, has_memory=kind is not socket.SOCK_STREAM) as one:
+            other, its = socket.socketpair(type=kind)
+            one.proxy.say("lend", 1, None, ["x", None], fd=its.fileno())
+            its.close()
+            await until(lambda: any(message[1] == 1 for message in one.heard))
+            assert [message[0] for message in one.heard if message[1] == 1] == [
+                "back" if kind is socket.SOCK_STREAM else "closed"
+            ]
+            other.close()
 
     run(work())
 

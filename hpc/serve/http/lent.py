@@ -372,7 +372,7 @@ class ProxyLane:
 
     def __init__(self, host: Host, sock: socket.socket, replica: str) -> None:
         self.host = host
-        self.is_leaving = False
+        self.is_leaving = self._is_ready = False
         self._loop = asyncio.get_running_loop()
         self._lent: set[Lent] = set()
         self._opening: set[asyncio.Task[Any]] = set()
@@ -393,16 +393,18 @@ class ProxyLane:
     def _heard(self, message: list[Any], fds: list[int]) -> None:
         kind = message[0]
         if kind == "lend":
-            if fds:
+            if fds and self._is_ready:
                 self._take(message[1], message[2], message[3], fds[0])
-            else:  # too many files are open here
+            else:  # too many files are open here, or were as the memory came
                 self.say("back", message[1], FULL)
+                for fd in fds:
+                    os.close(fd)
         elif kind == "recall":
             self.recall()
         elif kind == "terms":
             self._agree(terms_of(message[1]))
-        elif kind == "memory":
-            self.slots = Slots(fds[0])
+        elif kind == "memory" and fds:
+            self.slots, self._is_ready = Slots(fds[0]), True
             os.close(fds[0])
         elif kind == "ping":
             self.say("pong", message[1])
@@ -426,7 +428,12 @@ class ProxyLane:
 
     async def _open(self, lent: Lent, sock: socket.socket) -> None:
         sock.setblocking(False)
-        await self._loop.connect_accepted_socket(lambda: lent, sock)
+        try:
+            await self._loop.connect_accepted_socket(lambda: lent, sock)
+        except Exception as error:
+            logger.exception("A connection that was lent is broken")
+            sock.close()
+            lent.connection_lost(error)
 
     def _ended(self) -> None:
         """The proxy is gone: what runs is answered, and then the clients are let go."""

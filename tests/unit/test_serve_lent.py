@@ -283,3 +283,67 @@ def test_a_request_for_which_the_slot_has_no_room_goes_back(before: int) -> None
             assert left.unread + one.kept.recv(1 << 16) == third
 
     run(work())
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+def sweep(one: Loan, seconds: int) -> None:
+    for _ in range(seconds):
+        for lent in list(one.replica._lent):
+            lent.sweep(one.replica.terms)
+
+
+def test_a_connection_rests_from_its_last_answer_on() -> None:
+    async def work() -> None:
+        gates = Gates()
+        with loan(gates, idle_s=5.0) as one:
+            await one.send(GET)
+            gate = await gates.begun(1)
+            sweep(one, 60)
+            gate.set_result(None)
+            assert await one.answer() == b"0"
+            sweep(one, 4)
+            await asyncio.sleep(0.01)
+            assert not one.said("back")
+            sweep(one, 3)
+            await until(lambda: one.said("back"))
+            assert one.said("back") == [["back", 0, "idle"]]
+
+    run(work())
+
+
+def test_a_request_that_comes_byte_by_byte_is_the_proxys_soon() -> None:
+    async def work() -> None:
+        with loan(size_of) as one:
+            await one.lent()
+            for sent in range(10):
+                await one.send(GET[sent : sent + 1])
+                await until(lambda: one.slots.left(0).unread == GET[: sent + 1] or one.said("back"))  # noqa: B023
+                sweep(one, 1)
+                await asyncio.sleep(0.01)
+                if one.said("back"):
+                    break
+            assert one.said("back") == [["back", 0, "other"]] and one.slots.left(0).unread == GET[:2]
+
+    run(work())
+
+
+def test_a_slow_client_has_time_while_it_reads() -> None:
+    async def work() -> None:
+        with loan(large, write_s=3.0) as one:
+            await one.send(GET)
+            await until(lambda: one.host.ended)
+            lent = await one.lent()
+            for _ in range(5):
+                sweep(one, 2)
+                before = lent._transport.get_write_buffer_size()
+                while lent._transport.get_write_buffer_size() == before:
+                    one.got += await asyncio.get_running_loop().sock_recv(one.client, 1 << 16)
+            for _ in range(5):  # it says something, but reads nothing
+                await one.send(b"G")
+                await asyncio.sleep(0.01)
+                sweep(one, 1)
+            await until(lambda: one.said("closed"))
+
+    run(work())

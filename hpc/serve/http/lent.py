@@ -165,7 +165,9 @@ class Lent(asyncio.BufferedProtocol):
         self._is_unread = False
         self._is_open = self._is_over = False
         self._why = ""
+        #: Seconds for which it rests, or since the first byte of a part of a request, or since the client read last.
         self._ticks = 0
+        self._unsent = 0
         self._drained: asyncio.Future[None] | None = None
 
     # -------------------------------------------------------------- asyncio's side
@@ -185,7 +187,8 @@ class Lent(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have come."""
-        self._ticks = 0
+        if self._slot.used == self._slot.begin:
+            self._ticks = 0
         data = self._slot.received(nbytes)
         if self._asked is None and not self.is_full:
             self._advance(data)
@@ -210,7 +213,7 @@ class Lent(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self.is_full = True
-        self._ticks = 0
+        self._ticks, self._unsent = 0, self._transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         self.is_full = False
@@ -293,7 +296,7 @@ class Lent(asyncio.BufferedProtocol):
 
     def _settle(self) -> None:
         """The kernel has all of an answer: whatever ends now, the client gets it."""
-        self._is_unread = False
+        self._is_unread, self._ticks = False, 0
         self._slot.answered(self._size, self._sent)
         if not self._slot.is_full:
             self._transport.resume_reading()
@@ -354,6 +357,10 @@ class Lent(asyncio.BufferedProtocol):
         if self._is_over or not self._is_open:
             return
         if self.is_full:
+            unsent = self._transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                self._ticks = 0
+            self._unsent = unsent
             if terms.write_s and self._ticks > terms.write_s:
                 self._transport.abort()
         elif self._asked is None:

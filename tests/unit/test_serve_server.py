@@ -551,3 +551,28 @@ def test_draining_breaks_what_takes_too_long() -> None:
         assert wire.transport.is_aborted
 
     run(work())
+
+
+def test_a_connection_that_comes_back_with_a_request_is_read_on() -> None:
+    """Else nobody sees that its client has gone."""
+
+    async def work() -> None:
+        began, ended = asyncio.Event(), asyncio.Event()
+
+        async def wait(exchange: Exchange) -> None:
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        wire = Wire(wait)
+        wire.connection.lend()
+        assert not wire.transport.is_reading
+        wire.connection.take_back(GET)
+        await began.wait()
+        assert wire.transport.is_reading
+        wire.connection.connection_lost(None)
+        await ended.wait()
+
+    run(work())

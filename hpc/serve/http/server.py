@@ -349,8 +349,7 @@ class Connection(asyncio.Protocol):
             self.data_received(data)
         elif self._server.is_draining or is_idle:
             self._close(False)
-        if self._exchange is None or not self._exchange.has_all:
-            self.resume()
+        self.resume()  # a client that goes ends its request
 
     def release(self) -> None:
         """Close the connection after a websocket's end."""

@@ -160,6 +160,17 @@ def test_a_proxy_that_ends_right_behind_the_loan_leaves_no_connection_open() -> 
     run(work())
 
 
+def test_a_proxy_that_ends_has_connections_closed_though_a_fork_has_them_open() -> None:
+    async def work() -> None:
+        with loan(size_of) as one:
+            await one.send(GET)
+            assert await one.answer() == b"0"
+            one.proxy.close()  # ``kept`` is what a fork has
+            assert await one.read(1) == b""
+
+    run(work())
+
+
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 def test_what_cannot_be_served_goes_back(kind: socket.SocketKind) -> None:
     """By a replica that had no room for the descriptor of the memory; one that is no stream is broken."""

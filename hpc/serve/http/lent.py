@@ -9,6 +9,7 @@ read lies in memory of both (`slots`), and the proxy keeps the connection open: 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import os
@@ -208,6 +209,9 @@ class Lent(asyncio.BufferedProtocol):
         if not self._is_over:
             self._is_over = True
             self._lane.say("closed", self._number)
+            if self.closes_after:  # the proxy is gone, and processes that were forked here may have it open
+                with contextlib.suppress(OSError):
+                    self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         self._lane.forget(self)
         self._slot.close()
 

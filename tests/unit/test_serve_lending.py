@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import signal
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -219,3 +221,33 @@ def test_a_task_that_is_cancelled_ends_its_coroutine() -> None:
         assert ends == ["cancelled"] and task.cancelled()
 
     asyncio.run(work())
+
+
+def test_a_slot_is_right_at_each_moment_at_which_the_replica_may_end() -> None:
+    """A process serves the same request again and again. It is stopped at many places: at none of them an earlier
+    request counts as unread."""
+    slots, slot = pair()
+    data = b"x" * 100
+    child = os.fork()
+    if not child:
+        while True:
+            slot.room()[: len(data)] = data
+            slot.received(len(data))
+            slot.began(len(data))
+            slot.answering(7)
+            slot.answered(len(data), 7)
+    seen = set()
+    try:
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            os.kill(child, signal.SIGSTOP)
+            os.waitpid(child, os.WUNTRACED)
+            left = slots.left(3)
+            os.kill(child, signal.SIGCONT)
+            assert left.unread in (b"", data) and left.rest in (b"", data), left
+            assert left.state is not State.ANSWERING or left.answer == 7, left
+            seen.add((left.state, bool(left.unread)))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert len(seen) >= 2

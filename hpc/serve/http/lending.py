@@ -40,6 +40,8 @@ GOOD_RUN = 100
 SILENT_S = 1.0
 #: How long a replica that could not be reached is left alone.
 JOIN_AGAIN_S = 5.0
+#: Terms travel as one packet, for which kernels have 200 kB by default. With more routes nothing is lent.
+TERMS_BYTES = 128 << 10
 _ACKED = struct.Struct("=Q")
 _ACKED_AT = 120
 
@@ -149,12 +151,13 @@ class Lending:
         # With several replicas only one that does nothing takes a request: else another one may have less to do.
         spare = 1 << 30 if len(table.replicas) == 1 else 1
         fixed, limits = self._fixed, self._fixed.limits
-        return packed_terms(
+        terms = packed_terms(
             Terms(
                 row.prefix, row.app, self._proxy.table, fixed.names, spare, fixed.root, limits.idle_s, limits.write_s,
                 limits.body_bytes,
             )
         )  # fmt: skip
+        return terms if len(terms) <= TERMS_BYTES else None
 
     def _chosen(self, row: RouteRow, deployment: DeploymentID, router: Any, terms: bytes) -> _ReplicaLane | None:
         """The replica of this node that has the fewest loans."""
@@ -362,9 +365,17 @@ def sent_bytes(sock: Any) -> int | None:
     """How many bytes were written to a connection of TCP so far, but for a constant; None for another one."""
     if sock.family == socket.AF_UNIX:
         return None
-    acked = _ACKED.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), _ACKED_AT)[0]
-    unacked = struct.unpack("=i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
-    return int(acked) + int(unacked)
+    acked = _acked(sock)
+    while True:
+        unacked = struct.unpack("=i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+        before, acked = acked, _acked(sock)
+        if acked == before:  # the client has said nothing in between
+            return acked + int(unacked)
+
+
+def _acked(sock: Any) -> int:
+    found = _ACKED.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), _ACKED_AT)[0]
+    return int(found)
 
 
 def _was_sent(left: Left, loan: _Loan) -> tuple[State, bytes]:

@@ -131,8 +131,8 @@ class Asked:
         if self.exchange is not None:
             self.exchange.is_gone = True
             self.exchange.wake()
-        if self.task is not None:
-            self.task.cancel()
+        if self.task is not None:  # one that has begun in this turn of the loop takes the request over in the next
+            asyncio.get_running_loop().call_soon(self.task.cancel)
 
     def opened(self) -> Exchange:
         """The request as an exchange."""

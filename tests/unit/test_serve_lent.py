@@ -7,18 +7,21 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
 
 from hpc.serve.http.lane import Lane, Terms, packed_terms
-from hpc.serve.http.lent import Lent, ProxyLane
+from hpc.serve.http.lent import Borrower, Lent, ProxyLane
 from hpc.serve.http.slots import REQUEST_BYTES, ROOM_BYTES, Slots, State, new_memory
 from hpc.serve.messages import HttpReply, HttpRequest, RouteRow, RouteTable
 
 TABLE = RouteTable(1, [RouteRow("/", "a", "A")])
+TERMS = Terms("/", "a", TABLE, ["localhost"], 1 << 30)
 LARGE = b"a" * 8_000_000
 HEAD = b"POST /x HTTP/1.1\r\nhost: localhost\r\nx-request-id: i\r\ncontent-length: %d\r\n\r\n"
 GET = HEAD % 0
@@ -70,7 +73,7 @@ class Loan:
         self.slots = Slots(memory)
         self.proxy.say("memory", fd=memory if has_memory else -1)
         os.close(memory)
-        self.proxy.say("terms", packed_terms(Terms("/", "a", TABLE, ["localhost"], 1 << 30, **terms)))
+        self.proxy.say("terms", packed_terms(msgspec.structs.replace(TERMS, **terms)))
         self.client, self.kept = socket.socketpair()
         self.client.setblocking(False)
         self.got = bytearray()
@@ -356,5 +359,45 @@ def test_a_slow_client_has_time_while_it_reads() -> None:
                 await asyncio.sleep(0.01)
                 sweep(one, 1)
             await until(lambda: one.said("closed"))
+
+    run(work())
+
+
+# ---------------------------------------------------------------- the lanes of a replica
+
+
+def test_a_proxy_that_has_asked_twice_gets_its_connections_back(tmp_path: Path) -> None:
+    async def work() -> None:
+        path = str(tmp_path / "lanes")
+        heard: list[Any] = []
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(path)
+            listening.listen(1)
+            borrower = Borrower(Host(size_of), "r")
+            borrower.join(path)
+            borrower.join(path)
+            first, second = (listening.accept()[0] for _ in range(2))
+            proxy = Lane(first, lambda message, _: heard.append(message), lambda: None)
+            second.close()
+            memory = new_memory()
+            proxy.say("memory", fd=memory)
+            os.close(memory)
+            proxy.say("terms", packed_terms(TERMS))
+            client, kept = socket.socketpair()
+            proxy.say("lend", 0, None, ["x", None], fd=kept.fileno())
+            await until(lambda: borrower._lanes[0].has_loans)
+            borrower.leave()
+            await borrower.returned()
+            await until(lambda: heard[1:])
+            assert heard[1:] == [["back", 0, "recalled"]]
+            borrower.join(path)
+            third = listening.accept()[0]
+            assert borrower._lanes[-1].is_leaving
+            with pytest.raises(OSError):  # nobody accepts, and the replica does not wait for that
+                for _ in range(9):
+                    borrower.join(path)
+            for one in (client, kept, third):
+                one.close()
+            proxy.close()
 
     run(work())

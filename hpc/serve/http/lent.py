@@ -467,6 +467,11 @@ class ProxyLane:
         self._lent.discard(lent)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the proxy is there."""
+        return self._lane.is_open
+
+    @property
     def has_loans(self) -> bool:
         """Whether there are connections that were not given back yet."""
         return bool(self._lent)
@@ -587,24 +592,31 @@ class Borrower:
     def __init__(self, host: Host, replica: str) -> None:
         self._host = host
         self._replica = replica
-        self._lanes: dict[str, ProxyLane] = {}
+        self._lanes: list[ProxyLane] = []
+        self._is_leaving = False
 
     def join(self, path: str) -> None:
-        """Be there for the proxy that listens at a path. Raises OSError where none does."""
+        """Be there for the proxy that listens at a path. Raises OSError where none does, or it takes none now. One that
+        has asked twice, since this process was slow, ends the second lane."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.setblocking(False)
         try:
             sock.connect(path)
         except OSError:
             sock.close()
             raise
-        self._lanes[path] = ProxyLane(self._host, sock, self._replica)
+        self._lanes = [lane for lane in self._lanes if lane.is_open or lane.has_loans]
+        self._lanes.append(ProxyLane(self._host, sock, self._replica))
+        if self._is_leaving:
+            self.leave()
 
     def leave(self) -> None:
         """The replica takes no request any more."""
-        for lane in self._lanes.values():
+        self._is_leaving = True
+        for lane in self._lanes:
             lane.leave()
 
     async def returned(self) -> None:
         """Wait until all connections are given back, each once its client has read its answer."""
-        while any(lane.has_loans for lane in self._lanes.values()):
+        while any(lane.has_loans for lane in self._lanes):
             await asyncio.sleep(LOOK_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import ctypes
 import os
 import signal
 import socket
@@ -59,6 +60,8 @@ class Work:
             return StreamingResponse(self.numbers(int(request.query_params["n"])), media_type="text/plain")
         if path == "/busy":
             time.sleep(0.02)
+        if path == "/held":  # as a call of C does that holds the lock of the interpreter
+            ctypes.PyDLL(None).sleep(6)
         if path == "/large":
             return b"a" * 3_000_000
         if path == "/huge":  # more than a kernel takes of it
@@ -332,6 +335,21 @@ def test_a_silent_replica_loses_nothing_that_may_run_twice(address: str) -> None
     for one in clients:
         one.close()
     serve.run(Work.options(num_replicas=1).bind())
+
+
+def test_a_request_that_holds_the_interpreter_is_waited_for(address: str) -> None:
+    one, other = Client(address), Client(address)
+    pid = one.lent()
+    assert other.lent() == pid
+    one.send("/held", "POST", b"x")
+    time.sleep(0.2)
+    assert other.ask("/x")[0] == 200
+    assert one.answer()[0] == 200
+    for each in (one, other):
+        each.close()
+    one = Client(address)
+    assert one.lent() == pid
+    one.close()
 
 
 def test_of_several_replicas_the_proxy_chooses_where_requests_are_slow(address: str) -> None:

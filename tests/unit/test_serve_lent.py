@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -16,9 +17,11 @@ import pytest
 pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
 
 from hpc.serve.http.lane import Lane, Terms, packed_terms
+from hpc.serve.http.lending import Fixed, Lending
 from hpc.serve.http.lent import Borrower, Lent, ProxyLane
+from hpc.serve.http.server import Limits
 from hpc.serve.http.slots import REQUEST_BYTES, ROOM_BYTES, Slots, State, new_memory
-from hpc.serve.messages import HttpReply, HttpRequest, RouteRow, RouteTable
+from hpc.serve.messages import DeploymentID, DeploymentTable, HttpReply, HttpRequest, RouteRow, RouteTable
 
 TABLE = RouteTable(1, [RouteRow("/", "a", "A")])
 TERMS = Terms("/", "a", TABLE, ["localhost"], 1 << 30)
@@ -400,5 +403,121 @@ def test_a_proxy_that_has_asked_twice_gets_its_connections_back(tmp_path: Path) 
             for one in (client, kept, third):
                 one.close()
             proxy.close()
+
+    run(work())
+
+
+# ---------------------------------------------------------------- what the proxy does
+
+
+class Kept:
+    """A connection of the proxy's server."""
+
+    def __init__(self, row: RouteRow) -> None:
+        self.ours, self._its = socket.socketpair()
+        self.ours.setblocking(False)
+        self.client, self.server_address = None, ("x", None)
+        self.served = row
+        self.lend_after = self.lend_pause_s = 0.0
+        self.said: list[str] = []
+
+    def lend(self) -> socket.socket:
+        return self._its
+
+    def take_back(self, data: bytes, **how: Any) -> None:
+        self.said.append("back")
+
+    def share(self) -> None:
+        self.said.append("shared")
+
+    def abort(self) -> None:
+        self.said.append("abort")
+
+    def close(self) -> None:
+        self.ours.close()
+        self._its.close()
+
+
+class Lender:
+    """A proxy with one replica, which runs on the same loop."""
+
+    def __init__(self, directory: Path, answer: Any) -> None:
+        borrower = Borrower(Host(answer), "r")
+        seat = SimpleNamespace(id="r", row=SimpleNamespace(node="n"), is_silent=False, is_gone=False)
+        self.table = TABLE
+        join = SimpleNamespace(remote=borrower.join)
+        self._router = SimpleNamespace(
+            table=DeploymentTable(1, "a", "A"),
+            machine=SimpleNamespace(queued=0, seats={"r": seat}, home=SimpleNamespace(node="n")),
+            replicas={"r": SimpleNamespace(actor=SimpleNamespace(join=join))},
+            served_beside=lambda count: None,
+            ended=lambda ident: None,
+        )
+        self.lending = Lending(self, Fixed(["localhost"], "", Limits()), str(directory))
+
+    def router_of(self, deployment: DeploymentID) -> Any:
+        return self._router
+
+    def ingress_of(self, row: RouteRow) -> DeploymentID:
+        return DeploymentID("A", "a")
+
+    async def lane(self) -> Any:
+        """The lane of the replica, once it has joined."""
+        self.lending.at_rest(Kept(TABLE.rows[0]))  # type: ignore[arg-type]
+        await until(lambda: any(lane.slots for lane in self.lending._lanes.values()))
+        return self.lending._lanes["r"]
+
+
+def test_of_a_silent_replica_connections_are_taken_that_wait_and_no_others(tmp_path: Path) -> None:
+    """It may only be busy with one call of C, for longer than a ping is waited for."""
+
+    async def work() -> None:
+        gates = Gates()
+        lender = Lender(tmp_path, gates)
+        lane = await lender.lane()
+        most = len(lane.free)
+        rests, runs = Kept(TABLE.rows[0]), Kept(TABLE.rows[0])
+        for one in (rests, runs):
+            lender.lending.at_rest(one)  # type: ignore[arg-type]
+        await asyncio.get_running_loop().sock_sendall(runs.ours, HEAD % 0)
+        gate = await gates.begun(1)
+        lender.lending._revoke(lane)
+        assert rests.said == ["shared", "back"] and not runs.said
+        gate.set_result(None)
+        data = await asyncio.get_running_loop().sock_recv(runs.ours, 1000)
+        assert data.startswith(b"HTTP/1.1 200 OK")
+        await until(lambda: runs.said)
+        assert runs.said == ["back"] and rests.said == ["shared", "back"]
+        await until(lambda: len(lane.free) == most)
+        assert not lane.loans and not lane.taken
+        lane.lane.say("ping", 0)
+        await until(lambda: not lane.is_silent)
+        lender.lending.at_rest(runs)  # type: ignore[arg-type]
+        assert len(lane.loans) == 1
+        lender.lending.close()
+        await until(lambda: runs.said == ["back", "back"])
+        for one in (rests, runs):
+            one.close()
+
+    run(work())
+
+
+def test_a_connection_that_could_not_be_sent_stays(tmp_path: Path) -> None:
+    async def work() -> None:
+        lender = Lender(tmp_path, size_of)
+        lane = await lender.lane()
+        most = len(lane.free)
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise OSError("too many open files")
+
+        lane.lane.say, say = fail, lane.lane.say
+        one = Kept(TABLE.rows[0])
+        lender.lending.at_rest(one)  # type: ignore[arg-type]
+        assert one.said == ["back"] and one.lend_after > 0
+        assert len(lane.free) == most and not lane.loans
+        lane.lane.say = say
+        lender.lending.close()
+        one.close()
 
     run(work())

@@ -85,8 +85,9 @@ class _ReplicaLane:
         self.lane: Lane | None = None
         self.slots: Slots | None = None
         self.loans: dict[int, _Loan] = {}
-        #: Slots for further loans.
+        #: Slots for further loans, and those of connections that were taken, which the replica has not let go.
         self.free: list[int] = []
+        self.taken: set[int] = set()
         self.asked_at = time.monotonic()
         self.pinged_at = 0.0
         self.probe: asyncio.Task[Any] | None = None
@@ -135,9 +136,15 @@ class Lending:
         if sock is None:
             return
         number = found.free.pop()
-        found.slots.clear(number)
-        found.loans[number] = _Loan(connection, sent_bytes(sock))
-        found.lane.say("lend", number, connection.client, connection.server_address, fd=sock.fileno())
+        try:
+            found.slots.clear(number)
+            found.loans[number] = _Loan(connection, sent_bytes(sock))
+            found.lane.say("lend", number, connection.client, connection.server_address, fd=sock.fileno())
+        except Exception:  # as no file can be opened here
+            found.loans.pop(number, None)
+            found.free.append(number)
+            connection.take_back(b"")
+            raise
 
     def _terms(self, row: RouteRow, deployment: DeploymentID, router: Any) -> bytes | None:
         """How replicas are to serve a route. None where its requests are the proxy's."""
@@ -201,7 +208,7 @@ class Lending:
             elif not lane.pinged_at:
                 lane.pinged_at = now
                 lane.lane.say("ping", 0)
-            elif now - lane.pinged_at >= SILENT_S and lane.probe is None:
+            elif now - lane.pinged_at >= SILENT_S and lane.probe is None and not lane.is_silent:
                 lane.probe = self._loop.create_task(self._probe(ident, lane))
 
     def _recall_old(self) -> None:
@@ -260,12 +267,14 @@ class Lending:
     def _heard(self, lane: _ReplicaLane, message: list[Any]) -> None:
         kind = message[0]
         if kind == "pong":
-            lane.pinged_at = 0.0
+            lane.pinged_at, lane.is_silent = 0.0, False
             return
         loan = lane.loans.pop(message[1], None)
+        if loan is not None or message[1] in lane.taken:
+            lane.free.append(message[1])
+            lane.taken.discard(message[1])
         if loan is None:
             return  # it was taken from a replica that was silent
-        lane.free.append(message[1])
         if kind == "closed":
             loan.connection.abort()
             return
@@ -334,19 +343,20 @@ class Lending:
             lane.probe = None
 
     def _revoke(self, lane: _ReplicaLane) -> None:
-        """Take all connections of a silent replica. Should it go on, it sees that in memory before it sends anything;
-        each connection is closed after its next answer, so that nothing can follow from there."""
+        """Take the connections of a silent replica that wait for a request. Should it go on, it sees that in memory
+        before it sends anything; each connection is closed after its next answer, so that nothing can follow from
+        there. A request that has begun is waited for, as it is in the proxy: one call of C may take long, and a process
+        that never goes on is ended by the controller."""
         assert lane.slots is not None and lane.lane is not None
         lane.is_silent = True
-        for number in lane.loans:
-            lane.slots.revoke(number)
-        loans, lane.loans = lane.loans, {}
-        for number, loan in loans.items():
-            loan.connection.share()
-            self._recover(lane, number, loan)
+        for number, loan in list(lane.loans.items()):
+            if lane.slots.left(number).state == State.READING:
+                lane.slots.revoke(number)
+                del lane.loans[number]
+                lane.taken.add(number)
+                loan.connection.share()
+                self._recover(lane, number, loan)
         lane.lane.say("recall")
-        lane.lane.close()
-        self._lanes = {ident: one for ident, one in self._lanes.items() if one is not lane}
 
     # -------------------------------------------------------------- the end
 

@@ -354,6 +354,7 @@ class Lent(asyncio.BufferedProtocol):
         """The proxy has taken it back meanwhile."""
         self._is_over = True
         self._transport.abort()
+        self._lane.say("back", self._number, RECALLED)
 
     def sweep(self, terms: Terms) -> None:
         """A second has passed."""

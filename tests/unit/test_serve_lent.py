@@ -502,6 +502,23 @@ def test_of_a_silent_replica_connections_are_taken_that_wait_and_no_others(tmp_p
     run(work())
 
 
+def test_a_replica_that_never_joins_is_forgotten(tmp_path: Path) -> None:
+    async def work() -> None:
+        lender = Lender(tmp_path, size_of)
+        lender._router.replicas["r"].actor.join.remote = lambda path: None
+        one = Kept(TABLE.rows[0])
+        lender.lending.at_rest(one)  # type: ignore[arg-type]
+        lender.lending.look()
+        (lane,) = lender.lending._lanes.values()
+        lane.asked_at -= 100.0
+        lender.lending.look()
+        assert not lender.lending._lanes
+        lender.lending.close()
+        one.close()
+
+    run(work())
+
+
 def test_a_connection_that_could_not_be_sent_stays(tmp_path: Path) -> None:
     async def work() -> None:
         lender = Lender(tmp_path, size_of)

@@ -202,6 +202,8 @@ class Lending:
         self._recall_old()
         for ident, lane in list(self._lanes.items()):
             if lane.lane is None:
+                if now - lane.asked_at > MOST_PAUSE_S:  # it has ended, and others come
+                    del self._lanes[ident]
                 continue
             if not lane.loans:
                 lane.pinged_at = 0.0

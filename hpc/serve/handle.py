@@ -292,6 +292,9 @@ class _Resolving:
 
     def _submit(self) -> None:
         call = self._call
+        if call.family.is_closed:  # type: ignore[attr-defined]
+            call.finish(RayServeException(SHUT_DOWN))
+            return
         try:
             call.args = tuple(_resolved(arg) for arg in call.args)
             call.kwargs = {name: _resolved(arg) for name, arg in call.kwargs.items()}

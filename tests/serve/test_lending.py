@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import ctypes
 import os
 import signal
 import socket
@@ -24,6 +25,8 @@ from deploying import kill, until
 from doors import addresses
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+HUGE = 40_000_000
 
 
 @serve.deployment(max_ongoing_requests=4, graceful_shutdown_wait_loop_s=0.1)
@@ -57,8 +60,12 @@ class Work:
             return StreamingResponse(self.numbers(int(request.query_params["n"])), media_type="text/plain")
         if path == "/busy":
             time.sleep(0.02)
+        if path == "/held":  # as a call of C does that holds the lock of the interpreter
+            ctypes.PyDLL(None).sleep(6)
         if path == "/large":
             return b"a" * 3_000_000
+        if path == "/huge":  # more than a kernel takes of it
+            return b"a" * HUGE
         if path == "/error":
             raise ValueError("secret")
         if path == "/none":
@@ -260,6 +267,32 @@ def test_a_replica_that_is_killed_loses_nothing_that_may_run_twice(address: str,
         one.close()
 
 
+def test_an_answer_that_is_being_read_is_whole_or_seen_not_to_be(address: str) -> None:
+    """It lies in the replica, which ends meanwhile: first as a new version comes, then by a kill."""
+    one = Client(address)
+    pid = one.lent()
+    one.send("/huge")
+    assert one.file.peek(1)
+    targets = [serve.RunTarget(Work.options(num_replicas=1).bind("2"))]
+    serve.run_many(targets, wait_for_applications_running=False)
+    time.sleep(1.0)
+    status, body = one.answer()
+    assert status == 200 and len(body) == HUGE
+    until(lambda: one.pid() != pid)
+    pid = one.lent()
+    one.send("/huge")
+    one.send("/x")  # its answer is no part of that one
+    assert one.file.peek(1)
+    time.sleep(0.2)
+    kill(pid)
+    found = b""
+    with contextlib.suppress(ConnectionError):
+        while data := one.file.read1():
+            found += data
+    assert found.startswith(b"HTTP/1.1 200") and len(found) < HUGE and b"HTTP" not in found[10:]
+    one.close()
+
+
 def test_kills_under_load_lose_nothing(address: str) -> None:
     clients = [Client(address) for _ in range(4)]
     for _ in range(3):
@@ -302,6 +335,21 @@ def test_a_silent_replica_loses_nothing_that_may_run_twice(address: str) -> None
     for one in clients:
         one.close()
     serve.run(Work.options(num_replicas=1).bind())
+
+
+def test_a_request_that_holds_the_interpreter_is_waited_for(address: str) -> None:
+    one, other = Client(address), Client(address)
+    pid = one.lent()
+    assert other.lent() == pid
+    one.send("/held", "POST", b"x")
+    time.sleep(0.2)
+    assert other.ask("/x")[0] == 200
+    assert one.answer()[0] == 200
+    for each in (one, other):
+        each.close()
+    one = Client(address)
+    assert one.lent() == pid
+    one.close()
 
 
 def test_of_several_replicas_the_proxy_chooses_where_requests_are_slow(address: str) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import signal
 import socket
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +17,15 @@ from hypothesis import strategies as st
 
 pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
 
+from hpc.serve.http import lending
 from hpc.serve.http.eager import Beginner
 from hpc.serve.http.gate import Gate, Names
 from hpc.serve.http.lane import Lane, Terms, packed_terms, terms_of
-from hpc.serve.http.lent import known
+from hpc.serve.http.lent import Asked, known
 from hpc.serve.http.routes import Routes
+from hpc.serve.http.server import Limits
 from hpc.serve.http.slots import OPEN_ENDED, REQUEST_BYTES, Slot, Slots, State, new_memory
-from hpc.serve.messages import RouteRow, RouteTable
+from hpc.serve.messages import DeploymentID, DeploymentTable, RouteRow, RouteTable
 
 # ---------------------------------------------------------------- slots
 
@@ -90,6 +95,7 @@ def test_messages_and_descriptors_arrive_in_order_and_an_end_is_told() -> None:
         def hear(message: list[Any], fds: list[int]) -> None:
             heard.append((message, [os.pread(fd, 9, 0) for fd in fds]))
             for fd in fds:
+                assert not os.get_inheritable(fd), "programs that the process starts would keep it open"
                 os.close(fd)
             if message[0] == "last":
                 told.set()
@@ -218,3 +224,102 @@ def test_a_task_that_is_cancelled_ends_its_coroutine() -> None:
         assert ends == ["cancelled"] and task.cancelled()
 
     asyncio.run(work())
+
+
+def test_a_slot_is_right_at_each_moment_at_which_the_replica_may_end() -> None:
+    """A process serves the same request again and again. It is stopped at many places: at none of them an earlier
+    request counts as unread."""
+    slots, slot = pair()
+    data = b"x" * 100
+    child = os.fork()
+    if not child:
+        while True:
+            slot.room()[: len(data)] = data
+            slot.received(len(data))
+            slot.began(len(data))
+            slot.answering(7)
+            slot.answered(len(data), 7)
+    seen = set()
+    try:
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            os.kill(child, signal.SIGSTOP)
+            os.waitpid(child, os.WUNTRACED)
+            left = slots.left(3)
+            os.kill(child, signal.SIGCONT)
+            assert left.unread in (b"", data) and left.rest in (b"", data), left
+            assert left.state is not State.ANSWERING or left.answer == 7, left
+            seen.add((left.state, bool(left.unread)))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert len(seen) >= 2
+
+
+def test_a_client_that_goes_as_its_request_begins_cancels_it() -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        beginner = Beginner(loop, contextvars.Context())
+        ends: list[str] = []
+
+        async def wait() -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)  # what ends a request may wait
+                ends.append("cancelled")
+                raise
+
+        def begin() -> None:
+            asked = Asked(None, None)  # type: ignore[arg-type]
+            asked.task = beginner.begin(wait())
+            asked.gone()
+
+        for _ in range(2):
+            loop.call_soon(begin)
+            await asyncio.sleep(0.01)
+        assert ends == ["cancelled"] * 2
+
+    asyncio.run(work())
+
+
+# ---------------------------------------------------------------- what a proxy lends
+
+
+class Answering:
+    """A socket whose client acknowledges 100 bytes of 150 between two questions."""
+
+    family = socket.AF_INET
+
+    def __init__(self) -> None:
+        self.acked = 0
+
+    def fileno(self) -> int:
+        return -1
+
+    def getsockopt(self, *_: int) -> bytes:
+        found, self.acked = self.acked, 100
+        return b"\0" * 120 + found.to_bytes(8, "little")
+
+
+def test_what_was_sent_is_counted_though_the_client_answers_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    sock = Answering()
+    monkeypatch.setattr(lending.fcntl, "ioctl", lambda *_: (150 - sock.acked).to_bytes(4, "little"))
+    assert lending.sent_bytes(sock) == 150
+
+
+def test_nothing_is_lent_where_the_routes_are_more_than_one_packet() -> None:
+    row = RouteRow("/", "a", "A")
+    router = SimpleNamespace(table=DeploymentTable(1, "a", "A"), machine=SimpleNamespace(queued=0))
+    fixed = lending.Fixed([], "", Limits())
+
+    def terms(routes: int) -> bytes | None:
+        table = RouteTable(1, [row, *(RouteRow(f"/{n}", f"app-{n}", "A") for n in range(routes))])
+        proxy: Any = SimpleNamespace(_proxy=SimpleNamespace(table=table), _fixed=fixed)
+        return lending.Lending._terms(proxy, row, DeploymentID("A", "a"), router)
+
+    assert terms(1000) is not None and terms(20_000) is None
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with one, other:
+        one.setblocking(False)
+        assert one.send(b"x" * lending.TERMS_BYTES) == lending.TERMS_BYTES

@@ -9,7 +9,26 @@ import pytest
 
 from hpc import serve
 from hpc.serve.calls.routers import forget_local
-from hpc.serve.exceptions import RequestCancelledError
+from hpc.serve.exceptions import RayServeException, RequestCancelledError
+
+
+class Slow:
+    async def __call__(self, after_s: float, *_: object) -> float:
+        await asyncio.sleep(after_s)
+        return after_s
+
+
+def test_a_request_whose_argument_comes_after_the_handles_end_is_not_sent() -> None:
+    handle = serve.run(serve.deployment(Slow).bind(), name="slow", _local_testing_mode=True)
+    try:
+        first = handle.remote(0.2)
+        second = handle.remote(0.0, first)
+        handle.shutdown()
+        with pytest.raises(RayServeException, match="shut down"):
+            second.result(timeout_s=5)
+        assert first.result(timeout_s=5) == 0.2
+    finally:
+        forget_local("slow")
 
 
 class Waits:

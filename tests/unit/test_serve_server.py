@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Coroutine
 from typing import Any
 
@@ -16,7 +18,7 @@ from http_wire import Transport, Wire, settle, statuses
 
 from hpc.serve.http.exchange import ClientGone, Exchange, head_lines
 from hpc.serve.http.head import Refused
-from hpc.serve.http.server import UNREAD_BYTES, Limits
+from hpc.serve.http.server import UNREAD_BYTES, Connection, Limits
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
@@ -549,5 +551,48 @@ def test_draining_breaks_what_takes_too_long() -> None:
         assert not await wire.server.drain(0.01)
         await settle()
         assert wire.transport.is_aborted
+
+    run(work())
+
+
+def test_a_connection_that_comes_back_with_a_request_is_read_on() -> None:
+    """Else nobody sees that its client has gone."""
+
+    async def work() -> None:
+        began, ended = asyncio.Event(), asyncio.Event()
+
+        async def wait(exchange: Exchange) -> None:
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        wire = Wire(wait)
+        wire.connection.lend()
+        assert not wire.transport.is_reading
+        wire.connection.take_back(GET)
+        await began.wait()
+        assert wire.transport.is_reading
+        with socket.socket() as sock:
+            wire.transport._extra["socket"] = sock
+            wire.connection.connection_lost(None)
+        await ended.wait()
+
+    run(work())
+
+
+def test_a_connection_that_was_lent_ends_though_a_fork_of_the_replica_has_it_open() -> None:
+    async def work() -> None:
+        wire = Wire()
+        ours, its = socket.socketpair()
+        ours.setblocking(False)
+        accepted = Connection(wire.server, None, "unix")
+        await wire.server.loop.connect_accepted_socket(lambda: accepted, its)
+        kept = os.dup(accepted.lend().fileno())
+        accepted.take_back(b"", is_idle=True)
+        assert await wire.server.loop.sock_recv(ours, 1) == b""
+        os.close(kept)
+        ours.close()
 
     run(work())

@@ -64,3 +64,5 @@ def test_what_is_old_says_nothing_of_now() -> None:
     assert [loads.queued("a#d", at) for at in (103.0, 106.0, 109.0)] == [7, 4, 0]
     loads.forget([])
     assert not loads.rows
+    loads.note(load(1_000_000, took={5: 20}), 200.0)
+    assert loads.rate("r", 200.0) == 10.0, "another controller has heard of the others"

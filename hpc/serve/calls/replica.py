@@ -163,8 +163,8 @@ class Replica:
         await asyncio.get_running_loop().create_future()
 
     async def drain(self, wait_loop_s: float = 0.0, timeout_s: float | None = None) -> bool:
-        """Take no request any more. Waits for ``wait_loop_s``, until no caller sends here; then until nothing runs. An
-        idle one waits for `TOLD_S` at most.
+        """Take no request any more. Waits for ``wait_loop_s``, until no caller sends here; then until nothing runs, and
+        clients have read what was sent here. An idle one waits for `TOLD_S` at most.
         False where something still does after ``timeout_s`` in all."""
         self._is_draining = True
         if self._borrower is not None:
@@ -180,6 +180,8 @@ class Replica:
         while self._ongoing:
             self._idle.clear()
             await self._idle.wait()
+        if self._borrower is not None:  # what a client has not read of its answer is here still
+            await self._borrower.returned()
 
     async def stop(self) -> None:
         """Run the user's ``__del__``, once, and unload what is loaded. What it raises is raised here."""

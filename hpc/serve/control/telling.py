@@ -40,12 +40,8 @@ class Loads:
         if isinstance(told, ProxyLoad):
             self._queued[told.proxy] = (now, told.queued)
         else:
-            self._note(told, now)
-
-    def _note(self, row: ReplicaLoad, now: float) -> None:
-        before = self.rows.get(row.replica)
-        done = row.done - (before[1].done if before is not None else 0)
-        self.rows[row.replica] = (now, row, done / row.span_s if row.span_s > 0 else 0.0)
+            done = sum(told.took.values())  # another controller may have heard of those before
+            self.rows[told.replica] = (now, told, done / told.span_s if told.span_s > 0 else 0.0)
 
     def forget(self, living: Iterable[str]) -> None:
         """Replicas that are not there any more have told nothing."""

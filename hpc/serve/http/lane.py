@@ -23,6 +23,7 @@ from hpc.serve.messages import RouteTable
 SOCKET = "serve-lanes.sock"
 _FD_BYTES = array.array("i").itemsize
 _PACKET_BYTES = 1 << 18
+_ANCILLARY = socket.CMSG_SPACE(4 * _FD_BYTES)
 #: How many packets are read in one turn of the loop.
 _AT_ONCE = 64
 
@@ -112,7 +113,7 @@ class Lane:
             if not self.is_open:
                 return
             try:
-                data, with_it, _, _ = self._socket.recvmsg(_PACKET_BYTES, socket.CMSG_SPACE(4 * _FD_BYTES))
+                data, with_it, _, _ = self._socket.recvmsg(_PACKET_BYTES, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return
             except OSError:

@@ -1,9 +1,9 @@
 """What a proxy lends: kept connections of clients go to replicas of its node, which answer requests themselves.
 
-A connection is lent once the proxy has answered a request of it, and only where a replica can do all that is due. So
-the route is one of one application without a split. There are no keys, no TLS, no limit of time, no queue and no
-autoscaling. The proxy keeps its own descriptor. It takes a connection back with what was read of it, when the replica
-gives it back, dies, or is silent. A request that a dead replica had begun is served again if it may run twice.
+A connection is lent once the proxy has answered a request of it, and only where a replica can do all that it would do.
+So its route has one application and no split. There are no keys, no TLS, no limit of time, no queue, no autoscaling.
+The proxy keeps its own descriptor. It takes a connection back with what was read of it, when the replica gives it back,
+dies, or is silent. A request that a dead replica had begun is served again if it may run twice.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ GOOD_RUN = 100
 SILENT_S = 1.0
 #: How long a replica that could not be reached is left alone.
 JOIN_AGAIN_S = 5.0
+#: Terms travel as one packet, for which kernels have 200 kB by default. With more routes nothing is lent.
+TERMS_BYTES = 128 << 10
 _ACKED = struct.Struct("=Q")
 _ACKED_AT = 120
 
@@ -83,8 +85,9 @@ class _ReplicaLane:
         self.lane: Lane | None = None
         self.slots: Slots | None = None
         self.loans: dict[int, _Loan] = {}
-        #: Slots for further loans.
+        #: Slots for further loans, and those of connections that were taken, which the replica has not let go.
         self.free: list[int] = []
+        self.taken: set[int] = set()
         self.asked_at = time.monotonic()
         self.pinged_at = 0.0
         self.probe: asyncio.Task[Any] | None = None
@@ -133,9 +136,15 @@ class Lending:
         if sock is None:
             return
         number = found.free.pop()
-        found.slots.clear(number)
-        found.loans[number] = _Loan(connection, sent_bytes(sock))
-        found.lane.say("lend", number, connection.client, connection.server_address, fd=sock.fileno())
+        try:
+            found.slots.clear(number)
+            found.loans[number] = _Loan(connection, sent_bytes(sock))
+            found.lane.say("lend", number, connection.client, connection.server_address, fd=sock.fileno())
+        except Exception:  # as no file can be opened here
+            found.loans.pop(number, None)
+            found.free.append(number)
+            connection.take_back(b"")
+            raise
 
     def _terms(self, row: RouteRow, deployment: DeploymentID, router: Any) -> bytes | None:
         """How replicas are to serve a route. None where its requests are the proxy's."""
@@ -149,12 +158,13 @@ class Lending:
         # With several replicas only one that does nothing takes a request: else another one may have less to do.
         spare = 1 << 30 if len(table.replicas) == 1 else 1
         fixed, limits = self._fixed, self._fixed.limits
-        return packed_terms(
+        terms = packed_terms(
             Terms(
                 row.prefix, row.app, self._proxy.table, fixed.names, spare, fixed.root, limits.idle_s, limits.write_s,
                 limits.body_bytes,
             )
         )  # fmt: skip
+        return terms if len(terms) <= TERMS_BYTES else None
 
     def _chosen(self, row: RouteRow, deployment: DeploymentID, router: Any, terms: bytes) -> _ReplicaLane | None:
         """The replica of this node that has the fewest loans."""
@@ -192,13 +202,15 @@ class Lending:
         self._recall_old()
         for ident, lane in list(self._lanes.items()):
             if lane.lane is None:
+                if now - lane.asked_at > MOST_PAUSE_S:  # it has ended, and others come
+                    del self._lanes[ident]
                 continue
             if not lane.loans:
                 lane.pinged_at = 0.0
             elif not lane.pinged_at:
                 lane.pinged_at = now
                 lane.lane.say("ping", 0)
-            elif now - lane.pinged_at >= SILENT_S and lane.probe is None:
+            elif now - lane.pinged_at >= SILENT_S and lane.probe is None and not lane.is_silent:
                 lane.probe = self._loop.create_task(self._probe(ident, lane))
 
     def _recall_old(self) -> None:
@@ -257,12 +269,14 @@ class Lending:
     def _heard(self, lane: _ReplicaLane, message: list[Any]) -> None:
         kind = message[0]
         if kind == "pong":
-            lane.pinged_at = 0.0
+            lane.pinged_at, lane.is_silent = 0.0, False
             return
         loan = lane.loans.pop(message[1], None)
+        if loan is not None or message[1] in lane.taken:
+            lane.free.append(message[1])
+            lane.taken.discard(message[1])
         if loan is None:
             return  # it was taken from a replica that was silent
-        lane.free.append(message[1])
         if kind == "closed":
             loan.connection.abort()
             return
@@ -331,19 +345,20 @@ class Lending:
             lane.probe = None
 
     def _revoke(self, lane: _ReplicaLane) -> None:
-        """Take all connections of a silent replica. Should it go on, it sees that in memory before it sends anything.
-        Each connection is closed after its next answer, so that nothing can follow from there."""
+        """Take the connections of a silent replica that wait for a request. Should it go on, it sees that in memory
+        before it sends anything. Each connection is closed after its next answer, so that nothing can follow from
+        there. A request that has begun is waited for, as it is in the proxy: one call of C may take long. A process
+        that never goes on is ended by the controller."""
         assert lane.slots is not None and lane.lane is not None
         lane.is_silent = True
-        for number in lane.loans:
-            lane.slots.revoke(number)
-        loans, lane.loans = lane.loans, {}
-        for number, loan in loans.items():
-            loan.connection.share()
-            self._recover(lane, number, loan)
+        for number, loan in list(lane.loans.items()):
+            if lane.slots.left(number).state == State.READING:
+                lane.slots.revoke(number)
+                del lane.loans[number]
+                lane.taken.add(number)
+                loan.connection.share()
+                self._recover(lane, number, loan)
         lane.lane.say("recall")
-        lane.lane.close()
-        self._lanes = {ident: one for ident, one in self._lanes.items() if one is not lane}
 
     # -------------------------------------------------------------- the end
 
@@ -362,9 +377,17 @@ def sent_bytes(sock: Any) -> int | None:
     """How many bytes were written to a connection of TCP so far, but for a constant; None for another one."""
     if sock.family == socket.AF_UNIX:
         return None
-    acked = _ACKED.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), _ACKED_AT)[0]
-    unacked = struct.unpack("=i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
-    return int(acked) + int(unacked)
+    acked = _acked(sock)
+    while True:
+        unacked = struct.unpack("=i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+        before, acked = acked, _acked(sock)
+        if acked == before:  # the client has said nothing in between
+            return acked + int(unacked)
+
+
+def _acked(sock: Any) -> int:
+    found = _ACKED.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), _ACKED_AT)[0]
+    return int(found)
 
 
 def _was_sent(left: Left, loan: _Loan) -> tuple[State, bytes]:

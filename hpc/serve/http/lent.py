@@ -9,6 +9,7 @@ read lies in memory of both (`slots`), and the proxy keeps the connection open: 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import os
@@ -40,6 +41,8 @@ PART_S = 1
 #: SLOW: a request took `SLOW_S`, so that the proxy costs little beside it, and there are other replicas to choose from.
 RECALLED, FULL, OTHER, IDLE, SLOW = "recalled", "full", "other", "idle", "slow"
 SLOW_S = 0.005
+#: How often a replica that is to end looks whether all connections were given back.
+LOOK_S = 0.02
 #: This part of the files that the process may have open may be connections.
 FILES_PART = 4
 #: Headers by which a request wants something that the proxy does.
@@ -128,8 +131,8 @@ class Asked:
         if self.exchange is not None:
             self.exchange.is_gone = True
             self.exchange.wake()
-        if self.task is not None:
-            self.task.cancel()
+        if self.task is not None:  # one that has begun in this turn of the loop takes the request over in the next
+            asyncio.get_running_loop().call_soon(self.task.cancel)
 
     def opened(self) -> Exchange:
         """The request as an exchange."""
@@ -159,18 +162,24 @@ class Lent(asyncio.BufferedProtocol):
         self._is_whole = False
         self._sent = 0
         self._size = 0
-        self._is_over = False
+        #: An answer has been made, and the client has not read all of it.
+        self._is_unread = False
+        self._is_open = self._is_over = False
         self._why = ""
+        #: Seconds for which it rests, or since the first byte of a part of a request, or since the client read last.
         self._ticks = 0
+        self._unsent = 0
         self._drained: asyncio.Future[None] | None = None
 
     # -------------------------------------------------------------- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport, self._is_open = transport, True
         transport.set_write_buffer_limits(high=0)  # what a client has not read is known at once
-        if self._lane.is_leaving:
+        if self.closes_after:
+            transport.close()
+        elif self._why or self._lane.is_leaving:
             self.recall()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -179,13 +188,13 @@ class Lent(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have come."""
-        self._ticks = 0
+        if self._slot.used == self._slot.begin:
+            self._ticks = 0
         data = self._slot.received(nbytes)
-        if self._asked is None:
-            if not self.is_full:
-                self._advance(data)
-        elif not self._slot.room():
-            self._transport.pause_reading()  # what was sent ahead is the proxy's
+        if self._asked is None and not self.is_full:
+            self._advance(data)
+        if not self._is_over and self._slot.is_full:
+            self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """A client that says nothing more is taken as gone."""
@@ -200,17 +209,22 @@ class Lent(asyncio.BufferedProtocol):
         if not self._is_over:
             self._is_over = True
             self._lane.say("closed", self._number)
+            if self.closes_after:  # the proxy is gone, and processes that were forked here may have it open
+                with contextlib.suppress(OSError):
+                    self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         self._lane.forget(self)
         self._slot.close()
 
     def pause_writing(self) -> None:
         self.is_full = True
-        self._ticks = 0
+        self._ticks, self._unsent = 0, self._transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         self.is_full = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+        if self._is_unread and not self._is_over:
+            self._settle()
         if self._asked is None and not self._is_over:
             asyncio.get_running_loop().call_soon(self._rest)
 
@@ -222,7 +236,7 @@ class Lent(asyncio.BufferedProtocol):
             return
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
-            if len(data) >= REQUEST_BYTES:
+            if len(data) >= REQUEST_BYTES or self._slot.is_full:
                 self._give_back(OTHER)
             return
         found = self._lane.look(data[:end])
@@ -236,6 +250,8 @@ class Lent(asyncio.BufferedProtocol):
                 self._give_back(self._why or FULL)
             else:
                 self._begin(found, data[end:], size)
+        elif self._slot.is_full:  # others were before it
+            self._give_back(OTHER)
 
     def _begin(self, found: Known, body: bytes, size: int) -> None:
         self._slot.began(size)
@@ -272,11 +288,22 @@ class Lent(asyncio.BufferedProtocol):
         self._asked = None
         if self._is_over:
             return
-        self._slot.answered(self._size, self._sent)
+        if self.is_full:  # what the client has not read ends with this process
+            self._is_unread = True
+            self._slot.answering(self._sent)
+        else:
+            self._settle()
         if closes:
             self._transport.close()
         elif self._why or self._slot.used != self._slot.begin:  # not in the task of this request
             asyncio.get_running_loop().call_soon(self._rest)
+
+    def _settle(self) -> None:
+        """The kernel has all of an answer: whatever ends now, the client gets it."""
+        self._is_unread, self._ticks = False, 0
+        self._slot.answered(self._size, self._sent)
+        if not self._slot.is_full:
+            self._transport.resume_reading()
 
     def _rest(self) -> None:
         """Go on once nothing runs, and the client has read its answer."""
@@ -306,14 +333,15 @@ class Lent(asyncio.BufferedProtocol):
     # -------------------------------------------------------------- its end
 
     def recall(self, why: str = RECALLED) -> None:
-        """Give it back, once its answer has been read."""
+        """Give it back, once it is open, and its answer has been read."""
         self._why = self._why or why
-        self._rest()
+        if self._is_open:
+            self._rest()
 
     def finish(self) -> None:
         """The proxy is gone: close it after its answer."""
         self.closes_after = True
-        if self._asked is None:
+        if self._is_open and self._asked is None:
             self._transport.close()
 
     def _give_back(self, why: str) -> None:
@@ -326,13 +354,18 @@ class Lent(asyncio.BufferedProtocol):
         """The proxy has taken it back meanwhile."""
         self._is_over = True
         self._transport.abort()
+        self._lane.say("back", self._number, RECALLED)
 
     def sweep(self, terms: Terms) -> None:
         """A second has passed."""
         self._ticks += 1
-        if self._is_over:
+        if self._is_over or not self._is_open:
             return
         if self.is_full:
+            unsent = self._transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                self._ticks = 0
+            self._unsent = unsent
             if terms.write_s and self._ticks > terms.write_s:
                 self._transport.abort()
         elif self._asked is None:
@@ -351,7 +384,7 @@ class ProxyLane:
 
     def __init__(self, host: Host, sock: socket.socket, replica: str) -> None:
         self.host = host
-        self.is_leaving = False
+        self.is_leaving = self._is_ready = False
         self._loop = asyncio.get_running_loop()
         self._lent: set[Lent] = set()
         self._opening: set[asyncio.Task[Any]] = set()
@@ -372,16 +405,18 @@ class ProxyLane:
     def _heard(self, message: list[Any], fds: list[int]) -> None:
         kind = message[0]
         if kind == "lend":
-            if fds:
+            if fds and self._is_ready:
                 self._take(message[1], message[2], message[3], fds[0])
-            else:  # too many files are open here
+            else:  # too many files are open here, or were as the memory came
                 self.say("back", message[1], FULL)
+                for fd in fds:
+                    os.close(fd)
         elif kind == "recall":
             self.recall()
         elif kind == "terms":
             self._agree(terms_of(message[1]))
-        elif kind == "memory":
-            self.slots = Slots(fds[0])
+        elif kind == "memory" and fds:
+            self.slots, self._is_ready = Slots(fds[0]), True
             os.close(fds[0])
         elif kind == "ping":
             self.say("pong", message[1])
@@ -405,7 +440,12 @@ class ProxyLane:
 
     async def _open(self, lent: Lent, sock: socket.socket) -> None:
         sock.setblocking(False)
-        await self._loop.connect_accepted_socket(lambda: lent, sock)
+        try:
+            await self._loop.connect_accepted_socket(lambda: lent, sock)
+        except Exception as error:
+            logger.exception("A connection that was lent is broken")
+            sock.close()
+            lent.connection_lost(error)
 
     def _ended(self) -> None:
         """The proxy is gone: what runs is answered, and then the clients are let go."""
@@ -426,6 +466,16 @@ class ProxyLane:
     def forget(self, lent: Lent) -> None:
         """A connection is not here any more."""
         self._lent.discard(lent)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the proxy is there."""
+        return self._lane.is_open
+
+    @property
+    def has_loans(self) -> bool:
+        """Whether there are connections that were not given back yet."""
+        return bool(self._lent)
 
     def _sweep(self) -> None:
         for lent in list(self._lent):
@@ -543,19 +593,31 @@ class Borrower:
     def __init__(self, host: Host, replica: str) -> None:
         self._host = host
         self._replica = replica
-        self._lanes: dict[str, ProxyLane] = {}
+        self._lanes: list[ProxyLane] = []
+        self._is_leaving = False
 
     def join(self, path: str) -> None:
-        """Be there for the proxy that listens at a path. Raises OSError where none does."""
+        """Be there for the proxy that listens at a path. Raises OSError where none does, or it takes none now. One that
+        has asked twice, since this process was slow, ends the second lane."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.setblocking(False)
         try:
             sock.connect(path)
         except OSError:
             sock.close()
             raise
-        self._lanes[path] = ProxyLane(self._host, sock, self._replica)
+        self._lanes = [lane for lane in self._lanes if lane.is_open or lane.has_loans]
+        self._lanes.append(ProxyLane(self._host, sock, self._replica))
+        if self._is_leaving:
+            self.leave()
 
     def leave(self) -> None:
         """The replica takes no request any more."""
-        for lane in self._lanes.values():
+        self._is_leaving = True
+        for lane in self._lanes:
             lane.leave()
+
+    async def returned(self) -> None:
+        """Wait until all connections are given back, each once its client has read its answer."""
+        while any(lane.has_loans for lane in self._lanes):
+            await asyncio.sleep(LOOK_S)

@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
         self._heard = self._since = server.ticks
         self._unsent = 0
         #: Whether a replica's loop reads it: see `lending`. ``served``: what the last request went to.
-        self.is_lent = False
+        self.is_lent = self._was_lent = False
         self._is_shared = False
         self.served: Any = None
         self.lend_after = self.lend_pause_s = 0.0
@@ -102,6 +102,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_lost = True
+        if self._was_lent:  # processes that a replica has forked may have it open still
+            with contextlib.suppress(OSError):
+                self.socket().shutdown(socket.SHUT_RDWR)
         self._server.remove(self)
         self._stop_gathering()
         if self._drained is not None and not self._drained.done():
@@ -328,7 +331,7 @@ class Connection(asyncio.Protocol):
         if self._server.is_draining or self._transport.get_write_buffer_size():
             return None
         self.pause()
-        self.is_lent = True
+        self.is_lent = self._was_lent = True
         return self.socket()
 
     def share(self) -> None:
@@ -349,8 +352,7 @@ class Connection(asyncio.Protocol):
             self.data_received(data)
         elif self._server.is_draining or is_idle:
             self._close(False)
-        if self._exchange is None or not self._exchange.has_all:
-            self.resume()
+        self.resume()  # a client that goes ends its request
 
     def release(self) -> None:
         """Close the connection after a websocket's end."""

@@ -18,10 +18,13 @@ SLOTS = 1024
 SLOT_BYTES = 16 * 1024
 #: State, where unread bytes begin and end, where the request that was begun ends, bytes of answers: sent, being sent.
 _HEAD = struct.Struct("<BxxxIIIQQ")
-_USED_AT, _END_AT, _ANSWER_AT, _REVOKED_AT, _SERVED_AT = 8, 12, 24, 32, 36
+_REVOKED_AT, _SERVED_AT = 32, 36
 HEAD_BYTES = 40
-_USED = struct.Struct("<I")
-_ANSWER = struct.Struct("<Q")
+_SERVED = struct.Struct("<I")
+#: The same as words of 4 and of 8 bytes. Each is written as a whole, as a process may end between any two: `struct`
+#: writes zeros before.
+_BEGIN, _USED, _END, _SERVED_WORD = 1, 2, 3, 9
+_STATE_AND_BEGIN, _SENT, _ANSWER = 0, 2, 3
 #: Bytes of requests in a slot. It is cleared once half of it is used, so a request has half of it for sure.
 ROOM_BYTES = SLOT_BYTES - HEAD_BYTES
 REQUEST_BYTES = ROOM_BYTES // 2
@@ -81,7 +84,7 @@ class Slots:
         told = self.memory[start + begin : start + used]
         beyond = self.memory[start + used : at + SLOT_BYTES].rstrip(b"\0")
         unread = told + beyond
-        served = _USED.unpack_from(self.memory, at + _SERVED_AT)[0]
+        served = _SERVED.unpack_from(self.memory, at + _SERVED_AT)[0]
         return Left(State(state), unread, unread[max(end - begin, 0) :] if state else unread, sent, answer, served)
 
     def close(self) -> None:
@@ -95,13 +98,15 @@ class Slots:
 class Slot:
     """The slot of one connection, as the replica that has it writes it."""
 
-    __slots__ = ("_at", "_memory", "_sent", "_start", "_view", "begin", "served", "used")
+    __slots__ = ("_at", "_longs", "_memory", "_sent", "_start", "_view", "_words", "begin", "served", "used")
 
     def __init__(self, slots: Slots, number: int) -> None:
         self._memory = slots.memory
         self._at = number * SLOT_BYTES
         self._start = self._at + HEAD_BYTES
         self._view = memoryview(slots.memory)[self._start : self._at + SLOT_BYTES]
+        head = memoryview(slots.memory)[self._at : self._start]
+        self._words, self._longs = head.cast("I"), head.cast("Q")
         self._sent = 0
         self.begin = self.used = self.served = 0
 
@@ -110,6 +115,11 @@ class Slot:
         """Whether the proxy has taken the connection back, since this process was silent."""
         return self._memory[self._at + _REVOKED_AT] != 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more goes in."""
+        return self.used == ROOM_BYTES
+
     def room(self) -> memoryview:
         """Where the next bytes go."""
         return self._view[self.used :]
@@ -117,7 +127,7 @@ class Slot:
     def received(self, count: int) -> bytes:
         """This number of bytes has come. Returns all that is unread."""
         self.used += count
-        _USED.pack_into(self._memory, self._at + _USED_AT, self.used)
+        self._words[_USED] = self.used
         return self._memory[self._start + self.begin : self._start + self.used]
 
     def unread(self) -> bytes:
@@ -126,12 +136,12 @@ class Slot:
 
     def began(self, size: int) -> None:
         """A request of this size, the first of what is unread, is served now."""
-        _USED.pack_into(self._memory, self._at + _END_AT, self.begin + size)
+        self._words[_END] = self.begin + size
         self._memory[self._at] = State.BEGUN
 
     def answering(self, size: int) -> None:
         """The answer is sent now; ``size``: all of its bytes, or `OPEN_ENDED`."""
-        _ANSWER.pack_into(self._memory, self._at + _ANSWER_AT, size)
+        self._longs[_ANSWER] = size
         self._memory[self._at] = State.ANSWERING
 
     def answered(self, request: int, sent: int) -> None:
@@ -139,13 +149,16 @@ class Slot:
         self.begin += request
         self._sent += sent
         self.served += 1
-        _USED.pack_into(self._memory, self._at + _SERVED_AT, self.served)
-        _HEAD.pack_into(self._memory, self._at, 0, self.begin, self.used, 0, self._sent, 0)
+        self._words[_SERVED_WORD] = self.served
+        self._longs[_STATE_AND_BEGIN] = self.begin << 32 | State.READING
+        self._longs[_SENT] = self._sent  # it says something only of an answer that is being sent
         if self.begin == self.used and self.used > REQUEST_BYTES:
             self._view[: self.used] = _ZEROS[: self.used]
+            self._words[_USED] = 0
+            self._words[_BEGIN] = 0
             self.begin = self.used = 0
-            _HEAD.pack_into(self._memory, self._at, 0, 0, 0, 0, self._sent, 0)
 
     def close(self) -> None:
         """Let go of the memory."""
-        self._view.release()
+        for view in (self._view, self._words, self._longs):
+            view.release()

@@ -1,6 +1,6 @@
 """Coroutines that begin at once: what never waits ends without a turn of the event loop for its task.
 
-From Python 3.12 on asyncio has eager tasks. For 3.11 a task that waits for work stands by: the first step of a
+From Python 3.12 on asyncio has eager tasks. For 3.11 a task that waits for work stands by. The first step of a
 coroutine runs as if it were that task, in its context. If the coroutine waits, the task goes on with it, and another
 one stands by. A task that some code has left a context variable in is not used again. In 3.10 a task begins with the
 next turn.

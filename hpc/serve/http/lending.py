@@ -1,8 +1,8 @@
 """What a proxy lends: kept connections of clients go to replicas of its node, which answer requests themselves.
 
-A connection is lent once the proxy has answered a request of it, and only where a replica can do all that the proxy
-would do: a route of one application without a split, no keys, no TLS, no limit of time, no queue, no autoscaling. The
-proxy keeps its own descriptor. It takes a connection back with what was read of it, when the replica gives it back,
+A connection is lent once the proxy has answered a request of it, and only where a replica can do all that it would do.
+So its route has one application and no split. There are no keys, no TLS, no limit of time, no queue, no autoscaling.
+The proxy keeps its own descriptor. It takes a connection back with what was read of it, when the replica gives it back,
 dies, or is silent. A request that a dead replica had begun is served again if it may run twice.
 """
 
@@ -346,8 +346,8 @@ class Lending:
 
     def _revoke(self, lane: _ReplicaLane) -> None:
         """Take the connections of a silent replica that wait for a request. Should it go on, it sees that in memory
-        before it sends anything; each connection is closed after its next answer, so that nothing can follow from
-        there. A request that has begun is waited for, as it is in the proxy: one call of C may take long, and a process
+        before it sends anything. Each connection is closed after its next answer, so that nothing can follow from
+        there. A request that has begun is waited for, as it is in the proxy: one call of C may take long. A process
         that never goes on is ended by the controller."""
         assert lane.slots is not None and lane.lane is not None
         lane.is_silent = True

@@ -1,7 +1,7 @@
 """Connections that the node's proxy has lent to a replica: it reads requests of clients itself, and answers them.
 
 A request of HTTP through a proxy wakes two processes, and travels twice. A client that keeps its connection is served
-by the replica alone, as long as its requests are plain ones for this deployment, and there is room. With any other the
+by the replica alone, while there is room. Its requests are plain ones for this deployment. With any other the
 connection goes back to the proxy, which serves the request: so all that a proxy knows and does holds for it. What was
 read lies in memory of both (`slots`), and the proxy keeps the connection open: a replica that is killed loses nothing.
 """

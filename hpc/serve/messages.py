@@ -223,8 +223,8 @@ class ReplicaStats(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ReplicaLoad(msgspec.Struct, frozen=True, array_like=True):
-    """What a replica tells the controller for those who look. It has done so much in all; in the last ``span_s``
-    seconds its requests took as long as `latency` says."""
+    """What a replica tells the controller for those who look: what it has done in all. ``took``: how long its requests
+    took in the last ``span_s`` seconds (see `latency`)."""
 
     replica: str
     ongoing: int

@@ -291,6 +291,7 @@ def test_an_answer_that_is_being_read_is_whole_or_seen_not_to_be(address: str) -
             found += data
     assert found.startswith(b"HTTP/1.1 200") and len(found) < HUGE and b"HTTP" not in found[10:]
     one.close()
+    serve.run(Work.bind())
 
 
 def test_kills_under_load_lose_nothing(address: str) -> None:

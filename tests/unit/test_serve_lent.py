@@ -91,7 +91,7 @@ class Loan:
         await asyncio.get_running_loop().sock_sendall(self.client, data)
 
     async def read(self, count: int) -> bytes:
-        """So many bytes of answers, or all until the end."""
+        """Read so many bytes of answers, or all until the end."""
         while len(self.got) < count:
             data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.client, 1 << 20), 10)
             if not data:

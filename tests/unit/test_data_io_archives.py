@@ -290,6 +290,16 @@ def test_headers_that_take_long_are_read_ahead(tmp_path, small_index, monkeypatc
     assert len(seen) >= 8
 
 
+def test_of_an_archive_of_small_members_few_headers_are_read(tmp_path, small_index, monkeypatch):
+    """As each may take long, and it has no index."""
+    monkeypatch.setattr(tar_index, "MEAN", 32 << 10)
+    path, real, read = sampled(tmp_path / "a.tar", 250), os.pread, []
+    monkeypatch.setattr(tar_index.os, "pread", lambda *args: read.append(args[1]) or real(*args))
+    with open(path, "rb"):
+        assert tar_index._indexed(str(path), str(path), os.path.getsize(path), lambda name: (name, "", True)) is None
+    assert len(read) < 3 * tar_index.LOOKED
+
+
 def test_archives_that_need_no_index_have_none(tmp_path, small_index, monkeypatch):
     def count(given, **more):
         return len(list(source(WebDatasetFormat(decoder=None), given, **more).tasks(4)))

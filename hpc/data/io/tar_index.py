@@ -99,14 +99,21 @@ def _members(descriptor: int, size: int) -> Generator[Member, None, None]:
     come later. Each begins at what looks like a header. It counts only if the stretch before it ends just there: else
     it is walked through once more."""
     begun = time.perf_counter()
-    walked = _walk(descriptor, 0, STRETCH)
+    at = 0
+    for count, member in enumerate(starts(partial(_read, descriptor))):  # with these it shows whether there is an index
+        yield member
+        at = member[2]
+        if count == LOOKED:
+            break
+    else:
+        return
+    is_slow = time.perf_counter() - begun > SLOW_S * (2 + LOOKED)
+    stretches = range((at // STRETCH + 1) * STRETCH, size, STRETCH)
+    walked = _walk(descriptor, at, stretches.start)
     yield from walked.members
-    is_slow = time.perf_counter() - begun > SLOW_S * (1 + len(walked.members))
-    guess = partial(_guess, descriptor)
-    stretches = iter(range(STRETCH, size, STRETCH))
-    guesses = by_threads(guess, stretches) if is_slow else None
+    guesses = by_threads(partial(_guess, descriptor), iter(stretches)) if is_slow else None
     try:
-        for begin in range(STRETCH, size, STRETCH):
+        for begin in stretches:
             found = None if guesses is None else next(guesses, None)
             at = walked.next
             if at is None:
@@ -120,13 +127,17 @@ def _members(descriptor: int, size: int) -> Generator[Member, None, None]:
             guesses.close()
 
 
+def _read(descriptor: int, place: int, length: int) -> bytes:
+    return os.pread(descriptor, length, place)
+
+
 def _walk(descriptor: int, at: int, end: int) -> _Walked:
     """The members from a place on that begin before the end of a stretch. Raises TarError."""
     if at >= end:
         return _Walked(at, [], at)
     found: list[Member] = []
     after = at
-    for member in starts(lambda place, length: os.pread(descriptor, length, place), at):
+    for member in starts(partial(_read, descriptor), at):
         if member[0] >= end:
             return _Walked(at, found, after)
         found.append(member)

@@ -29,7 +29,7 @@ from hpc.data.shuffle.exchange import Exchange, Gather, Place
 from hpc.data.transform.base import Transform
 
 SAMPLED, CUT = "sampled", "cut"
-#: Rows of a part whose number is not known are counted from here on, times the number of the part: no two are alike.
+#: Where rows of some part are not known, those of each are counted from here on, times its number: no two are alike.
 FAR = 1 << 40
 #: A round has so many times the bytes that a map task takes out of the store, as they never are in it. With a quarter
 #: of that, objects had 0.5 MB, and the CPU time of a sort was a tenth more.
@@ -153,9 +153,9 @@ class CuttingReadOperator(ReadOperator):
         if body is None:
             return  # its plan has failed, and so does the run
         self.bodies[CUT] = CutBody(getattr(self.bodies["main"], "transforms", ()), *body)
-        row = 0
+        row, is_known = 0, None not in counts
         for at, (part, count) in enumerate(zip(parts, counts)):
-            self.parts.append(Part(part.seq, (), part.unit, (0, at, row if count is not None else part.seq * FAR)))
+            self.parts.append(Part(part.seq, (), part.unit, (0, at, row if is_known else part.seq * FAR)))
             row += count or 0
 
     # -------------------------------------------------------------- work

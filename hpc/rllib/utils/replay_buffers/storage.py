@@ -262,7 +262,7 @@ class TransitionStorage:
         return int(np.count_nonzero(self._ends[: len(self)]))
 
     def running(self) -> int:
-        """How many episodes go on; those whose newest step was overwritten, as of a lost runner, are forgotten."""
+        """How many episodes go on. One whose newest step was overwritten, as of a lost runner, is forgotten."""
         oldest = self.added - self.capacity
         gone = [owner for owner, (_, at, _) in self._tails.items() if at < oldest]
         for owner in gone:

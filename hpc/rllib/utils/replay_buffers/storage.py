@@ -2,7 +2,8 @@
 
 A step is kept once: what it led to is the observation of the step after it. Only the newest step of an episode keeps
 its last observation apart, in a pool. It goes when the next step arrives, and stays when the episode has ended. Steps
-come in the order of time, so a link always leads to a newer place. What a step needs is overwritten after the step itself.
+come in the order of time, so a link always leads to a newer place. What a step needs is overwritten after the step
+itself.
 """
 
 from __future__ import annotations

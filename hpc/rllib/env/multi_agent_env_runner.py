@@ -229,7 +229,7 @@ class MultiAgentEnvRunner(EnvRunner):
             agent_steps += stepped[1]
             row += 1
         if goal.episodes is not None:
-            # Those of environments that failed have no end.
+            # An episode whose environment failed has no end.
             done = [episode for episode in done if episode.is_done][: goal.episodes]
             records, self._needs_reset = records[: goal.episodes], True
             counts = _sums(self._counts_of_done[: goal.episodes])

@@ -183,6 +183,30 @@ def test_an_evaluation_has_its_own_environments_and_settings(built):
     assert 25 <= steps.evaluate()["env_runners"]["num_env_steps_sampled"] <= 30, "it is there when it is asked for"
 
 
+def figures(runner):
+    """How many observations the filter of a runner has seen, and their mean."""
+    (piece,) = [piece for piece in runner._env_to_module.connectors if isinstance(piece, MeanStdFilter)]
+    stat = piece._stats[None][0]
+    return [stat.count, *stat.mean_array.tolist()]
+
+
+def test_an_evaluation_normalises_observations_as_training_does(built):
+    seen = []
+    config = config_of().env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
+    config.evaluation(evaluation_interval=1, evaluation_duration=1)
+    config.callbacks(
+        on_evaluate_start=lambda algorithm, **kwargs: seen.append(
+            [figures(runner) for runner in (algorithm.env_runner, algorithm.eval_env_runner)]
+        )
+    )
+    algorithm = built(config)
+    for _ in range(2):
+        algorithm.train()
+    for training, evaluating in seen:
+        assert training == evaluating and training[0] >= 60
+    assert figures(algorithm.env_runner)[0] < figures(algorithm.eval_env_runner)[0], "it goes on from there"
+
+
 def test_an_evaluation_of_ones_own_returns_three_things(built):
     def mine(algorithm, group):
         algorithm.metrics.log_value(("evaluation", "logged"), 2.0, reduce="mean")

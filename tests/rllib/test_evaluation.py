@@ -44,7 +44,7 @@ class Algorithm:
 
     def __init__(self, **settings):
         self.config = AlgorithmConfig().evaluation(evaluation_num_env_runners=2, evaluation_interval=2, **settings)
-        self.callbacks, self.learner_group, self.env_runner, self.steps_sampled = [], None, None, 0
+        self.callbacks, self.learner_group, self.env_runner_group, self.steps_sampled = [], None, None, 0
         self.metrics = MetricsLogger(root=True)
 
     def restore_env_runners(self, group):

@@ -70,9 +70,11 @@ class Evaluator:
         if recreated:
             algorithm.tell_recreated(group, recreated, self.config)
         group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
-        if self.config.broadcast_env_runner_states and algorithm.env_runner is not None:
+        if self.config.broadcast_env_runner_states and algorithm.env_runner_group is not None:
             group.sync_env_runner_states(
-                config=self.config, from_worker=algorithm.env_runner, env_steps_sampled=algorithm.steps_sampled
+                config=self.config,
+                from_worker=algorithm.env_runner_group.connectors,
+                env_steps_sampled=algorithm.steps_sampled,
             )
         call_hook("on_evaluate_start", algorithm.callbacks, algorithm.config, **self._told())
 

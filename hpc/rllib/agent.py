@@ -17,6 +17,7 @@ from hpc.rllib.connectors.rows import Acts, Rows
 from hpc.rllib.core import (
     COMPONENT_ENV_RUNNER,
     COMPONENT_ENV_TO_MODULE_CONNECTOR,
+    COMPONENT_EVAL_ENV_RUNNER,
     COMPONENT_LEARNER,
     COMPONENT_LEARNER_GROUP,
     COMPONENT_MODULE_TO_ENV_CONNECTOR,
@@ -154,14 +155,7 @@ class Agent:
             _, args, _ = made_by(Path(local))
             config = AlgorithmConfig.from_state(args[0])
             modules = _modules(local / COMPONENT_LEARNER_GROUP / COMPONENT_LEARNER / COMPONENT_RL_MODULE)
-            runner = local / COMPONENT_ENV_RUNNER
-            if not runner.is_dir():
-                raise FileNotFoundError(
-                    f"{path} has no {COMPONENT_ENV_RUNNER}, so its connectors are not known: train with "
-                    "env_runners(create_local_env_runner=True)"
-                )
-            to_module = _pipeline(runner / COMPONENT_ENV_TO_MODULE_CONNECTOR)
-            to_env = _pipeline(runner / COMPONENT_MODULE_TO_ENV_CONNECTOR)
+            to_module, to_env = _pipelines(local, config)
             return cls(config, modules, to_module, to_env, steps=_steps(local), seed=seed)
 
     def act(
@@ -243,10 +237,22 @@ def _modules(path: Path) -> dict[str, Any]:
     return modules
 
 
-def _pipeline(path: Path) -> Any:
+def _pipelines(path: Path, config: AlgorithmConfig) -> list[Any]:
+    """Both pipelines of a checkpoint; new ones where it was learnt from data, without an environment."""
     from hpc.rllib.connectors.connector_v2 import ConnectorV2
+    from hpc.rllib.env.connector_states import Pipelines
 
-    return ConnectorV2.from_checkpoint(path)
+    names = (COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR)
+    for runner in (path / COMPONENT_ENV_RUNNER, path / COMPONENT_EVAL_ENV_RUNNER):
+        if runner.is_dir():
+            return [ConnectorV2.from_checkpoint(runner / name) for name in names]
+    if config.observation_space is None or config.action_space is None:
+        raise FileNotFoundError(
+            f"{path} has neither connectors nor spaces of an environment: train with "
+            "config.environment(observation_space=.., action_space=..), or with an evaluation"
+        )
+    made = Pipelines(config, {})
+    return [made.by_name[name] for name in names]
 
 
 def _steps(path: Path) -> int:

@@ -50,7 +50,7 @@ class OfflineAlgorithm(Algorithm):
             )
         kind = self.config.offline_data_class or OfflineData
         self.offline_data = kind(self.config)
-        self._module: Any = self._build_module()
+        self._valuing: Any = self._build_module()
         self._updates = 0
 
     def _build_module(self) -> Any:
@@ -76,7 +76,7 @@ class OfflineAlgorithm(Algorithm):
         config = self.config
         size = config.total_train_batch_size
         count = config.dataset_num_iters_per_learner or max(1, len(self.offline_data) // size)
-        sequences = config.model_config.get("max_seq_len", 20) if self._module.is_stateful() else 0
+        sequences = config.model_config.get("max_seq_len", 20) if self._valuing.is_stateful() else 0
         for _ in range(count):
             with self.metrics.log_time((TIMERS, OFFLINE_SAMPLING_TIMER)):
                 if self.needs_value_targets and self._updates % config.prelearner_module_synch_period == 0:
@@ -97,7 +97,7 @@ class OfflineAlgorithm(Algorithm):
         import torch
 
         weights = self.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID]
-        self._module.set_state(weights)
+        self._valuing.set_state(weights)
         before, after = self.offline_data.observations()
 
         def values(obs: Any) -> np.ndarray:
@@ -105,7 +105,7 @@ class OfflineAlgorithm(Algorithm):
             for start in range(0, len(self.offline_data), ROWS_AT_ONCE):
                 rows = take(obs, slice(start, start + ROWS_AT_ONCE))
                 with torch.no_grad():
-                    out.append(self._module.compute_values({Columns.OBS: _tensors(rows)}).numpy())
+                    out.append(self._valuing.compute_values({Columns.OBS: _tensors(rows)}).numpy())
             return np.concatenate(out)
 
         self.offline_data.set_values(values(before), values(after))

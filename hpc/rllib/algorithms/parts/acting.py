@@ -22,8 +22,13 @@ class Acting:
         @property
         def env_runner(self) -> Any: ...
 
+        learner_group: Any
+
         @property
         def eval_env_runner(self) -> Any: ...
+
+        @property
+        def eval_env_runner_group(self) -> Any: ...
 
         @property
         def steps_sampled(self) -> int: ...
@@ -72,12 +77,19 @@ class Acting:
         return self._rng_of_acts
 
     def _acting_runner(self) -> Any:
-        runner = self.env_runner or self.eval_env_runner
+        runner = self.env_runner or self._evaluating_runner()
         if runner is None:
             raise ValueError(
                 "no env runner is in this process, so there are no connectors to act by: use "
                 "env_runners(create_local_env_runner=True), or Agent.from_checkpoint(algo.save_to_path())"
             )
+        return runner
+
+    def _evaluating_runner(self) -> Any:
+        """That of this process that evaluates, which has new weights for each evaluation only: with those of now."""
+        group, runner = self.eval_env_runner_group, self.eval_env_runner
+        if runner is not None and group.weights_version != self.learner_group.weights_version:
+            group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
         return runner
 
     def _module(self, module_id: str) -> Any:

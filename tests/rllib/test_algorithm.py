@@ -240,6 +240,21 @@ def test_a_checkpoint_goes_on_with_counts_weights_and_changed_settings(built, tm
         again.stop()
 
 
+def test_changed_settings_of_learning_count_from_the_first_update_on(built, tmp_path):
+    config = config_of().multi_agent(policies={"default_policy"}, policies_to_train=["default_policy"])
+    algorithm = built(config)
+    algorithm.train()
+    changed = {"lr": 0.5, "policies_to_train": []}
+    again = Algorithm.from_checkpoint(algorithm.save_to_path(tmp_path), config=changed)
+    try:
+        (learner,) = again.learner_group.foreach_learner(lambda learner: learner)
+        assert [group["lr"] for group in learner.get_optimizer().param_groups] == [0.5]
+        again.train()
+        assert same(again.get_weights(), algorithm.get_weights()), "no module is to learn any more"
+    finally:
+        again.stop()
+
+
 def test_a_state_and_one_module_are_taken_up(built, tmp_path):
     one, other = built(config_of()), built(config_of().debugging(seed=8))
     one.train()

@@ -380,8 +380,14 @@ class TorchLearner(Learner):
 
     def _set_optimizer_state(self, state: dict[str, Any]) -> None:
         for name, given in state.items():
-            if name in self._named_optimizers:
-                self._named_optimizers[name].load_state_dict(_to_tensors(given["state"]))
+            optimizer = self._named_optimizers.get(name)
+            if optimizer is None:
+                continue
+            optimizer.load_state_dict(_to_tensors(given["state"]))
+            scheduler = self._optimizer_lr_schedules.get(optimizer)
+            if scheduler is not None and not scheduler.use_schedule and self._lr_scheduler_classes is None:
+                # A fixed rate is the configuration's, which may have changed since the state was saved.
+                self._set_optimizer_lr(optimizer, lr=scheduler.get_current_value())
 
     def _get_random_state(self) -> dict[str, Any]:
         states = {"cpu": self._random_state, "cuda": self._cuda_random_state}

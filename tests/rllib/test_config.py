@@ -273,6 +273,31 @@ def test_modules_have_their_own_settings():
     assert config.is_multi_agent and not PPOConfig().is_multi_agent
 
 
+def test_settings_that_change_later_count_for_modules_with_their_own_too():
+    config = PPOConfig().multi_agent(policies={"a", "b"}).training(gamma=0.5)
+    config.rl_module(algorithm_config_overrides_per_module={"a": PPOConfig.overrides(lr=0.25)})
+    assert config.get_config_for_module("a").gamma == 0.5
+    config.training(gamma=0.75)
+    assert config.get_config_for_module("a").gamma == 0.75
+    state = config.get_state()
+    for made in (AlgorithmConfig.from_state(state), PPOConfig.from_dict(config.to_dict()), config.copy()):
+        made.gamma = 0.875
+        assert (made.get_config_for_module("a").gamma, made.get_config_for_module("a").lr) == (0.875, 0.25)
+    frozen = config.copy(copy_frozen=True)
+    assert frozen.get_config_for_module("a") is frozen.get_config_for_module("a")
+
+
+def test_what_is_no_setting_is_named_in_a_warning_where_dicts_have_it(caplog):
+    config = PPOConfig().update_from_dict({"num_env_runner": 3, "lr": 0.5, "mine": 1})
+    assert (config.lr, config["mine"], config.num_env_runners) == (0.5, 1, PPOConfig().num_env_runners)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2 and "Did you mean 'num_env_runners'?" in said[0] and "'mine'" in said[1]
+    caplog.clear()
+    PPOConfig.from_dict(PPOConfig().to_dict())
+    PPOConfig().update_from_dict({"lambda": 0.5, "model_config_dict": {}, "simple_optimizer": -1})
+    assert not caplog.records
+
+
 def test_modules_get_spaces_classes_and_networks():
     config = (
         PPOConfig()

@@ -358,6 +358,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         if logged is not None:
             assert self._evaluator is not None
             self.metrics.set_state(logged)
+            self._report.resume()
             self._evaluator.set_state(logged["evaluation"])
             self._keys.time_total_s = logged["time_total_s"]
         for name, part in self.get_checkpointable_components():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hpc.rllib.core import DEFAULT_AGENT_ID
 from hpc.rllib.utils import metrics as keys
 from hpc.rllib.utils.metrics.metrics_logger import MetricsLogger
+from hpc.rllib.utils.metrics.stats import SmoothedStats
 
 if TYPE_CHECKING:
     from hpc.rllib.env.fragment import EpisodeRecord, Sample
@@ -43,6 +44,12 @@ class SampleReport:
         for name, how in _EPISODE_KEYS:
             self._metrics.log_time((*self._above, name), reduce="smoothed", window=self._window, how=how)
         self._sum(keys.NUM_EPISODES, 0)
+
+    def resume(self) -> None:
+        """After a restore: means go over as many episodes as the configuration says now."""
+        for stats in self._metrics.all_stats():
+            if isinstance(stats, SmoothedStats):
+                stats.window = self._window
 
     def _steps(self, sample: Sample) -> None:
         agents = sample.agent_steps or {DEFAULT_AGENT_ID: sample.env_steps}

@@ -237,6 +237,18 @@ def test_samples_become_the_keys_of_results():
     assert (found["num_env_steps_sampled_lifetime"], found["num_episodes_lifetime"]) == (30, 3)
 
 
+def test_failed_steps_count_over_the_whole_life():
+    logger = MetricsLogger(root=True)
+    found = []
+    for count in (1, 2):
+        sample = Sample(modules={}, env_steps=1, faults={"num_env_steps_failed_lifetime": count})
+        SampleReport(logger, 1, several=False).write([sample])
+        found.append(logger.compile()["env_runners"])
+    assert [one["num_env_steps_failed_lifetime"] for one in found] == [1, 3]
+    assert [one["num_env_steps_failed"] for one in found] == [1, 2]
+    assert "num_env_steps_failed_lifetime_lifetime" not in found[0]
+
+
 def test_samples_of_several_agents_have_their_own_keys():
     logger = MetricsLogger(root=True)
     record = EpisodeRecord(3.0, 5, 0.1, {"x": 1.0, "y": 2.0}, {"p": 3.0}, {"x": 5, "y": 4})

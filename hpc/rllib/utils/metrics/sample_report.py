@@ -63,7 +63,7 @@ class SampleReport:
         for name, value in sample.timers.items():
             self._log((name,), value, reduce="ema")
         for name, count in sample.faults.items():
-            self._sum(name, count)
+            self._sum(name.removesuffix("_lifetime"), count)
 
     def _episode(self, record: EpisodeRecord) -> None:
         self._sum(keys.NUM_EPISODES, 1)

@@ -5,8 +5,9 @@ No session and no environment is needed. Programs that serve or test a policy be
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,16 @@ class Carried:
     action: Any = None
     #: The agent's module, once it is known.
     module_id: str | None = None
-    #: The episode so far, for connectors that want one.
-    episode: Any = None
+
+    def own(self) -> Carried:
+        """A copy: of what connectors remember, not of the connectors, which are the keys."""
+        return replace(self, memory={key: copy.deepcopy(value) for key, value in self.memory.items()})
 
 
 class Decider:
     """Acts for single observations by modules and the two pipelines around them.
 
-    modules: a function of a module id that returns its actor. several: whether there are several agents.
+    actor_of: a function of a module id that returns its actor.
     """
 
     def __init__(
@@ -84,9 +87,12 @@ class Decider:
         module_id: str | None = None,
         t: int = 0,
     ) -> tuple[Any, Carried]:
-        """The action for the environment, and what is to be carried to the next call. carried: None: a new episode."""
+        """The action for the environment, and what is to be carried to the next call. carried: None: a new episode.
+
+        What is given stays as it was: from one point of an episode, several ways to go on can be tried.
+        """
         begins = carried is None
-        carried = carried or Carried()
+        carried = Carried() if carried is None else carried.own()
         carried.module_id = module_id or carried.module_id or self._module_of(agent_id)
         actor = self._actor_of(carried.module_id)
         rows = Rows(
@@ -231,6 +237,8 @@ def _modules(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"there are no modules at {path}: give the directory that save_to_path has written")
     found = RLModule.from_checkpoint(path)
     modules = dict(found.items()) if isinstance(found, MultiRLModule) else {DEFAULT_MODULE_ID: found}
+    if isinstance(found, MultiRLModule):  # without those that checkpoint_trainable_policies_only has left out
+        modules = {name: module for name, module in modules.items() if (path / name).is_dir()}
     for module in modules.values():
         if hasattr(module, "eval"):
             module.eval()

@@ -15,6 +15,7 @@ from hpc.rllib.algorithms.ppo import PPO, PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
 from hpc.rllib.connectors.env_to_module import MeanStdFilter, PrevActionsPrevRewards
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from hpc.rllib.env.multi_agent_env import make_multi_agent
 from hpc.rllib.execution.rollout_ops import synchronous_parallel_sample
 
 
@@ -314,6 +315,36 @@ def test_an_agent_remembers_actions_and_states_of_its_episode(built, tmp_path):
     assert by_algorithm == by_agent
     agent.reset()
     assert [agent.act(observation) for observation in observations] == by_agent
+
+
+def test_a_state_that_was_given_stays_as_it_was(built):
+    config = config_of().env_runners(
+        env_to_module_connector=lambda env, spaces, device: PrevActionsPrevRewards(n_prev_actions=2)
+    )
+    config.rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[8], use_lstm=True, lstm_cell_size=4, max_seq_len=5))
+    algorithm = built(config.training(train_batch_size_per_learner=60, minibatch_size=60))
+    state = None
+    for t in range(3):
+        _, state = algorithm.act(np.array([t, 1.0], np.float32), state=state)
+    before, remembered = state.own(), repr(state.memory)
+    assert "1." in remembered, "of the actions before"
+    _, one = algorithm.act(np.array([0.5, 0.5], np.float32), state=state)
+    assert one is not state and np.array_equal(state.state["h"], before.state["h"])
+    _, other = algorithm.act(np.array([0.5, 0.5], np.float32), state=state)
+    assert np.array_equal(one.state["h"], other.state["h"]) and not np.array_equal(one.state["h"], state.state["h"])
+    assert repr(state.memory) == remembered
+    assert one.memory.keys() == state.memory.keys() and repr(one.memory) == repr(other.memory)
+
+
+def test_an_agent_has_no_module_that_its_checkpoint_has_left_out(built, tmp_path):
+    config = config_of(num_agents=2).environment(make_multi_agent("CartPole-v1"))
+    config.multi_agent(policies={"learns", "fixed"}, policies_to_train=["learns"])
+    config.multi_agent(policy_mapping_fn=lambda agent_id, episode, **kwargs: "fixed" if agent_id else "learns")
+    algorithm = built(config.checkpointing(checkpoint_trainable_policies_only=True))
+    agent = Agent.from_checkpoint(algorithm.save_to_path(tmp_path))
+    assert list(agent.modules) == ["learns"] and agent.act(np.zeros(4, np.float32), agent_id=0) in (0, 1)
+    with pytest.raises(KeyError, match="no module 'fixed'"):
+        agent.act(np.zeros(4, np.float32), agent_id=1)
 
 
 def test_an_algorithm_of_an_unknown_environment_or_setting_says_so():

@@ -15,6 +15,7 @@ from hpc.rllib.algorithms.config.given import NotProvided
 from hpc.rllib.algorithms.dqn import DQNConfig
 from hpc.rllib.algorithms.ppo import PPO, PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
+from hpc.rllib.env.env_runner_group import environment_of_actors
 from hpc.rllib.policy.policy import PolicySpec
 
 BOX, TWO = gym.spaces.Box(-1.0, 1.0, (3,), np.float32), gym.spaces.Discrete(2)
@@ -271,6 +272,20 @@ def test_modules_have_their_own_settings():
     assert (config.get_config_for_module("p0").lr, config.get_config_for_module("p1").lr) == (0.1, 0.5)
     assert config.get_config_for_module("p0") is config.get_config_for_module("p0")
     assert config.is_multi_agent and not PPOConfig().is_multi_agent
+
+
+def test_settings_of_a_policy_spec_are_those_of_its_module():
+    config = PPOConfig().training(lr=0.5, gamma=0.5)
+    config.multi_agent(policies={"a": PolicySpec(config={"lr": 0.25, "gamma": 0.75}), "b": PolicySpec()})
+    config.rl_module(algorithm_config_overrides_per_module={"a": {"lr": 0.125}})
+    found = config.get_config_for_module("a")
+    assert (found.lr, found.gamma, config.get_config_for_module("b").lr) == (0.125, 0.75, 0.5)
+
+
+def test_variables_of_the_processes_of_actors_are_taken():
+    config = PPOConfig().python_environment(extra_python_environs_for_worker={"A": "1"})
+    config.validate()
+    assert environment_of_actors(config) == {"runtime_env": {"env_vars": {"A": "1"}}}
 
 
 def test_settings_that_change_later_count_for_modules_with_their_own_too():

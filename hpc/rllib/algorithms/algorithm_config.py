@@ -334,10 +334,13 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
     def get_config_for_module(self, module_id: str) -> Self:
         """The configuration with this module's own settings over it."""
         overrides = self.algorithm_config_overrides_per_module.get(module_id)
-        if overrides is None:
+        named = getattr(self.policies.get(module_id), "config", None) or {}
+        if overrides is None and not named:
             return self
         if module_id not in self._per_module_overrides:
-            made = self.copy(copy_frozen=False).update_from_dict(overrides)
+            made = self.copy(copy_frozen=False)
+            for own in (named, overrides or {}):
+                made.update_from_dict(own.to_dict() if isinstance(own, AlgorithmConfig) else own)
             self._per_module_overrides[module_id] = made
         return self._per_module_overrides[module_id]
 

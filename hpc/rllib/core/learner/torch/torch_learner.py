@@ -49,9 +49,7 @@ class TorchLearner(Learner):
         if self._is_built:
             return
         if self._device is None:
-            self._device = (
-                torch.device("cuda", torch.cuda.current_device()) if self._wants_gpu() else torch.device("cpu")
-            )
+            self._device = torch.device("cuda", self._gpu_index()) if self._wants_gpu() else torch.device("cpu")
         self._seed()
         super().build()
         self._seed_updates()
@@ -81,6 +79,17 @@ class TorchLearner(Learner):
         if self._learner_index and self.config.seed is not None:
             seed = int(np.random.SeedSequence([self.config.seed, self._learner_index]).generate_state(1)[0])
             self._random_state = torch.Generator().manual_seed(seed).get_state()
+
+    def _gpu_index(self) -> int:
+        """Of the GPU that learns: an actor sees its own only, and in the user's process the configuration says it."""
+        if self.config.num_learners:
+            return torch.cuda.current_device()
+        index, count = self.config.local_gpu_idx, torch.cuda.device_count()
+        if index >= count:
+            raise ValueError(
+                f"local_gpu_idx {index} is not available: this process sees {count} GPUs, of which the first is 0"
+            )
+        return int(index)
 
     def _compile(self) -> None:
         if not getattr(self.config, "torch_compile_learner", False):

@@ -197,6 +197,15 @@ def test_values_that_do_not_fit_are_named(change, said):
     config.experimental(_validate_config=False).validate()
 
 
+def test_settings_that_nothing_reads_are_named_in_a_warning(caplog):
+    config = PPOConfig().fault_tolerance(env_runner_restore_timeout_s=5.0)
+    config.validate()
+    config.get_evaluation_config_object().validate()
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "`env_runner_restore_timeout_s` has no effect in hpc.rllib"
+    ]
+
+
 @pytest.mark.parametrize(
     "change",
     [

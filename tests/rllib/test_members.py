@@ -144,6 +144,11 @@ def test_processes_that_begin_anew_have_the_modules_that_came(session, built):
     assert algorithm.env_runner_group.num_remote_worker_restarts() == 1
     modules = algorithm.env_runner_group.foreach_env_runner(lambda runner: sorted(runner.module.keys()))
     assert modules and all(found == ["p0", "p2"] for found in modules)
+    (acting,) = algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: runner.module["p0"].get_state(), local_env_runner=False
+    )
+    newest = algorithm.get_weights()["p0"]
+    assert acting and all(np.array_equal(acting[name], newest[name]) for name in acting), "p0 was not updated lately"
     assert [rate for rate, _ in rates] == [0.5, 0.5] and learner not in [pid for _, pid in rates]
 
 

@@ -379,8 +379,9 @@ class Algorithm(Saving, Membership, Acting, Trainable):
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """The learners, and the env runners of this process; without one, the connectors that all have."""
         parts = [(COMPONENT_LEARNER_GROUP, self.learner_group)]
-        if self.env_runner_group is not None:
-            parts.append((COMPONENT_ENV_RUNNER, self.env_runner_group.connectors))
+        connectors = self.env_runner_group.connectors if self.env_runner_group is not None else None
+        if connectors is not None:
+            parts.append((COMPONENT_ENV_RUNNER, connectors))
         if self.eval_env_runner is not None:
             parts.append((COMPONENT_EVAL_ENV_RUNNER, self.eval_env_runner))
         return parts

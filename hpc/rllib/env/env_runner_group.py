@@ -342,16 +342,19 @@ class EnvRunnerGroup:
     def _pipelines(self) -> Mapping[str, Any]:
         """The pipelines that know what all runners began from."""
         kept = self.connectors
+        if kept is None:
+            return {}
         return kept.by_name if isinstance(kept, Pipelines) else dict(kept._pipelines())
 
     @property
     def connectors(self) -> Any:
         """Who has the states of connectors in this process: the local runner, or pipelines where there is to be none.
+        None when all runners are gone.
 
         Checkpoints have them from here, and groups that evaluate."""
         if self.local_env_runner is not None:
             return self.local_env_runner
-        if self._kept_pipelines is None:
+        if self._kept_pipelines is None and self.healthy_env_runner_ids():
             self._kept_pipelines = Pipelines(self.config, self._remote_spaces())
         return self._kept_pipelines
 

@@ -87,13 +87,18 @@ class PPOLearner(Learner):
         self.metrics.log_value((module_id, LEARNER_RESULTS_CURR_KL_COEFF_KEY), coeff, window=1)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The state of every learner, and the coefficients of KL."""
-        return {**super().get_state(*args, **kwargs), "kl_coeffs": dict(self.curr_kl_coeffs_per_module)}
+        """The state of every learner, and the coefficients of KL and entropy."""
+        entropies = {name: one.get_current_value() for name, one in self.entropy_coeff_schedulers_per_module.items()}
+        coeffs = {"kl_coeffs": dict(self.curr_kl_coeffs_per_module), "entropy_coeffs": entropies}
+        return {**super().get_state(*args, **kwargs), **coeffs}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take the state of an equal learner."""
         super().set_state(state)
         self.curr_kl_coeffs_per_module.update(state.get("kl_coeffs", {}))
+        for module_id, value in state.get("entropy_coeffs", {}).items():
+            self.entropy_coeff(module_id)
+            self.entropy_coeff_schedulers_per_module[module_id].go_on_from(value)
 
     @classmethod
     def rl_module_required_apis(cls) -> list[type]:

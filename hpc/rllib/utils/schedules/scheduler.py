@@ -51,6 +51,11 @@ class Scheduler:
             self._value = self._schedule.value(timestep)
         return self._value
 
+    def go_on_from(self, value: Any) -> None:
+        """Have the value that a checkpoint says until the next update, if it is one of a schedule."""
+        if self._schedule is not None:
+            self._value = value
+
     @staticmethod
     def validate(*, fixed_value_or_schedule: Any, setting_name: str, description: str) -> None:
         """Raise ValueError for what is neither a number nor a schedule that begins at step 0."""

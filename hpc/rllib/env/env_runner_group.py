@@ -348,10 +348,10 @@ class EnvRunnerGroup:
 
     @property
     def connectors(self) -> Any:
-        """Who has the states of connectors in this process: the local runner, or pipelines where there is to be none.
+        """What keeps the states of connectors in this process: the local runner, or pipelines where there is to be none.
         None when all runners are gone.
 
-        Checkpoints have them from here, and groups that evaluate."""
+        Checkpoints have the states from here, and so have groups that evaluate."""
         if self.local_env_runner is not None:
             return self.local_env_runner
         if self._kept_pipelines is None and self.healthy_env_runner_ids():

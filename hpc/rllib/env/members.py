@@ -104,7 +104,7 @@ class Members:
             self._start(self.rows[index])
 
     def use(self, config: Any) -> None:
-        """Those that begin from now on have this configuration."""
+        """Runners that begin from now on have this configuration."""
         self._config = hpc.put(config)
 
     def _start(self, member: Member) -> None:

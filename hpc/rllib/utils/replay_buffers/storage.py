@@ -1,8 +1,9 @@
 """Transitions in a ring of arrays, with links from each step to the next one of its episode.
 
 A step is kept once: what it led to is the observation of the step after it. Only the newest step of an episode keeps
-its last observation apart, in a pool: until the next step arrives, or for good when the episode ended. Steps come in
-the order of time, so a link always leads to a newer place. What a step needs is overwritten after the step itself.
+its last observation apart, in a pool. It stays there until the next step arrives, or for good when the episode ended.
+Steps come in the order of time, so a link always leads to a newer place. What a step needs is overwritten after the
+step itself.
 """
 
 from __future__ import annotations

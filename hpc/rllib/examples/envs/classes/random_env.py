@@ -14,8 +14,9 @@ from hpc.rllib.env.multi_agent_env import make_multi_agent
 class RandomEnv(gym.Env):
     """Spaces are given by ``config``: `observation_space`, `action_space` (both two values), `reward_space` (-1 to 1).
 
-    `p_terminated` (0.1) is the chance that an episode ends at a step, `max_episode_len` truncates it, `static_samples`
-    has the same observation and reward always, `check_action_bounds` raises ValueError at an action outside the space.
+    `p_terminated` (0.1) is the chance that an episode ends at a step, and `max_episode_len` truncates it.
+    `static_samples` has the same observation and reward always. `check_action_bounds` raises ValueError at an action
+    outside the space.
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:

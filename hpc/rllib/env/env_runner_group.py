@@ -348,8 +348,8 @@ class EnvRunnerGroup:
 
     @property
     def connectors(self) -> Any:
-        """What keeps the states of connectors in this process: the local runner, or pipelines where there is to be none.
-        None when all runners are gone.
+        """What keeps the states of connectors here: the local runner, or pipelines where there is to be none. None
+        when all runners are gone.
 
         Checkpoints have the states from here, and so have groups that evaluate."""
         if self.local_env_runner is not None:

@@ -38,6 +38,15 @@ def test_setters_return_the_configuration_and_change_what_they_are_given():
     assert config.env == "CartPole-v1", "what is not given stays"
 
 
+def test_dicts_that_were_given_stay_as_they_were():
+    given = {"b": {"c": 2}}
+    PPOConfig().environment(env_config=given).environment(env_config={"b": {"d": 3}})
+    PPOConfig().evaluation(evaluation_config={"env_config": given}).evaluation(
+        evaluation_config={"env_config": {"b": {"d": 3}}}
+    )
+    assert given == {"b": {"c": 2}}
+
+
 def test_none_is_a_value():
     assert PPOConfig().training(grad_clip=4.0).training(grad_clip=None).grad_clip is None
 

@@ -117,7 +117,9 @@ class Checkpointable:
         if not path.is_dir():
             raise FileNotFoundError(f"there is no checkpoint at {path}")
         if component is not None:
-            _part(self, component).restore_from_path(path, **kwargs)
+            first, _, rest = component.partition("/")
+            within = {"component": rest} if rest else {}
+            _part(self, first).restore_from_path(path, **within, **kwargs)
             return
         if not (path / f"{self.STATE_FILE_NAME}.pkl").is_file():
             raise FileNotFoundError(f"{path} is no whole checkpoint: it has no {self.STATE_FILE_NAME}.pkl")
@@ -225,12 +227,11 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _part(owner: Checkpointable, component: str) -> Any:
-    first, _, rest = component.partition("/")
     for name, part in owner.get_checkpointable_components():
-        if name == first:
-            return _part(part, rest) if rest else part
+        if name == component:
+            return part
     names = ", ".join(name for name, _ in owner.get_checkpointable_components())
-    raise ValueError(f"{type(owner).__name__} has no part {first!r}; it has: {names or 'none'}")
+    raise ValueError(f"{type(owner).__name__} has no part {component!r}; it has: {names or 'none'}")
 
 
 def _listed(given: Any) -> list[str]:

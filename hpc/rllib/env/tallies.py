@@ -33,4 +33,3 @@ class Tally:
         self.keep(last)
         total = sum(self.agents.values())
         return EpisodeRecord(total, self.length, self.seconds, self.agents, self.modules, self.agent_steps)
-

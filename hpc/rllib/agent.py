@@ -136,7 +136,7 @@ class Agent:
     def __init__(
         self,
         config: AlgorithmConfig,
-        modules: dict[str, Any],
+        modules: Any,
         env_to_module: Any,
         module_to_env: Any,
         *,
@@ -203,8 +203,9 @@ class Agent:
     def _actor_of(self, module_id: str) -> BatchActor:
         if module_id not in self._actors:
             if module_id not in self.modules:
-                raise KeyError(f"there is no module {module_id!r}: there are {', '.join(self.modules)}")
-            self._actors[module_id] = make_actor(self.modules[module_id])
+                raise KeyError(f"there is no module {module_id!r}: there are {', '.join(self.modules.keys())}")
+            within = None if isinstance(self.modules, dict) else (self.modules, module_id)
+            self._actors[module_id] = make_actor(self.modules[module_id], within=within)
         return self._actors[module_id]
 
 
@@ -228,17 +229,18 @@ def _plain(leaf: Any) -> Any:
     return leaf[()] if getattr(leaf, "ndim", 1) == 0 else leaf
 
 
-def _modules(path: Path) -> dict[str, Any]:
-    """The modules of a checkpoint by their ids."""
+def _modules(path: Path) -> Any:
+    """The modules of a checkpoint by their ids: a MultiRLModule, or a dict."""
     from hpc.rllib.core.rl_module.multi_rl_module import MultiRLModule
     from hpc.rllib.core.rl_module.rl_module import RLModule
 
     if not path.is_dir():
         raise FileNotFoundError(f"there are no modules at {path}: give the directory that save_to_path has written")
     found = RLModule.from_checkpoint(path)
-    modules = dict(found.items()) if isinstance(found, MultiRLModule) else {DEFAULT_MODULE_ID: found}
-    if isinstance(found, MultiRLModule):  # without those that checkpoint_trainable_policies_only has left out
-        modules = {name: module for name, module in modules.items() if (path / name).is_dir()}
+    modules = found if isinstance(found, MultiRLModule) else {DEFAULT_MODULE_ID: found}
+    if isinstance(found, MultiRLModule):
+        for name in [name for name in found.keys() if not (path / name).is_dir()]:  # noqa: SIM118
+            found.remove_module(name)  # checkpoint_trainable_policies_only has left it out
     for module in modules.values():
         if hasattr(module, "eval"):
             module.eval()

@@ -342,7 +342,7 @@ def test_an_agent_has_no_module_that_its_checkpoint_has_left_out(built, tmp_path
     config.multi_agent(policy_mapping_fn=lambda agent_id, episode, **kwargs: "fixed" if agent_id else "learns")
     algorithm = built(config.checkpointing(checkpoint_trainable_policies_only=True))
     agent = Agent.from_checkpoint(algorithm.save_to_path(tmp_path))
-    assert list(agent.modules) == ["learns"] and agent.act(np.zeros(4, np.float32), agent_id=0) in (0, 1)
+    assert list(agent.modules.keys()) == ["learns"] and agent.act(np.zeros(4, np.float32), agent_id=0) in (0, 1)
     with pytest.raises(KeyError, match="no module 'fixed'"):
         agent.act(np.zeros(4, np.float32), agent_id=1)
 

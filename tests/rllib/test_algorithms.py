@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from hpc.rllib.agent import Agent
 from hpc.rllib.algorithms.algorithm import Algorithm
 from hpc.rllib.algorithms.dqn import DQNConfig
 from hpc.rllib.algorithms.dqn.replaying import calculate_rr_weights
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.algorithms.sac import SACConfig
+from hpc.rllib.core.default_modules.ppo import DefaultPPOTorchRLModule
+from hpc.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModuleSpec
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
 
@@ -86,6 +89,62 @@ def test_ppo_with_continuous_actions_and_a_state():
     finite(result, "default_policy", *PPO_NAMES)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_runners_of_stateful_modules_have_the_critic_that_learns(shared):
+    model = DefaultModelConfig(**{**vars(LSTM), "vf_share_layers": shared})
+    algo = ppo(model=model).env_runners(num_env_runners=0).debugging(seed=1).build_algo()
+    try:
+        algo.train()
+        learnt = algo.learner_group.get_weights()["default_policy"]
+        acts = algo.env_runner.module.get_state()
+        assert learnt.keys() == acts.keys()
+        assert all(np.array_equal(learnt[name], acts[name]) for name in learnt)
+    finally:
+        algo.stop()
+
+
+def test_episodes_of_stateful_modules_train_as_their_fragments_do():
+    one, other = (ppo(model=LSTM).env_runners(num_env_runners=0).debugging(seed=1).build_algo() for _ in range(2))
+    try:
+        learner = one.learner_group._learner
+        # The second chunk begins in the middle of an episode, with the state that it looks back at.
+        for chunk in range(2):
+            by_fragment = learner.prepare([one.env_runner.sample_fragment(steps=45)])["default_policy"]
+            by_episode = learner.prepare(episodes=other.env_runner.sample(num_timesteps=45))["default_policy"]
+            for name in ("obs", "loss_mask", "value_targets", "advantages"):
+                torch.testing.assert_close(by_episode[name], by_fragment[name], rtol=1e-4, atol=1e-4)
+            for name in ("h", "c"):
+                torch.testing.assert_close(by_episode["state_in"][name], by_fragment["state_in"][name])
+            assert by_fragment["state_in"]["h"][0].any() == (chunk == 1)
+    finally:
+        one.stop()
+        other.stop()
+
+
+@pytest.mark.parametrize("model", [SMALL, LSTM])
+def test_advantages_are_of_the_rewards_that_a_connector_made_in_the_batch(model):
+    def in_batch(*, batch, **kwargs):
+        batch["default_policy"]["rewards"] = batch["default_policy"]["rewards"] + 10.0
+        return batch
+
+    algo = ppo(model=model).env_runners(num_env_runners=0).debugging(seed=1).build_algo()
+    try:
+        learner = algo.learner_group._learner
+        sample = algo.env_runner.sample_fragment(steps=40)
+        pipeline = learner._learner_connector
+        learner._learner_connector = lambda **kwargs: in_batch(batch=pipeline(**kwargs))
+        found = learner.prepare([sample])["default_policy"]
+        learner._pipeline = None
+        fragment = sample.modules["default_policy"]
+        fragment.columns["rewards"] = fragment["rewards"] + np.float32(10.0)
+        expected = learner.prepare([sample])["default_policy"]
+        mask = expected.get("loss_mask", torch.ones_like(expected["rewards"], dtype=torch.bool))
+        for name in ("rewards", "value_targets"):
+            torch.testing.assert_close(found[name][mask], expected[name][mask], rtol=1e-4, atol=1e-3)
+    finally:
+        algo.stop()
+
+
 def test_ppo_of_two_agents():
     config = ppo(MultiAgentCartPole).environment(env_config={"num_agents": 2})
     config.multi_agent(policies={"p0", "p1"}, policy_mapping_fn=lambda agent_id, *args, **kwargs: f"p{agent_id}")
@@ -113,12 +172,42 @@ def test_dqn_with_each_of_its_parts(settings):
     assert type(algo.local_replay_buffer).__name__ == algo.config.replay_buffer_config["type"]
 
 
-def test_dqn_with_a_state_burns_in():
+@pytest.mark.parametrize("num_atoms", [1, 5])
+def test_dqn_with_a_state_burns_in(num_atoms):
     settings = {"replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 500}, "burn_in_len": 2}
-    result, _ = ran(dqn(model=LSTM, train_batch_size_per_learner=64, **settings))
+    result, _ = ran(dqn(model=LSTM, train_batch_size_per_learner=64, num_atoms=num_atoms, **settings))
     finite(result, "default_policy", *DQN_NAMES)
     with pytest.raises(ValueError, match="burn_in_len"):
         dqn(model=LSTM, burn_in_len=6).validate()
+
+
+class Scaled(MultiRLModule):
+    """Modules that act through one number that they share: it makes action 1 certain."""
+
+    def _forward_exploration(self, batch, **kwargs):
+        out = super()._forward_exploration(batch, **kwargs)
+        for one in out.values():
+            one["action_dist_inputs"] = one["action_dist_inputs"] + torch.tensor([0.0, 100.0])
+        return out
+
+    _forward_inference = _forward_exploration
+
+
+def test_modules_that_act_together_do_so_in_runners_and_by_one_call(tmp_path):
+    config = ppo(MultiAgentCartPole, model=None).environment(env_config={"num_agents": 2})
+    config.multi_agent(policies={"p0", "p1"}, policy_mapping_fn=lambda agent_id, *args, **kwargs: f"p{agent_id}")
+    one = {name: RLModuleSpec(module_class=DefaultPPOTorchRLModule, model_config=SMALL) for name in ("p0", "p1")}
+    config.rl_module(rl_module_spec=MultiRLModuleSpec(multi_rl_module_class=Scaled, rl_module_specs=one))
+    algo = config.env_runners(num_env_runners=0).debugging(seed=1).build_algo()
+    try:
+        sample = algo.env_runner.sample_fragment(steps=20)
+        for fragment in sample.modules.values():
+            assert fragment["actions"][fragment.loss_mask].all()
+        obs = np.zeros(4, np.float32)
+        assert algo.act(obs, agent_id=0) == 1
+        assert Agent.from_checkpoint(algo.save_to_path(tmp_path)).act(obs, agent_id=0) == 1
+    finally:
+        algo.stop()
 
 
 def test_dqn_of_two_agents_has_a_buffer_for_each():
@@ -138,6 +227,29 @@ def test_sac_of_both_kinds_of_actions():
     finite(result, "default_policy", *SAC_NAMES)
     result, _ = ran(sac(twin_q=False), 1)
     finite(result, "default_policy", "qf_loss", "td_error_mean")
+
+
+def test_a_restored_schedule_of_entropy_goes_on_where_it_was():
+    spaces = {"default_policy": (gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2))}
+    config = ppo(entropy_coeff=[[0, 0.5], [100, 0.1]])
+    learner, other = (config.copy().build_learner(spaces=spaces) for _ in range(2))
+    learner.after_gradient_based_update(timesteps={"num_env_steps_sampled_lifetime": 50})
+    assert learner.entropy_coeff("default_policy") == pytest.approx(0.3)
+    other.set_state(learner.get_state())
+    assert other.entropy_coeff("default_policy") == pytest.approx(0.3)
+
+
+def test_the_temperature_is_restored_by_a_state_that_was_taken_before():
+    spaces = {"default_policy": (gym.spaces.Box(-1, 1, (2,)), gym.spaces.Box(-1, 1, (1,)))}
+    learner = sac().build_learner(spaces=spaces)
+    alpha = learner.log_alpha("default_policy")
+    learner.build()
+    assert learner.log_alpha("default_policy") is alpha, "a second build changes nothing"
+    state = learner.get_state()
+    with torch.no_grad():
+        learner.log_alpha("default_policy").fill_(5.0)
+    learner.set_state(state)
+    assert learner.log_alpha("default_policy").item() == 0.0
 
 
 class Masked(gym.Env):
@@ -172,6 +284,47 @@ def test_masks_of_actions_hold(make):
         assert result["env_runners"]["episode_len_mean"] == 12
 
 
+class Splits(DefaultPPOTorchRLModule):
+    """Takes masks out of observations by itself, as RLlib's example does: values leave them for training."""
+
+    def __init__(self, *, observation_space, **kwargs):
+        super().__init__(observation_space=observation_space["observations"], **kwargs)
+
+    @staticmethod
+    def _split(batch):
+        mask = batch["obs"].pop("action_mask")
+        batch["obs"] = batch["obs"].pop("observations")
+        return mask
+
+    def _masked(self, out, mask):
+        out["action_dist_inputs"] += torch.clamp(torch.log(mask), min=torch.finfo(torch.float32).min)
+        return out
+
+    def _forward_inference(self, batch, **kwargs):
+        mask = self._split(batch)
+        return self._masked(super()._forward_inference(batch), mask)
+
+    def _forward_exploration(self, batch, **kwargs):
+        mask = self._split(batch)
+        return self._masked(super()._forward_exploration(batch), mask)
+
+    def _forward_train(self, batch, **kwargs):
+        return self._masked(super()._forward_train(batch), batch["action_mask"])
+
+    def compute_values(self, batch, embeddings=None):
+        if isinstance(batch["obs"], dict):
+            batch["action_mask"] = self._split(batch)
+        return super().compute_values(batch, embeddings)
+
+
+@pytest.mark.parametrize("model", [SMALL, LSTM])
+def test_a_module_of_the_user_gets_masks_in_its_observations_and_trains_on_what_values_left(model):
+    config = ppo(Masked, model=None).rl_module(rl_module_spec=RLModuleSpec(module_class=Splits, model_config=model))
+    result, _ = ran(config)
+    finite(result, "default_policy", *PPO_NAMES)
+    assert result["env_runners"]["episode_len_mean"] == 12
+
+
 @pytest.mark.parametrize("make", [ppo, dqn, sac])
 def test_the_same_seed_gives_the_same_weights_bit_by_bit(make):
     weights = []
@@ -203,24 +356,6 @@ def test_what_goes_on_from_one_checkpoint_is_equal_bit_by_bit_and_keeps_its_sche
     fixed.stop()
 
 
-@pytest.mark.filterwarnings("ignore:the checkpoint has no replay buffer")
-def test_learning_starts_anew_where_the_buffer_was_not_saved(tmp_path):
-    _, algo = ran(dqn(), 2)
-    before = algo.steps_sampled
-    again = Algorithm.from_checkpoint(algo.save_to_path(tmp_path), config={"min_sample_timesteps_per_iteration": 1})
-    sizes = []
-
-    def update():
-        sizes.append(len(again.local_replay_buffer))
-        return {"default_policy"}
-
-    again._update_from_buffer = update
-    while not sizes:
-        again.train()
-    again.stop()
-    assert sizes[0] == again.steps_sampled - before >= 60
-
-
 def test_a_buffer_is_saved_where_it_is_wanted(tmp_path):
     config = dqn(store_buffer_in_checkpoints=True).env_runners(num_env_runners=0).debugging(seed=1)
     algo, other = config.copy().build_algo(), config.copy().build_algo()
@@ -232,6 +367,32 @@ def test_a_buffer_is_saved_where_it_is_wanted(tmp_path):
         a, b = (buffer.sample_batch(16, n_step=2, beta=0.4) for buffer in (kept, found))
         assert np.array_equal(a["obs"], b["obs"])
         assert np.array_equal(a["weights"], b["weights"])
+    finally:
+        algo.stop()
+        other.stop()
+
+
+def test_a_buffer_that_was_not_saved_is_filled_before_the_next_update():
+    settings = {"replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 500}, "burn_in_len": 2}
+    config = dqn(model=LSTM, **settings).env_runners(num_env_runners=0).debugging(seed=1)
+    algo, other = config.copy().build_algo(), config.copy().build_algo()
+    try:
+        algo.train()
+        state = algo.get_state()
+        other.set_state(state)
+        before = other.learner_group.get_weights()["default_policy"]
+        for steps in range(1, 60):
+            other.training_step()
+            assert len(other.local_replay_buffer) == steps
+        after = other.learner_group.get_weights()["default_policy"]
+        assert all(np.array_equal(before[name], after[name]) for name in before)
+        other.training_step()
+        after = other.learner_group.get_weights()["default_policy"]
+        assert not all(np.array_equal(before[name], after[name]) for name in before)
+        algo.set_state(state)
+        algo.training_step()
+        after = algo.learner_group.get_weights()["default_policy"]
+        assert not all(np.array_equal(before[name], after[name]) for name in before), "its buffer is still there"
     finally:
         algo.stop()
         other.stop()

@@ -110,6 +110,19 @@ def test_deterministic_squashed_actions_are_inside_of_the_bounds() -> None:
     assert action.item() <= 1.0
 
 
+def test_nested_actions_are_found_by_key_in_any_order() -> None:
+    space = gym.spaces.Dict({"a": gym.spaces.Discrete(3), "b": gym.spaces.Discrete(3)})
+    dist_cls = dist_cls_of(space)
+    logits = torch.tensor([[0.0, 1.0, 2.0, 3.0, 0.0, 0.0]])
+    actions = {"a": torch.tensor([2]), "b": torch.tensor([0])}
+    turned = {"b": actions["b"], "a": actions["a"]}
+    dist = dist_cls.from_logits(logits)
+    assert dist.logp(turned) == dist.logp(actions)
+    twin = numpy_twin(dist_cls)
+    expected = pytest.approx(dist.logp(actions).item(), rel=1e-5)
+    assert twin.logp(logits.numpy(), map_tree(lambda leaf: leaf.numpy(), turned))[0] == expected
+
+
 def test_a_partial_class_refuses_arguments_that_it_has() -> None:
     space = gym.spaces.MultiDiscrete([2, 3])
     partial = dist_cls_of(space)

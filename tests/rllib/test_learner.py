@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
+from hpc.rllib.connectors.learner import ComputeReturnsToGo
 from hpc.rllib.core import ALL_MODULES, Columns
 from hpc.rllib.core.default_modules.ppo import DefaultPPOTorchRLModule
 from hpc.rllib.core.learner.batches import Minibatches, rows_of, sequences_of
@@ -19,6 +20,7 @@ from hpc.rllib.core.learner.torch.torch_learner import TorchLearner
 from hpc.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from hpc.rllib.core.rl_module.apis import SelfSupervisedLossAPI
 from hpc.rllib.env.fragment import Fragment, Sample
+from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
 from hpc.rllib.utils.metrics.metrics_logger import MetricsLogger
 from hpc.rllib.utils.trees import map_tree
 
@@ -184,6 +186,15 @@ def test_the_number_of_minibatches_can_be_given() -> None:
     assert len(learner.seen) == 7
 
 
+def test_a_stateful_module_has_as_many_times_fewer_minibatches_as_its_sequences_are_long() -> None:
+    learner = learner_of(use_lstm=True, lstm_cell_size=4, max_seq_len=4)
+    state = {name: np.zeros((6, 3, 1, 4), np.float32) for name in ("h", "c")}
+    sample = sample_of(**{Columns.STATE_IN: state})
+    # Of 18 steps in minibatches of 2 rows: 9, but of 6 sequences it is 3, with each pass.
+    learner.update([sample], minibatch_size=2, num_epochs=2, num_total_minibatches=18)
+    assert len(learner.seen) == 2 * 3
+
+
 # updates
 
 
@@ -297,6 +308,11 @@ def test_a_gradient_that_is_no_number_is_an_error_that_names_weights() -> None:
     results = results_of(skips, [sample_of()], num_epochs=3)
     np.testing.assert_array_equal(weights_of(skips), before)
     assert results["p"]["num_skipped_updates_lifetime"] == 3
+    sample = sample_of()
+    sample.modules["p"][Columns.REWARDS][0, 0] = np.nan
+    results = results_of(skips, [sample])
+    assert results["p"]["num_skipped_updates_lifetime"] == 1, "a loss that is no number is left out as well"
+    np.testing.assert_array_equal(weights_of(skips), before)
 
 
 def test_ranks_that_average_gradients_train_as_one_that_has_all_rows() -> None:
@@ -321,8 +337,21 @@ def test_a_rank_without_rows_takes_part_in_the_average() -> None:
     learner.reduce_gradients = lambda flat: (calls.append(flat.numel()), flat.fill_(1.0))
     before = weights_of(learner)
     learner.update([], num_total_minibatches=3)
-    assert calls == [67] * 3
+    # 67 weights in 6 tensors, each with a mark that some rank has its gradient.
+    assert calls == [67 + 6] * 3
     assert not np.array_equal(before, weights_of(learner))
+
+
+def test_a_module_that_no_rank_trains_stays_where_it_is() -> None:
+    learner = learner_of(ids=("p", "q"))
+    learner.reduce_gradients = lambda flat: None
+    learner.update([sample_of("p", "q")])
+    learner.config.multi_agent(policies_to_train=["p"])
+    before = copy.deepcopy(learner.get_weights())
+    learner.update([sample_of("p", "q")])
+    after = learner.get_weights()
+    assert all(np.array_equal(before["q"][name], after["q"][name]) for name in before["q"])
+    assert not all(np.array_equal(before["p"][name], after["p"][name]) for name in before["p"])
 
 
 def test_fast_adam_makes_the_steps_of_adam() -> None:
@@ -482,6 +511,66 @@ def test_values_of_a_stateful_fragment_start_from_its_states(shared: bool) -> No
         state = module.forward_inference(batch)[Columns.STATE_OUT]
     fragment.columns[Columns.STATE_IN] = map_tree(lambda *rows: np.stack(rows), *states[:3])
     np.testing.assert_allclose(learner.values_of_fragment("p", fragment), np.stack(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_a_padded_stateful_episode_led_to_is_valued_from_its_last_state(shared: bool) -> None:
+    learner = learner_of(use_lstm=True, lstm_cell_size=4, vf_share_layers=shared)
+    module = learner.module["p"]
+    episodes, expected = [], []
+    for steps in (2, 4):
+        obs = np.random.default_rng(steps).standard_normal((steps + 1, 4)).astype(np.float32)
+        state = map_tree(lambda leaf: leaf.unsqueeze(0), module.get_initial_state())
+        states = []
+        for row in obs[:, None, None]:
+            states.append(map_tree(lambda leaf: leaf[0].numpy(), state))
+            batch = {Columns.OBS: torch.from_numpy(row), Columns.STATE_IN: state}
+            value = module.compute_values(batch).item()
+            state = module.forward_inference(batch)[Columns.STATE_OUT]
+        expected.append(value)
+        episodes.append(
+            SingleAgentEpisode(
+                observations=list(obs),
+                actions=[0] * steps,
+                rewards=[1.0] * steps,
+                truncated=True,
+                extra_model_outputs={Columns.STATE_IN: states[:-1]},
+                len_lookback_buffer=0,
+            )
+        )
+    values = learner.values_of_fragment("p", Fragment.of_episodes(episodes))
+    np.testing.assert_allclose([values[2, 0], values[4, 1]], expected, atol=1e-6)
+
+
+def test_what_values_write_into_their_batch_is_told() -> None:
+    class Writes(DefaultPPOTorchRLModule):
+        def compute_values(self, batch: Any, embeddings: Any = None) -> Any:
+            batch["twice"] = 2.0 * batch[Columns.OBS]
+            return super().compute_values(batch, embeddings)
+
+    spec = spec_of()
+    spec.module_class = Writes
+    learner = Values(config=config_of(), module_spec=MultiRLModuleSpec(rl_module_specs={"p": spec}))
+    learner.build()
+    fragment, written = fragment_of(), {}
+    learner.values_of_fragment("p", fragment, written=written)
+    assert list(written) == ["twice"]
+    np.testing.assert_array_equal(written["twice"], 2.0 * fragment[Columns.OBS])
+
+
+def test_a_learner_of_the_user_adds_connectors_when_it_is_built() -> None:
+    class Returns(Values):
+        def build(self) -> None:
+            super().build()
+            self._learner_connector.prepend(ComputeReturnsToGo(gamma=1.0))
+
+    learner = learner_of(cls=Returns, ids=("default_policy",))
+    sample = sample_of("default_policy")
+    batch = learner.prepare([sample])["default_policy"]
+    expected = [np.cumsum(one.get_rewards()[::-1])[::-1] for one in sample.single_agent_episodes()]
+    np.testing.assert_allclose(batch[Columns.RETURNS_TO_GO], np.concatenate(expected), rtol=1e-5, atol=1e-6)
+    assert len(batch[Columns.OBS]) == len(batch[Columns.RETURNS_TO_GO])
+    assert learner_of(ids=("default_policy",))._pipeline is None
 
 
 def test_a_connector_of_the_user_changes_rewards_and_adds_columns() -> None:

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from hpc.rllib.core.masks import MASKED_LOGIT, mask_logits
 from hpc.rllib.math import losses
 
 
@@ -91,6 +92,21 @@ def test_dqn_loss_by_hand():
         losses.dqn_loss(**args, loss_fn="l1")
 
 
+def test_where_no_next_action_is_allowed_nothing_follows():
+    args = {
+        "q": torch.tensor([[1.0, 2.0]]),
+        "q_target_next": torch.full((1, 2), MASKED_LOGIT),
+        "actions": torch.tensor([1]),
+        "rewards": torch.tensor([2.5]),
+        "terminateds": torch.tensor([False]),
+        "discounts": torch.tensor([0.5]),
+    }
+    assert losses.dqn_loss(**args).td_error.tolist() == [0.5]
+    assert losses.dqn_loss(**args, q_next=torch.full((1, 2), -torch.inf)).td_error.tolist() == [0.5]
+    # A value that is no number is no masked one: it must be told.
+    assert losses.dqn_loss(**{**args, "q": torch.full((1, 2), torch.nan)}).total.isnan()
+
+
 def slow_projection(probs, reward, discount, v_min, v_max):
     atoms = len(probs)
     width = (v_max - v_min) / (atoms - 1)
@@ -133,6 +149,12 @@ def test_c51_gradient_and_choice_of_actions():
     losses.c51_loss(q_logits=logits, **fixed).total.backward()
     touched = logits.grad.abs().sum(-1) > 0
     assert touched.nonzero()[:, 1].tolist() == [0, 1, 2, 1]
+    # Two sequences of two steps are the same four steps.
+    folded = {name: x.unflatten(0, (2, 2)) if torch.is_tensor(x) else x for name, x in fixed.items()}
+    flat = losses.c51_loss(q_logits=logits, **fixed)
+    both = losses.c51_loss(q_logits=logits.unflatten(0, (2, 2)), **folded)
+    assert torch.allclose(both.td_error.flatten(), flat.td_error)
+    assert both.total.item() == pytest.approx(flat.total.item())
 
 
 def sac_parts(seed=0):
@@ -187,6 +209,22 @@ def test_sac_discrete_is_the_expectation_of_the_continuous():
     assert got.td_error.item() == pytest.approx(((target - 2) + (target - 1)) / 2)
     assert got.actor.item() == pytest.approx(negative_entropy - 1.0)
     assert got.alpha.item() == 0.0
+
+
+def test_masked_actions_weigh_nothing_at_any_temperature():
+    mask = torch.tensor([[True, True, False]])
+    logp = mask_logits(torch.tensor([[0.5, 0.0, 9.0]], requires_grad=True), mask).log_softmax(-1)
+    q = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    got = losses.sac_discrete_loss(
+        q=q, q_twin=None, q_target_next=q.detach(), probs_next=logp.exp(), logp_next=logp, probs=logp.exp(), logp=logp,
+        log_alpha=torch.tensor([math.log(50.0)]), actions=torch.tensor([1]), rewards=torch.tensor([1.0]),
+        terminateds=torch.tensor([False]), discounts=torch.tensor([0.5]), target_entropy=-2.0,
+    )  # fmt: skip
+    two = logp[:, :2].detach()
+    expected = (two.exp() * (50.0 * two - q[:, :2].detach())).sum().item()
+    assert got.actor.item() == pytest.approx(expected, rel=1e-5)
+    got.total.backward()
+    assert q.grad.isfinite().all()
 
 
 def test_marwil_by_hand_and_bc_without_weights():

@@ -25,6 +25,8 @@ from hpc.rllib.core.models.torch.primitives import NoisyLinear
 from hpc.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModule, RLModuleSpec, validate_module_id
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.core.rl_module.torch import TorchRLModule
+from hpc.rllib.utils.numpy import convert_to_numpy
+from hpc.rllib.utils.torch_utils import convert_to_torch_tensor
 from hpc.rllib.utils.trees import map_tree
 
 BOX = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -230,13 +232,18 @@ def test_sac_has_discrete_actions_and_refuses_others() -> None:
 
 
 def test_cql_values_actions_of_each_kind() -> None:
-    module = made(DefaultCQLTorchRLModule, ACTIONS, num_actions=4)
+    module = made(DefaultCQLTorchRLModule, gym.spaces.Box(-3.0, 3.0, (2,)), num_actions=4)
     module.make_target_networks()
-    batch = {Columns.OBS: obs_of(), Columns.NEXT_OBS: obs_of(), Columns.ACTIONS: torch.zeros(5, 2)}
+    batch = {Columns.OBS: obs_of(), Columns.NEXT_OBS: 0.5 * obs_of(), Columns.ACTIONS: torch.zeros(5, 2)}
     out = module.forward_train(batch)
     for kind in ("rand", "curr", "next"):
         assert out[f"q_{kind}_repeat"].shape == (5, 4, 1)
         assert out[f"q_twin_{kind}_repeat"].shape == (5, 4, 1)
+        actions = out[f"actions_{kind}_repeat"]
+        assert actions.abs().max() <= 1.0, "where the policy's actions are, whatever the environment's bounds"
+        again = {Columns.OBS: batch[Columns.OBS].repeat_interleave(4, dim=0), Columns.ACTIONS: actions}
+        values = module._qf_forward_train_helper(again, module.qf_encoder, module.qf)
+        assert torch.allclose(out[f"q_{kind}_repeat"].flatten(), values, atol=1e-6), "at the batch's observations"
     assert out["logps_curr_repeat"].shape == (5, 4, 1)
     out["q_curr_repeat"].sum().backward()
     assert all(p.grad is None for p in module.pi.parameters())
@@ -258,6 +265,23 @@ def test_target_networks_follow_by_tau() -> None:
     assert "target_network_action_dist_inputs" in module.forward_target({Columns.OBS: obs_of()})
     with pytest.raises(ValueError, match="torch module"):
         make_target_network(3)
+
+
+def test_lists_of_parameters_become_arrays_and_back() -> None:
+    net = torch.nn.Linear(2, 3)
+    arrays = convert_to_numpy({"all": list(net.parameters())})
+    assert [array.shape for array in arrays["all"]] == [(3, 2), (3,)]
+    tensors = convert_to_torch_tensor(arrays)
+    assert all(torch.equal(a, b) for a, b in zip(tensors["all"], net.parameters()))
+
+
+def test_target_networks_follow_with_batch_normalisation() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    target = make_target_network(net)
+    net(torch.randn(4, 2))
+    update_target_network(main_net=net, target_net=target, tau=0.25)
+    assert target[1].num_batches_tracked == 1
+    assert torch.allclose(target[1].running_mean, 0.25 * net[1].running_mean)
 
 
 @pytest.mark.parametrize("side", [10, 42, 64, 84, 96])

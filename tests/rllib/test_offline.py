@@ -7,14 +7,18 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from hpc.rllib.agent import Agent
 from hpc.rllib.algorithms.bc import BCConfig
 from hpc.rllib.algorithms.marwil import MARWILConfig
 from hpc.rllib.core.columns import Columns
+from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
+from hpc.rllib.offline.learning import values_of_pieces
 from hpc.rllib.offline.offline_data import OfflineData
 from hpc.rllib.offline.packing import pack_episode, unpack_episode
+from hpc.rllib.utils.trees import map_tree
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -85,9 +89,12 @@ def test_json_rows_and_a_schema_of_the_users(tmp_path):
 
 def test_without_new_obs_the_next_row_tells(tmp_path):
     rows = [{key: value for key, value in row.items() if key != "new_obs"} for row in steps()]
-    batch = data_of(tmp_path, rows).sample(5)["default_policy"]
-    inside = ~(batch[Columns.TERMINATEDS] | batch[Columns.TRUNCATEDS])
+    data = data_of(tmp_path, rows)
+    assert len(data) == 4, "what the last step of the truncated episode led to is not known"
+    batch = data.sample(4)["default_policy"]
+    inside = ~batch[Columns.TERMINATEDS]
     assert (batch[Columns.NEXT_OBS][inside] == batch[Columns.OBS][inside] + [0, 1]).all()
+    assert len(data_of(tmp_path, rows, ignore_final_observation=True)) == 5
 
 
 def test_what_is_missing_is_told(tmp_path):
@@ -123,6 +130,32 @@ def test_targets_with_lambda_0_look_one_step_ahead(tmp_path):
     assert got == pytest.approx([1 + 0.5 * 2, 2 + 0.5 * 3, 3.0, 1 + 0.5 * 5, 2 + 0.5 * 8])
 
 
+@pytest.mark.parametrize("kind", [BCConfig, MARWILConfig])
+def test_stateful_modules_learn_from_sequences(tmp_path, kind):
+    data_of(tmp_path, steps((9, 7)))
+    spaces = {"observation_space": gym.spaces.Box(-9, 9, (2,)), "action_space": gym.spaces.Discrete(2)}
+    model = DefaultModelConfig(fcnet_hiddens=[8], use_lstm=True, lstm_cell_size=4, max_seq_len=4)
+    config = kind().environment(**spaces).rl_module(model_config=model).training(train_batch_size_per_learner=8)
+    config.training(burnin_len=1).offline_data(input_=[str(tmp_path)], dataset_num_iters_per_learner=2)
+    algo = config.debugging(seed=0).build_algo()
+    assert np.isfinite(algo.train()["learners"]["default_policy"]["policy_loss"])
+    if kind is BCConfig:
+        return
+    module, data = algo._module, algo.offline_data
+    values, following = values_of_pieces(module, *data.observations(), data.goes_on())
+    state = module.get_initial_state()
+    state = map_tree(lambda leaf: leaf[None], state)
+    for t, obs in enumerate(data.observations()[0][:9]):
+        batch = {Columns.OBS: torch.as_tensor(obs)[None, None], Columns.STATE_IN: state}
+        assert values[t] == pytest.approx(module.compute_values(batch).item(), abs=1e-5)
+        assert t == 0 or following[t - 1] == values[t]
+        state = module.forward_inference(batch)[Columns.STATE_OUT]
+    batch = {Columns.OBS: torch.tensor([[[0.0, 9.0]]]), Columns.STATE_IN: state}
+    assert following[8] == pytest.approx(module.compute_values(batch).item(), abs=1e-5)
+    batch = data.sample(8, sequences_of=4)["default_policy"]
+    assert batch[Columns.VALUE_TARGETS].shape == batch[Columns.LOSS_MASK].shape
+
+
 def recorded():
     return SingleAgentEpisode(
         id_="e", observations=[np.array([0.0, t], np.float32) for t in range(4)], actions=[0, 1, 0],
@@ -132,6 +165,7 @@ def recorded():
 
 
 def test_episodes_go_around(tmp_path):
+    pytest.importorskip("msgpack")
     episode = recorded()
     for one in (episode, recorded().to_numpy()):
         other = unpack_episode(pack_episode(one))
@@ -149,6 +183,7 @@ def test_episodes_go_around(tmp_path):
 
 
 def test_what_cannot_be_recorded_is_told():
+    pytest.importorskip("msgpack")
     episode = SingleAgentEpisode(observations=[object(), object()], actions=[0], rewards=[0.0], len_lookback_buffer=0)
     with pytest.raises(TypeError, match="cannot be recorded"):
         pack_episode(episode)
@@ -207,6 +242,8 @@ def test_settings_that_contradict_each_other():
 
 @pytest.mark.parametrize("episodes", [True, False])
 def test_a_runner_writes_what_data_reads(tmp_path, episodes):
+    if episodes:
+        pytest.importorskip("msgpack")
     from hpc.rllib.algorithms.ppo import PPOConfig
     from hpc.rllib.offline.offline_env_runner import OfflineSingleAgentEnvRunner
 

@@ -130,6 +130,16 @@ def test_an_episode_that_a_lost_runner_left_does_not_go_on_elsewhere():
     assert (batch[Columns.NEXT_OBS][:, 2] == steps + taken).all()
 
 
+def test_episodes_of_lost_runners_are_forgotten_with_their_steps():
+    buffer = EpisodeReplayBuffer(10)
+    for life in range(50):
+        fragment = Recorder(width=2, end=0.0).fragment(2)
+        fragment.name = f"life {life}"
+        buffer.add(fragment)
+    assert buffer.get_num_episodes() == len(buffer._storage._tails) <= 6
+    assert buffer.get_num_episodes_evicted() == 100 - buffer.get_num_episodes()
+
+
 def test_sequences_have_the_states_before_and_after_their_first_step():
     recorder = Recorder(end=0.1)
     buffer = EpisodeReplayBuffer(500, seed=3)
@@ -176,6 +186,17 @@ def test_priorities_steer_draws_and_weights_undo_it():
     np.testing.assert_allclose(batch["weights"][batch[Columns.ACTIONS] != 2], 1.0, rtol=1e-5)
     with pytest.raises(ValueError, match="drawn last"):
         buffer.update_priorities(np.ones(3))
+
+
+def test_sequences_have_the_weights_of_their_first_steps():
+    buffer = PrioritizedEpisodeReplayBuffer(64, alpha=1.0, seed=0)
+    buffer.add(Recorder(width=1, end=0.0).fragment(4))
+    buffer.update_priorities(np.where(buffer.sample_batch(4)[Columns.ACTIONS] == 1, 5.0, 1.0))
+    batch = buffer.sample_batch(60, batch_length_T=3, beta=1.0)
+    expected = np.where(batch[Columns.ACTIONS][:, :1] == 1, 0.2, 1.0).repeat(3, axis=1)
+    assert set(expected[:, 0]) == {0.2, 1.0}
+    np.testing.assert_allclose(batch["weights"], expected, rtol=1e-5)
+    assert (buffer.sample_batch(6, batch_length_T=3)["weights"] == 1.0).all()
 
 
 def test_a_priority_that_is_not_finite_is_told():

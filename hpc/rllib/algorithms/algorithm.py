@@ -411,7 +411,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
 
     def get_module(self, module_id: str = DEFAULT_MODULE_ID) -> Any:
         """The module of this id in this process's env runner, with the current weights; None if there is none."""
-        return self._module(module_id)
+        return self._acting_module(module_id)
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from hpc.rllib.core.dense import Dense, dense_of
 from hpc.rllib.core.distribution.numpy_distribution import is_deterministic, numpy_twin
 from hpc.rllib.core.masks import ACTION_MASK, flat_mask, mask_array
 from hpc.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
+from hpc.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from hpc.rllib.utils.trees import map_tree
 
 #: The most multiplications per row for which numpy is used; larger networks gain nothing by it.
@@ -69,13 +70,23 @@ class BatchActor:
         raise NotImplementedError
 
 
-def make_actor(module: Any, *, explore_config: Any = None) -> BatchActor:
-    """The fastest actor for a module: numpy for default modules of dense layers, else torch."""
+def make_actor(module: Any, *, within: tuple[Any, str] | None = None) -> BatchActor:
+    """The fastest actor for a module: numpy for default modules of dense layers, else torch.
+
+    within: the MultiRLModule that has it, and its id there. Where a class of the user says how modules act together,
+    as with an encoder that they share, the module acts through that.
+    """
     module = module.unwrapped()
+    if within is not None and any(getattr(type(within[0]), name) is not how for name, how in _TOGETHER.items()):
+        return TorchActor(module, within=within)
     networks = _numpy_networks(module)
     if networks is not None:
         return NumpyActor(module, networks)
     return TorchActor(module)
+
+
+#: How a MultiRLModule lets its modules act, if no class of the user changes it.
+_TOGETHER = {name: getattr(MultiRLModule, name) for name in _FORWARDS}
 
 
 def _numpy_networks(module: Any) -> dict[str, Any] | None:
@@ -211,13 +222,14 @@ class TorchActor(BatchActor):
     by torch, seeded from the generator.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, *, within: tuple[Any, str] | None = None) -> None:
         self._module = module
+        self._within = within
         self._device = next((p.device for p in module.parameters()), torch.device("cpu")) if _is_torch(module) else None
         self._stateful = module.is_stateful()
         self._takes_time = hasattr(module, "epsilon_schedule")
         # A default module that returns inputs of a distribution of this package draws nothing itself.
-        own = not _has_default_forwards(module) or self._takes_time
+        own = not _has_default_forwards(module) or self._takes_time or within is not None
         self._draws_by_torch = own or numpy_twin(module.get_exploration_action_dist_cls()) is None
         self.has_values = isinstance(module, ValueFunctionAPI) and not getattr(module, "inference_only", False)
 
@@ -243,14 +255,16 @@ class TorchActor(BatchActor):
     ) -> Output:
         batch = self._batch(obs, state, mask)
         module = self._module
+        # A module of the user may take its batch apart, as one that splits masks off does.
+        again = map_tree(lambda leaf: leaf, batch) if values and self.has_values else None
         dist_cls = None
         with torch.inference_mode(), self._seeded(rng):
             if explore:
                 # Modules of users need not take t, so only those with an epsilon of their own get it.
                 kwargs = {"t": t} if self._takes_time else {}
-                out = module.forward_exploration(batch, **kwargs)
+                out = self._forward("forward_exploration", batch, **kwargs)
             else:
-                out = module.forward_inference(batch)
+                out = self._forward("forward_inference", batch)
             if Columns.ACTIONS not in out:
                 dist_cls = (
                     module.get_exploration_action_dist_cls() if explore else module.get_inference_action_dist_cls()
@@ -258,9 +272,17 @@ class TorchActor(BatchActor):
             result = self._result(out)
             if dist_cls is not None:
                 self._draw(result, out[Columns.ACTION_DIST_INPUTS], dist_cls, explore, rng)
-            if values and self.has_values:
-                result[Columns.VF_PREDS] = self._no_time(_array(module.compute_values(batch)))
+            if again is not None:
+                result[Columns.VF_PREDS] = self._no_time(_array(module.compute_values(again)))
         return result
+
+    def _forward(self, name: str, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        if self._within is None:
+            found: dict[str, Any] = getattr(self._module, name)(batch, **kwargs)
+            return found
+        modules, module_id = self._within
+        found = getattr(modules, name)({module_id: batch}, **kwargs)[module_id]
+        return found
 
     @contextmanager
     def _seeded(self, rng: np.random.Generator) -> Iterator[None]:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 #: The column of masks: True, or 1, for actions that are allowed.
 ACTION_MASK = "action_mask"
 NEXT_ACTION_MASK = "next_action_mask"
-#: The logit of an action that is not allowed. It is finite, so that 0 times it is 0 and no gradient is NaN.
-MASKED_LOGIT = -1e38
+#: The logit of an action that is not allowed. It is finite, so that 0 times it is 0 and no gradient is NaN. It is far
+#: from the least number, so that it stays finite times a temperature, and where a module masks once more.
+MASKED_LOGIT = -1e30
 
 
 def split_mask(space: Any, key: str = ACTION_MASK) -> tuple[Any, bool]:

@@ -86,7 +86,7 @@ class MultiAgentEnvRunner(EnvRunner):
                     f"policy_mapping_fn gave {module_id!r}, and there is no such module: there are "
                     f"{sorted(self._module.keys())}. Name it in config.multi_agent(policies=..)."
                 )
-            self._actors[module_id] = make_actor(self.module[module_id])
+            self._actors[module_id] = make_actor(self.module[module_id], within=(self._module, module_id))
         return self._actors[module_id]
 
     def get_spaces(self) -> dict[str, tuple[Any, Any]]:

@@ -17,7 +17,7 @@ from hpc.rllib.utils.metrics import (
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
-from hpc.rllib.utils.trees import take
+from hpc.rllib.utils.trees import concatenate, map_tree, take
 
 #: Rows of one forward pass that values recorded steps.
 ROWS_AT_ONCE = 8192
@@ -50,7 +50,7 @@ class OfflineAlgorithm(Algorithm):
             )
         kind = self.config.offline_data_class or OfflineData
         self.offline_data = kind(self.config)
-        self._valuing: Any = self._build_module()
+        self._module: Any = self._build_module()
         self._updates = 0
 
     def _build_module(self) -> Any:
@@ -76,12 +76,16 @@ class OfflineAlgorithm(Algorithm):
         config = self.config
         size = config.total_train_batch_size
         count = config.dataset_num_iters_per_learner or max(1, len(self.offline_data) // size)
-        sequences = config.model_config.get("max_seq_len", 20) if self._valuing.is_stateful() else 0
+        sequences = config.model_config.get("max_seq_len", 20) if self._module.is_stateful() else 0
         for _ in range(count):
             with self.metrics.log_time((TIMERS, OFFLINE_SAMPLING_TIMER)):
                 if self.needs_value_targets and self._updates % config.prelearner_module_synch_period == 0:
                     self._estimate_targets()
                 batch = self.offline_data.sample(size, sequences_of=sequences)
+                if sequences:
+                    # Recordings have no states: a sequence begins as an episode does, and burnin_len brings it in.
+                    rows = len(batch[DEFAULT_MODULE_ID][Columns.REWARDS])
+                    batch[DEFAULT_MODULE_ID][Columns.STATE_IN] = initial_states(self._module, rows)
                 self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, size, reduce="lifetime_sum")
             with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
                 steps = self.metrics.peek(NUM_ENV_STEPS_SAMPLED_LIFETIME, default=0)
@@ -97,23 +101,50 @@ class OfflineAlgorithm(Algorithm):
         import torch
 
         weights = self.learner_group.get_weights([DEFAULT_MODULE_ID])[DEFAULT_MODULE_ID]
-        self._valuing.set_state(weights)
+        self._module.set_state(weights)
         before, after = self.offline_data.observations()
+
+        if self._module.is_stateful():
+            self.offline_data.set_values(*values_of_pieces(self._module, before, after, self.offline_data.goes_on()))
+            return
 
         def values(obs: Any) -> np.ndarray:
             out = []
             for start in range(0, len(self.offline_data), ROWS_AT_ONCE):
                 rows = take(obs, slice(start, start + ROWS_AT_ONCE))
                 with torch.no_grad():
-                    out.append(self._valuing.compute_values({Columns.OBS: _tensors(rows)}).numpy())
+                    out.append(self._module.compute_values({Columns.OBS: _tensors(rows)}).numpy())
             return np.concatenate(out)
 
         self.offline_data.set_values(values(before), values(after))
 
 
-def _tensors(tree: Any) -> Any:
+def initial_states(module: Any, rows: int) -> Any:
+    """The states of so many sequences at their begin."""
+    return map_tree(lambda leaf: np.repeat(np.asarray(leaf)[None], rows, axis=0), module.get_initial_state())
+
+
+def values_of_pieces(module: Any, before: Any, after: Any, goes_on: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values of the observations before and after each step by a stateful module, from the begin of each piece.
+
+    `goes_on` is False at the last step of each piece of an episode.
+    """
     import torch
 
-    from hpc.rllib.utils.trees import map_tree
+    values, following = np.zeros(len(goes_on), np.float32), np.zeros(len(goes_on), np.float32)
+    state = _tensors(initial_states(module, 1))
+    start = 0
+    for stop in (np.flatnonzero(~goes_on) + 1).tolist():
+        whole = concatenate([take(before, slice(start, stop)), take(after, slice(stop - 1, stop))])
+        obs = map_tree(lambda leaf: leaf[None], whole)
+        with torch.no_grad():
+            found = module.compute_values({Columns.OBS: _tensors(obs), Columns.STATE_IN: state})[0].numpy()
+        values[start:stop], following[start:stop] = found[:-1], found[1:]
+        start = stop
+    return values, following
+
+
+def _tensors(tree: Any) -> Any:
+    import torch
 
     return map_tree(torch.as_tensor, tree)

@@ -31,7 +31,6 @@ class OfflineData:
             self._buffer.add_fragment(fragment, key=object())
         self._buffer._storage._tails.clear()
         self._order = np.empty(0, np.int64)
-        self._value_targets: np.ndarray | None = None
         self.passes = 0
 
     def __len__(self) -> int:
@@ -41,7 +40,8 @@ class OfflineData:
         """A train batch of so many steps; with `sequences_of`, of sequences of at most so many steps."""
         n_step = getattr(self.config, "n_step", 1)
         if sequences_of:
-            batch = self._buffer.sample_batch(num_samples, batch_length_T=sequences_of)
+            least = getattr(self.config, "burnin_len", 0) + 1
+            batch = self._buffer.sample_batch(num_samples, batch_length_T=sequences_of, min_batch_length_T=least)
             return {DEFAULT_MODULE_ID: batch}
         places = self._next(num_samples)
         if isinstance(n_step, int):
@@ -50,8 +50,6 @@ class OfflineData:
             steps = self._rng.integers(n_step[0], n_step[1] + 1, len(places))
         batch = self._buffer._storage.n_step(places, steps, self.config.gamma)
         batch["weights"] = np.ones(len(places), np.float32)
-        if self._value_targets is not None:
-            batch[Columns.VALUE_TARGETS] = self._value_targets[places]
         return {DEFAULT_MODULE_ID: batch}
 
     def _next(self, count: int) -> np.ndarray:
@@ -66,7 +64,7 @@ class OfflineData:
         """Estimate the targets of values of all steps anew, from values of observations before and after them."""
         columns = self._buffer._storage.columns
         rewards = columns[Columns.REWARDS]
-        goes_on = self._buffer._storage.goes_on(np.arange(self.num_rows))
+        goes_on = self.goes_on()
         terminateds = columns[Columns.TERMINATEDS]
         lambda_, gamma = self.config.lambda_, self.config.gamma
         # One column of all steps. Row t + 1 has the value after step t where the episode goes on; elsewhere it differs,
@@ -81,7 +79,11 @@ class OfflineData:
             gamma,
             lambda_,
         ).value_targets
-        self._value_targets = targets[:, 0]
+        columns[Columns.VALUE_TARGETS] = targets[:, 0]
+
+    def goes_on(self) -> np.ndarray:
+        """Whether the next place is the next step of the same piece, for all places."""
+        return self._buffer._storage.goes_on(np.arange(self.num_rows))
 
     def observations(self) -> tuple[Any, Any]:
         """Observations before and after all steps, in the order of their places."""
@@ -134,8 +136,16 @@ def _of_steps(columns: dict[str, np.ndarray], config: Any) -> Iterator[Fragment]
     breaks[-1] = True
     starts = np.concatenate([[0], np.flatnonzero(breaks)[:-1] + 1])
     for start, stop in zip(starts, np.flatnonzero(breaks) + 1, strict=True):
+        if following is None and not config.ignore_final_observation and not columns[Columns.TERMINATEDS][stop - 1]:
+            # Nobody knows what the last step led to: its observation ends the piece, which bootstraps from there.
+            stop -= 1
+            if stop == start:
+                continue
         piece = slice(int(start), int(stop))
-        last = obs[stop - 1 : stop] if following is None else following[stop - 1 : stop]
+        if following is not None:
+            last = following[stop - 1 : stop]
+        else:
+            last = obs[stop : stop + 1] if stop < rows and not breaks[stop - 1] else obs[stop - 1 : stop]
         count = int(stop - start)
         shape = (count, 1)
         fragment = {

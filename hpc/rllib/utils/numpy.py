@@ -14,6 +14,8 @@ def convert_to_numpy(x: Any, reduce_type: bool = True) -> Any:
     """Tensors within a nested structure as arrays. reduce_type: 64 bits become 32."""
 
     def convert(leaf: Any) -> Any:
+        if isinstance(leaf, list):
+            return [map_tree(convert, part) for part in leaf]
         array = leaf.detach().cpu().numpy() if hasattr(leaf, "detach") else np.asarray(leaf)
         if reduce_type and array.dtype in (np.float64, np.int64):
             array = array.astype(np.float32 if array.dtype == np.float64 else np.int32)

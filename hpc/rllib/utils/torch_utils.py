@@ -16,7 +16,9 @@ FLOAT_MAX = 3.4e38
 def convert_to_torch_tensor(x: Any, device: Any = None, pin_memory: bool = False) -> Any:
     """Arrays within a nested structure as tensors of a device; float64 becomes float32."""
 
-    def convert(leaf: Any) -> torch.Tensor:
+    def convert(leaf: Any) -> Any:
+        if isinstance(leaf, list):
+            return [map_tree(convert, part) for part in leaf]
         if isinstance(leaf, torch.Tensor):
             tensor = leaf
         else:

@@ -28,6 +28,8 @@ class DQNLearner(Learner):
 
     def build(self) -> None:
         """Build modules with target networks, and optimizers."""
+        if self._is_built:
+            return
         self.last_update_ts_by_mid: dict[str, int] = {}
         super().build()
 

@@ -90,9 +90,9 @@ class ReplayingAlgorithm(Algorithm):
         super().setup(config)
         self.local_replay_buffer = make_buffer(self.config)
         self._rounds = calculate_rr_weights(self.config)
+        #: How many steps must have been sampled before the next update.
+        self._learns_from = self.config.num_steps_sampled_before_learning_starts
         self._stateful = self._module_is_stateful()
-        #: Steps that were sampled before the buffer was begun: a checkpoint may be without one.
-        self._before_buffer = 0
 
     def _module_is_stateful(self) -> bool:
         spec = self.config.get_multi_rl_module_spec(spaces=self.env_runner_group.get_spaces())
@@ -103,7 +103,7 @@ class ReplayingAlgorithm(Algorithm):
         samples_each, updates_each = self._rounds
         for _ in range(samples_each):
             self._sample_into_buffer()
-        if self._steps_sampled() - self._before_buffer < self.config.num_steps_sampled_before_learning_starts:
+        if self._steps_sampled() < self._learns_from:
             return
         updated: set[str] = set()
         for _ in range(updates_each):
@@ -165,14 +165,9 @@ class ReplayingAlgorithm(Algorithm):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take the state; a buffer that was saved must be wanted, and one that is wanted must have been saved.
-
-        Without its buffer learning starts when so many new steps are there as at the very beginning.
-        """
+        """Take the state; a buffer that was saved must be wanted, and one that is wanted must have been saved."""
         super().set_state(state)
         wanted = self.config.store_buffer_in_checkpoints
-        restored = wanted and STATE_KEY in state
-        self._before_buffer = 0 if restored or len(self.local_replay_buffer) else self._steps_sampled()
         if (STATE_KEY in state) != wanted:
             import warnings
 
@@ -180,6 +175,9 @@ class ReplayingAlgorithm(Algorithm):
             warnings.warn(f"the checkpoint {what} store_buffer_in_checkpoints is {wanted}", stacklevel=2)
         elif wanted:
             self.local_replay_buffer.set_state(state[STATE_KEY])
+        first = self.config.num_steps_sampled_before_learning_starts
+        # A buffer that was not saved is filled as at the start: updates would go over its first few steps only.
+        self._learns_from = first if len(self.local_replay_buffer) else self._steps_sampled() + first
 
 
 def take_td_errors(results: list[dict[str, Any]]) -> dict[str, np.ndarray]:

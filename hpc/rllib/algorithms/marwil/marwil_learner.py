@@ -15,6 +15,8 @@ class MARWILLearner(Learner):
 
     def build(self) -> None:
         """Build modules and optimizers."""
+        if self._is_built:
+            return
         self.moving_avg_sqd_adv_norms_per_module: dict[str, Any] = {}
         super().build()
 

@@ -54,7 +54,7 @@ class Acting:
         runner = self._acting_runner()
         decider = Decider(
             runner.config,
-            lambda name: make_actor(self._module(name)),
+            lambda name: make_actor(self._acting_module(name), within=self._within(name)),
             runner._env_to_module,
             runner._module_to_env,
         )
@@ -92,7 +92,12 @@ class Acting:
             group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
         return runner
 
-    def _module(self, module_id: str) -> Any:
+    def _within(self, module_id: str) -> Any:
+        """The modules that act together, and the id of the one that is asked for; None with a single one."""
+        modules = self._acting_runner().module
+        return (modules, module_id) if hasattr(modules, "_rl_modules") else None
+
+    def _acting_module(self, module_id: str) -> Any:
         module = self._acting_runner().module
         if hasattr(module, "_rl_modules"):
             return module[module_id] if module_id in module.keys() else None  # noqa: SIM118

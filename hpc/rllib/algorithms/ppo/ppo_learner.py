@@ -19,6 +19,7 @@ from hpc.rllib.env.fragment import Fragment
 from hpc.rllib.math.returns import discounted_returns, gae
 from hpc.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from hpc.rllib.utils.schedules.scheduler import Scheduler
+from hpc.rllib.utils.trees import map_tree
 
 
 class PPOLearner(Learner):
@@ -26,6 +27,8 @@ class PPOLearner(Learner):
 
     def build(self) -> None:
         """Build modules and optimizers."""
+        if self._is_built:
+            return
         self.entropy_coeff_schedulers_per_module: dict[str, Scheduler] = {}
         self.curr_kl_coeffs_per_module: dict[str, float] = {}
         super().build()
@@ -53,7 +56,10 @@ class PPOLearner(Learner):
     def postprocess_fragment(self, module_id: str, fragment: Fragment, config: Any) -> dict[str, Any]:
         """Add advantages and targets of values."""
         columns = super().postprocess_fragment(module_id, fragment, config)
-        columns.update(advantages_of(self, module_id, fragment, config))
+        written: dict[str, Any] = {}
+        columns.update(advantages_of(self, module_id, fragment, config, written))
+        for name, column in written.items():
+            columns[name] = map_tree(lambda leaf: leaf[: fragment.rows], column)
         columns.pop(Columns.NEXT_OBS, None)
         columns.pop(Columns.VF_PREDS, None)
         return columns
@@ -88,8 +94,8 @@ class PPOLearner(Learner):
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The state of every learner, and the coefficients of KL and entropy."""
-        entropies = {name: one.get_current_value() for name, one in self.entropy_coeff_schedulers_per_module.items()}
-        coeffs = {"kl_coeffs": dict(self.curr_kl_coeffs_per_module), "entropy_coeffs": entropies}
+        entropy = {name: one.get_current_value() for name, one in self.entropy_coeff_schedulers_per_module.items()}
+        coeffs = {"kl_coeffs": dict(self.curr_kl_coeffs_per_module), "entropy_coeffs": entropy}
         return {**super().get_state(*args, **kwargs), **coeffs}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -97,8 +103,9 @@ class PPOLearner(Learner):
         super().set_state(state)
         self.curr_kl_coeffs_per_module.update(state.get("kl_coeffs", {}))
         for module_id, value in state.get("entropy_coeffs", {}).items():
-            self.entropy_coeff(module_id)
-            self.entropy_coeff_schedulers_per_module[module_id].go_on_from(value)
+            if module_id in self.module:
+                self.entropy_coeff(module_id)
+                self.entropy_coeff_schedulers_per_module[module_id].go_on_from(value)
 
     @classmethod
     def rl_module_required_apis(cls) -> list[type]:
@@ -106,15 +113,22 @@ class PPOLearner(Learner):
         return [ValueFunctionAPI]
 
 
-def values_of(learner: Any, module_id: str, fragment: Fragment) -> np.ndarray:
-    """Values [T + 1, N] of a fragment's observations: those of the runner, or computed now where it has none."""
+def values_of(learner: Any, module_id: str, fragment: Fragment, written: dict[str, Any] | None = None) -> np.ndarray:
+    """Values [T + 1, N] of a fragment's observations: those of the runner, or computed now where it has none.
+
+    ``written``: see `values_of_fragment`. Nested observations are always valued now, since only a module of the user
+    takes them, and it may write what its training reads.
+    """
     found = fragment.get(Columns.VF_PREDS)
-    if found is None or len(found) != fragment.rows + 1:
-        found = learner.values_of_fragment(module_id, fragment)
+    nested = not isinstance(fragment[Columns.OBS], np.ndarray)
+    if found is None or nested or len(found) != fragment.rows + 1:
+        found = learner.values_of_fragment(module_id, fragment, written=written)
     return np.asarray(found, np.float32)
 
 
-def advantages_of(learner: Any, module_id: str, fragment: Fragment, config: Any) -> dict[str, np.ndarray]:
+def advantages_of(
+    learner: Any, module_id: str, fragment: Fragment, config: Any, written: dict[str, Any] | None = None
+) -> dict[str, np.ndarray]:
     """Advantages and targets of values [T, N]; without a critic, both are discounted returns."""
     rewards, mask = fragment[Columns.REWARDS], fragment.loss_mask
     if not getattr(config, "use_critic", True):
@@ -123,7 +137,7 @@ def advantages_of(learner: Any, module_id: str, fragment: Fragment, config: Any)
         return {Columns.ADVANTAGES: returns, Columns.VALUE_TARGETS: returns}
     advantages, targets = gae(
         rewards,
-        values_of(learner, module_id, fragment),
+        values_of(learner, module_id, fragment, written),
         fragment[Columns.TERMINATEDS],
         fragment[Columns.TRUNCATEDS],
         config.gamma,

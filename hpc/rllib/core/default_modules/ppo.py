@@ -63,6 +63,9 @@ class DefaultPPORLModule(RLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return self.encoder.get_initial_state() if hasattr(self.encoder, "get_initial_state") else {}
 
     def get_non_inference_attributes(self) -> list[str]:
+        if self.is_stateful():
+            # Runners step the critic's state and value observations: a critic that stays as it began misleads both.
+            return []
         shared = self.model_config.get("vf_share_layers", True)
         return ["vf"] if shared else ["vf", "encoder.critic_encoder"]
 

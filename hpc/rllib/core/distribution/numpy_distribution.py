@@ -149,9 +149,9 @@ class NumpyMulti:
 
     def logp(self, logits: np.ndarray, actions: Any) -> np.ndarray:
         """Log probabilities of nested actions."""
-        parts = np.split(logits, np.cumsum(self.lens)[:-1], axis=-1)
-        children = leaves(self.struct)
-        return np.sum([c.logp(p, a) for c, p, a in zip(children, parts, leaves(actions))], axis=0)
+        parts = iter(np.split(logits, np.cumsum(self.lens)[:-1], axis=-1))
+        found = map_tree(lambda child, action: child.logp(next(parts), action), self.struct, actions)
+        return np.sum(list(leaves(found)), axis=0)
 
 
 def numpy_twin(dist_class: Any) -> Any:

@@ -7,6 +7,7 @@ these. What computes with tensors is left to a subclass for a framework.
 from __future__ import annotations
 
 import copy
+import math
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
@@ -210,7 +211,9 @@ class Learner(Preparing, Checkpointable):
         return {ref: param_dict[ref] for ref in refs if param_dict.get(ref) is not None}
 
     def rl_module_is_compatible(self, module: RLModule) -> bool:
-        """Whether this learner can train a module."""
+        """Whether this learner can train a module; one with a loss of its own needs none of the learner's APIs."""
+        if isinstance(module, SelfSupervisedLossAPI):
+            return True
         return all(isinstance(module, api) for api in self.rl_module_required_apis())
 
     @classmethod
@@ -333,8 +336,9 @@ class Learner(Preparing, Checkpointable):
         """Train on samples, on episodes or on a batch by module id. Returns what was logged, by module id.
 
         num_epochs: passes over the train batch, in minibatches of minibatch_size rows of each module (None: all rows);
-        shuffle_batch_per_epoch: in another order in each pass. num_total_minibatches: the exact number of minibatches.
-        A stateful module's row is a sequence. Raises ValueError if a loss or a weight is no longer finite.
+        shuffle_batch_per_epoch: in another order in each pass. num_total_minibatches: the exact number of minibatches,
+        by steps. A stateful module's row is a sequence: there are as many times fewer as it is long.
+        Raises ValueError if a loss or a weight is no longer finite.
         """
         self._check_is_built()
         if kwargs:
@@ -345,12 +349,23 @@ class Learner(Preparing, Checkpointable):
             # RLlib counts this update, too, where it says how far behind the weights were that acted.
             self._weights_seq_no += 1
             train, env_steps = self._train_batch(samples, batch, episodes)
-            minibatches = self._minibatches(
-                train, num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches or 0
-            )
+            total = num_total_minibatches or 0
+            if total and minibatch_size and batch is None:
+                total = self._of_sequences(total, num_epochs)
+            minibatches = self._minibatches(train, num_epochs, minibatch_size, shuffle_batch_per_epoch, total)
             self._log_trained(train, env_steps, self._update_on(minibatches))
             self.after_gradient_based_update(timesteps=timesteps)
         return self.metrics.reduce()
+
+    def _of_sequences(self, total: int, epochs: int) -> int:
+        """The number of minibatches where rows are sequences: ``total`` was made by steps, before there were any.
+
+        It hangs on modules and settings only, so all ranks have the same one.
+        """
+        if not len(self.module) or not all(self.layout_of(name) == "sequences" for name in self.module.ids()):
+            return total
+        shortest = min(module.unwrapped().model_config.get("max_seq_len", 20) for module in self.module.values())
+        return epochs * max(1, math.ceil(total / epochs / shortest))
 
     def _update_on(self, minibatches: Iterable[dict[str, Batch]]) -> dict[str, list[int]]:
         """One step of gradients for each minibatch. Returns the numbers of rows by module."""

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from hpc.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID, Columns
 from hpc.rllib.core.learner.batches import Batch, joined, rows_in, rows_of, sequences_of
 from hpc.rllib.core.masks import ACTION_MASK, NEXT_ACTION_MASK
@@ -16,7 +18,7 @@ from hpc.rllib.utils.metrics import (
     LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_IN,
     LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_OUT,
 )
-from hpc.rllib.utils.trees import map_tree
+from hpc.rllib.utils.trees import map_tree, stack
 
 DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY = "diff_num_grad_updates_vs_sampler_policy"
 #: Columns of fragments that no train batch has.
@@ -102,7 +104,7 @@ class Preparing:
 
     def _fragments(self, samples: Sequence[Any] | None, episodes: Sequence[Any] | None) -> dict[str, list[Any]]:
         """Fragments by module, with a connector's columns among theirs if the user gave one."""
-        if samples is not None and getattr(self.config, "_learner_connector", None) is not None:
+        if samples is not None and self._connects:
             episodes = [episode for sample in samples for episode in sample.single_agent_episodes()]
         by_module: dict[str, list[Any]] = defaultdict(list)
         if episodes is None:
@@ -111,24 +113,36 @@ class Preparing:
                     if fragment.valid_steps:
                         by_module[module_id].append(fragment)
             return by_module
-        from hpc.rllib.env.fragment import Fragment
-
         for episode in single_agent_episodes(episodes):
             if len(episode):
                 by_module[getattr(episode, "module_id", None) or DEFAULT_MODULE_ID].append(episode)
-        made: dict[str, list[Any]] = {name: [Fragment.of_episodes(some)] for name, some in by_module.items()}
-        if getattr(self.config, "_learner_connector", None) is not None:
+        made: dict[str, list[Any]] = {name: [self._of_episodes(name, some)] for name, some in by_module.items()}
+        if self._connects:
             self._connected = self._connect([one for some in by_module.values() for one in some])
             # A connector may have changed the episodes, as their rewards.
-            made = {name: [Fragment.of_episodes(some)] for name, some in by_module.items()}
+            made = {name: [self._of_episodes(name, some)] for name, some in by_module.items()}
         return made
+
+    def _of_episodes(self, module_id: str, episodes: list[Any]) -> Any:
+        """A fragment of episodes, with the states before their steps: they tell those after them."""
+        from hpc.rllib.env.fragment import Fragment
+
+        fragment = Fragment.of_episodes(episodes)
+        after = fragment.columns.pop(Columns.STATE_OUT, None)
+        if after is not None and Columns.STATE_IN not in fragment and module_id in self.module:
+            initial = map_tree(np.asarray, self.module[module_id].unwrapped().get_initial_state())
+            firsts = [_state_before(episode, initial) for episode in episodes]
+            fragment.columns[Columns.STATE_IN] = map_tree(
+                lambda leaf, first: np.concatenate([first[None].astype(leaf.dtype), leaf[:-1]]), after, stack(firsts)
+            )
+        return fragment
 
     #: What the user's learner connector made of the episodes of this update, by module.
     _connected: dict[str, Batch] | None = None
 
     def _connect(self, episodes: list[Any]) -> dict[str, Batch]:
         """Run the learner connector pipeline on episodes."""
-        pipeline = self._connector()
+        pipeline = self._learner_connector
         steps = sum(len(episode) for episode in episodes)
         self.metrics.log_value((ALL_MODULES, LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_IN), steps)
         out = pipeline(
@@ -138,15 +152,26 @@ class Preparing:
         self.metrics.log_value((ALL_MODULES, LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_OUT), steps)
         return out
 
-    _learner_connector: Any = None
+    #: The pipeline, once something asked for it.
+    _pipeline: Any = None
 
-    def _connector(self) -> Any:
-        if self._learner_connector is None:
-            device = self.device  # type: ignore[attr-defined]
-            self._learner_connector = self.config.build_learner_connector(
-                input_observation_space=None, input_action_space=None, device=device
+    @property
+    def _learner_connector(self) -> Any:
+        """The learner connector pipeline, under RLlib's name: learners of users add pieces to it in ``build``."""
+        if self._pipeline is None:
+            self._pipeline = self.config.build_learner_connector(
+                input_observation_space=None, input_action_space=None, device=getattr(self, "device", None)
             )
-        return self._learner_connector
+        return self._pipeline
+
+    @_learner_connector.setter
+    def _learner_connector(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+
+    @property
+    def _connects(self) -> bool:
+        """Whether a pipeline of the user works on episodes: without one, no episode is made of a fragment."""
+        return self._pipeline is not None or getattr(self.config, "_learner_connector", None) is not None
 
     def _prepared(self, fragments: dict[str, list[Any]]) -> dict[str, Batch]:
         connected, self._connected = self._connected, None
@@ -158,11 +183,18 @@ class Preparing:
                 continue
             config = self.config.get_config_for_module(module_id)
             layout = self.layout_of(module_id)
+            if connected is not None:
+                # Advantages and the like are of the rewards that the connector made, say by adding to them.
+                _take_rewards(several[0], connected.get(module_id, {}))
             parts = [self._laid_out(module_id, one, config, layout, connected is not None) for one in several]
             batch = joined(parts, axis=1 if layout == "fragments" else 0)
             if connected is not None:
                 batch = _with_connected(module_id, batch, connected.get(module_id, {}))
             prepared[module_id] = self.postprocess_batch(module_id, self._tensors(batch), config)
+        for module_id, columns in (connected or {}).items():
+            # Modules without an agent, as one that makes rewards of its own, have what the connector gave them.
+            if module_id not in fragments and module_id in self.module and self._trains(module_id, connected):
+                prepared[module_id] = self._tensors(columns)
         return prepared
 
     def _laid_out(self, module_id: str, fragment: Any, config: Any, layout: str, by_column: bool) -> Batch:
@@ -188,6 +220,29 @@ class Preparing:
             if module_id in self.module and steps:
                 behind = sum(updates * count for updates, count in several) / steps
                 self.metrics.log_value((module_id, DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY), behind, window=1)
+
+
+def _take_rewards(fragment: Any, connected: Batch) -> None:
+    """Have the rewards of a connector, in the order of episodes, in the fragment that was made of these."""
+    rewards = connected.get(Columns.REWARDS)
+    if rewards is None:
+        return
+    rewards = rewards.detach().cpu().numpy() if hasattr(rewards, "detach") else np.asarray(rewards)
+    mask = connected.get(Columns.LOSS_MASK)
+    if rewards.ndim > 1 and mask is not None:
+        rewards = rewards[np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask, bool)]
+    if rewards.shape == (fragment.valid_steps,):
+        taken = np.zeros_like(fragment[Columns.REWARDS])
+        taken.T[fragment.loss_mask.T] = rewards
+        fragment.columns[Columns.REWARDS] = taken
+
+
+def _state_before(episode: Any, initial: Any) -> Any:
+    """The state before an episode's first step: that after the step which it looks back at, or the initial one."""
+    column = episode.extra_model_outputs[Columns.STATE_OUT]
+    if not column.lookback:
+        return initial
+    return map_tree(np.asarray, column.get(-1, neg_index_as_lookback=True))
 
 
 def single_agent_episodes(episodes: Sequence[Any]) -> list[Any]:

@@ -22,5 +22,9 @@ def update_target_network(*, main_net: Any, target_net: Any, tau: float) -> None
     theirs = [*main_net.parameters(), *main_net.buffers()]
     if tau == 1.0:
         torch._foreach_copy_(mine, theirs)
-    else:
-        torch._foreach_lerp_(mine, theirs, tau)
+        return
+    # Counts, as batch normalisation has them, have no share: they are copied.
+    counts = [i for i, tensor in enumerate(mine) if not tensor.is_floating_point()]
+    for i in reversed(counts):
+        mine.pop(i).copy_(theirs.pop(i))
+    torch._foreach_lerp_(mine, theirs, tau)

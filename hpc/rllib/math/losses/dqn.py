@@ -25,10 +25,17 @@ class C51Loss(NamedTuple):
     td_error: torch.Tensor
 
 
+#: Values below are none: modules put masked actions there, at -1e30 or -inf.
+MASKED = -1e29
+
+
 def pick(values: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-    """The value of each row's action, over the last dimension; -inf (an action that was masked) reads as 0."""
+    """The value of each row's action, over the last dimension; that of an action that was masked reads as 0.
+
+    The best action is masked where all are: some environments allow none after the end of an episode.
+    """
     chosen = values.gather(-1, actions.long().unsqueeze(-1)).squeeze(-1)
-    return torch.nan_to_num(chosen, neginf=0.0)
+    return torch.where(chosen < MASKED, 0.0, chosen)
 
 
 def dqn_loss(
@@ -73,9 +80,9 @@ def categorical_projection(
     v_min: float,
     v_max: float,
 ) -> torch.Tensor:
-    """The distribution of r + discount * Z on the atoms between v_min and v_max, [B, atoms].
+    """The distribution of r + discount * Z on the atoms between v_min and v_max, [..., atoms].
 
-    `probabilities` [B, atoms] is the distribution of Z on the same atoms. `discounts` [B] is 0 after an end. Mass
+    `probabilities` [..., atoms] is the distribution of Z on the same atoms. `discounts` [...] is 0 after an end. Mass
     between two atoms is shared by distance; mass outside goes to the outermost atom.
     """
     count = probabilities.shape[-1]
@@ -108,17 +115,19 @@ def c51_loss(
     weights: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
 ) -> C51Loss:
-    """Cross entropy of the logits [B, A, atoms] at the actions with the projected target distribution.
+    """Cross entropy of the logits [..., A, atoms] at the actions with the projected target distribution.
 
-    `q_next` [B, A] chooses the next action: expected values of the learning network (double Q) or of the target one.
+    `q_next` [..., A] chooses the next action: expected values of the learning network (double Q) or of the target one.
     """
-    atoms = q_logits.shape[-1]
+
+    def of_actions(distributions: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        index = chosen.long()[..., None, None].expand(*chosen.shape, 1, distributions.shape[-1])
+        return distributions.gather(-2, index).squeeze(-2)
+
     with torch.no_grad():
-        best = q_next.argmax(-1).view(-1, 1, 1).expand(-1, 1, atoms)
-        following = target_next_probs.gather(1, best).squeeze(1)
+        following = of_actions(target_next_probs, q_next.argmax(-1))
         keep = discounts * (1.0 - terminateds.float())
         targets = categorical_projection(following, rewards, keep, v_min, v_max)
-    selected = q_logits.gather(1, actions.long().view(-1, 1, 1).expand(-1, 1, atoms)).squeeze(1)
-    losses = functional.cross_entropy(selected, targets, reduction="none")
+    losses = -(targets * of_actions(q_logits, actions).log_softmax(-1)).sum(-1)
     weighted = losses if weights is None else losses * weights
     return C51Loss(masked_mean(weighted, mask), losses.detach())

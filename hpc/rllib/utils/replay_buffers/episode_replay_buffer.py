@@ -101,7 +101,7 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
         steps, and `state_in` and `next_state_in` hold the states before the first step and after it.
         """
         if batch_length_T:
-            return self._sequences(num_items, batch_length_T, max(2, min_batch_length_T), n_step)
+            return self._sequences(num_items, batch_length_T, max(2, min_batch_length_T), n_step, beta)
         places, weights = self._draw(num_items) if beta is None else self._draw_weighted(num_items, beta)
         if isinstance(n_step, int):
             steps = np.full(num_items, n_step)
@@ -113,12 +113,17 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
         return batch
 
     def _draw_weighted(self, count: int, beta: float) -> tuple[np.ndarray, np.ndarray | None]:
-        return self._draw(count)
+        places, _ = self._draw(count)
+        return places, self._weights_of(places, beta)
+
+    def _weights_of(self, places: np.ndarray, beta: float) -> np.ndarray | None:
+        """The weights that correct for the probabilities of drawn places; None: all 1."""
+        return None
 
     def _sampled(self, places: np.ndarray, taken: np.ndarray) -> None:
         self.counts.sample(len(places), len(np.unique(places)), float(taken.mean()))
 
-    def _sequences(self, steps: int, length: int, least: int, n_step: Any) -> dict[str, Any]:
+    def _sequences(self, steps: int, length: int, least: int, n_step: Any, beta: float | None) -> dict[str, Any]:
         if n_step != 1:
             raise ValueError(f"sequences for stateful modules need n_step=1, not {n_step!r}")
         starts = self._starts(max(1, -(-steps // length)), least)
@@ -127,6 +132,9 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
             missing = steps - int(batch[Columns.LOSS_MASK].sum())
             starts = np.concatenate([starts, self._starts(max(1, -(-missing // length)), least)])
             batch = self._of_windows(starts, length)
+        weights = None if beta is None else self._weights_of(starts, beta)
+        if weights is not None:
+            batch["weights"] *= weights[:, None]
         self._sampled(starts, batch["n_step"])
         return batch
 

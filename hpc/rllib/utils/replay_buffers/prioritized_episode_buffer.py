@@ -54,13 +54,12 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
             return super()._draw(count)
         return self._tree.draw(count, self.rng), None
 
-    def _draw_weighted(self, count: int, beta: float) -> tuple[np.ndarray, np.ndarray | None]:
+    def _weights_of(self, places: np.ndarray, beta: float) -> np.ndarray | None:
         if beta < 0:
             raise ValueError(f"beta of a prioritized buffer must be >= 0, not {beta}")
-        places, _ = self._draw(count)
         # (n p)^-b / (n p_min)^-b is (p / p_min)^-b: neither the sum nor the count is needed.
-        ratio = self._tree.get(places) / self._tree.least
-        return places, (ratio**-beta).astype(np.float32)
+        weights: np.ndarray = ((self._tree.get(places) / self._tree.least) ** -beta).astype(np.float32)
+        return weights
 
     def _sampled(self, places: np.ndarray, taken: np.ndarray) -> None:
         super()._sampled(places, taken)

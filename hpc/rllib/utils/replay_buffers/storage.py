@@ -262,7 +262,11 @@ class TransitionStorage:
         return int(np.count_nonzero(self._ends[: len(self)]))
 
     def running(self) -> int:
-        """How many episodes go on."""
+        """How many episodes go on. One whose newest step was overwritten, as of a lost runner, is forgotten."""
+        oldest = self.added - self.capacity
+        gone = [owner for owner, (_, at, _) in self._tails.items() if at < oldest]
+        for owner in gone:
+            del self._tails[owner]
         return len(self._tails)
 
     # state

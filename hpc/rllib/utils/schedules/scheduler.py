@@ -52,7 +52,7 @@ class Scheduler:
         return self._value
 
     def go_on_from(self, value: Any) -> None:
-        """Have the value that a checkpoint says until the next update, if it is one of a schedule."""
+        """Have the value that a schedule had in another process, until the next update; a fixed one stays."""
         if self._schedule is not None:
             self._value = value
 

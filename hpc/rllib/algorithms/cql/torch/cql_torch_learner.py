@@ -29,6 +29,8 @@ class CQLTorchLearner(SACTorchLearner):
 
     def build(self) -> None:
         """Build what SAC has, and count updates, since the first ones clone."""
+        if self._is_built:
+            return
         self.updates_by_module: dict[str, int] = {}
         super().build()
 

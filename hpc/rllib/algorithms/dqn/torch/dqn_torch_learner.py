@@ -100,7 +100,7 @@ class DQNTorchLearner(DQNLearner, TorchLearner):
     def _log_distribution(self, module_id: str, fwd_out: dict[str, Any]) -> None:
         """How far the distributions of returns of different actions are from each other."""
         with torch.no_grad():
-            atoms, mean = fwd_out[ATOMS], fwd_out[QF_PROBS].mean(0)
+            atoms, mean = fwd_out[ATOMS], fwd_out[QF_PROBS].flatten(0, -3).mean(0)
             apart = torch.diff(mean, dim=0).abs()
             stats = {
                 ATOMS: atoms.mean(),

@@ -41,6 +41,8 @@ class SACTorchLearner(SACLearner, TorchLearner):
 
     def build(self) -> None:
         """Build modules, optimizers, target networks and temperatures."""
+        if self._is_built:
+            return
         self.curr_log_alpha: dict[str, torch.nn.Parameter] = {}
         super().build()
 
@@ -136,7 +138,7 @@ class SACTorchLearner(SACLearner, TorchLearner):
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The state of every learner with target networks, and the temperatures."""
-        alphas = {module_id: value.detach().cpu().numpy() for module_id, value in self.curr_log_alpha.items()}
+        alphas = {module_id: value.detach().cpu().numpy().copy() for module_id, value in self.curr_log_alpha.items()}
         return {**super().get_state(*args, **kwargs), "log_alphas": alphas}
 
     def set_state(self, state: dict[str, Any]) -> None:

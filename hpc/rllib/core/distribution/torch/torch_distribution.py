@@ -302,8 +302,11 @@ class TorchMultiDistribution(Distribution):
         return map_tree(lambda dist: dist.rsample(sample_shape=sample_shape), self._original_struct)
 
     def logp(self, value: Any, **kwargs: Any) -> Tensor:
-        values = self._split(value) if isinstance(value, Tensor) else list(leaves(_tuples(value)))
-        return _total(dist.logp(part) for dist, part in zip(self._flat_child_distributions, values))
+        if isinstance(value, Tensor):
+            return _total(dist.logp(part) for dist, part in zip(self._flat_child_distributions, self._split(value)))
+        # By key, not by place: the dicts of actions may have another order than the space.
+        found = map_tree(lambda dist, part: dist.logp(part), self._original_struct, _tuples(value))
+        return _total(leaves(found))
 
     def entropy(self, **kwargs: Any) -> Tensor:
         return _total(dist.entropy() for dist in self._flat_child_distributions)

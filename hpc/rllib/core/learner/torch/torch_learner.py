@@ -21,7 +21,7 @@ from hpc.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from hpc.rllib.core.rl_module.rl_module import RLModule
 from hpc.rllib.utils.metrics import NUM_NON_TRAINABLE_PARAMETERS, NUM_TRAINABLE_PARAMETERS
 from hpc.rllib.utils.threads import limited_threads
-from hpc.rllib.utils.trees import leaves, map_tree
+from hpc.rllib.utils.trees import concatenate, leaves, map_tree
 
 #: Rows per pass when values of a fragment are computed.
 VALUES_AT_ONCE = 8192
@@ -204,16 +204,22 @@ class TorchLearner(Learner):
         return {ref: param.grad for ref, param in self._params.items()}
 
     def _reduce(self) -> None:
-        """Average over the ranks, in one buffer with all gradients; a missing gradient counts as zero."""
+        """Average over the ranks, in one buffer with all gradients; one that another rank has counts as zero here.
+
+        One that no rank has stays missing: by a gradient of zero Adam would move a module that is not trained now.
+        """
         params = list(self._params.values())
         sizes = [param.numel() for param in params]
         zeros = torch.zeros(max(sizes), device=self._device)
         parts = [zeros[:n] if p.grad is None else p.grad.reshape(-1) for p, n in zip(params, sizes)]
-        flat = torch.cat(parts)
+        there = [float(param.grad is not None) for param in params]
+        flat = torch.cat([*parts, torch.tensor(there, device=self._device)])
         assert self.reduce_gradients is not None
         self.reduce_gradients(flat)
-        for param, part in zip(params, torch.split(flat, sizes)):
-            param.grad = part.view_as(param)
+        *parts, shares = torch.split(flat, [*sizes, len(params)])
+        found = there if all(there) else shares.tolist()
+        for param, part, share in zip(params, parts, found):
+            param.grad = part.view_as(param) if share > 0 else None
 
     def _clip(self, gradients: ParamDict, config: Any) -> Any:
         tensors = list(gradients.values())
@@ -307,7 +313,9 @@ class TorchLearner(Learner):
         return int(first.shape[0])
 
     def _check_finite(self, losses: dict[str, Any]) -> None:
-        for module_id, loss in losses.items():
+        # A loss that is not finite made a step that was left out, where the config says so.
+        skips = self.config.torch_skip_nan_gradients
+        for module_id, loss in () if skips else losses.items():
             if isinstance(loss, Tensor) and not math.isfinite(loss.item()):
                 raise ValueError(f"the loss of module {module_id!r} is {loss.item()}.{self._what_to_do()}")
         # One NaN makes the norm NaN: one number tells for all weights.
@@ -345,38 +353,73 @@ class TorchLearner(Learner):
             leaf = leaf.float()
         return leaf.to(self._device, non_blocking=True)
 
-    def values_of_fragment(self, module_id: str, fragment: Any) -> np.ndarray:
-        """Values [T + 1, N] of a fragment's observations by the module as it is now."""
+    def values_of_fragment(self, module_id: str, fragment: Any, *, written: dict[str, Any] | None = None) -> np.ndarray:
+        """Values [T + 1, N] of a fragment's observations by the module as it is now.
+
+        written: takes what a user's compute_values wrote into its batch, as columns [T + 1, N, ...]. RLlib trains on
+        the batch that was valued, and modules that take masks out of their observations count on it.
+        """
         module: Any = self.module[module_id].unwrapped()
         stateful = module.is_stateful()
         if not isinstance(module, ValueFunctionAPI):
             raise ValueError(f"module {module_id!r} has no value function: it must be a ValueFunctionAPI")
+        found: list[Batch] = []
+        shape = (fragment.rows + 1, fragment.width)
         with torch.no_grad():
             if stateful:
-                return self._stateful_values(module, fragment)
-            obs = map_tree(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), fragment[Columns.OBS])
-            total = (fragment.rows + 1) * fragment.width
-            parts = []
-            for at in range(0, total, VALUES_AT_ONCE):
-                part = map_tree(lambda leaf, at=at: self._tensor(leaf[at : at + VALUES_AT_ONCE]), obs)
-                parts.append(module.compute_values({Columns.OBS: part}).cpu().numpy())
-        return np.concatenate(parts).reshape(fragment.rows + 1, fragment.width)
+                values = self._stateful_values(module, fragment, found)
+            else:
+                obs = map_tree(lambda leaf: leaf.reshape((-1, *leaf.shape[2:])), fragment[Columns.OBS])
+                parts = []
+                for at in range(0, shape[0] * shape[1], VALUES_AT_ONCE):
+                    part = map_tree(lambda leaf, at=at: self._tensor(leaf[at : at + VALUES_AT_ONCE]), obs)
+                    parts.append(self._valued(module, {Columns.OBS: part}, found))
+                values = np.concatenate(parts).reshape(shape)
+        if written is not None:
+            for name in [name for name in found[0] if all(name in one for one in found)]:
+                column = concatenate([one[name] for one in found])
+                written[name] = map_tree(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), column)
+        return values
 
-    def _stateful_values(self, module: Any, fragment: Any) -> np.ndarray:
-        """Row by row from the states that the runner had before each; the last from the state after the row before."""
-        values = np.zeros((fragment.rows + 1, fragment.width), np.float32)
-        batch: Batch = {}
-        for row in range(fragment.rows):
-            batch = {
-                Columns.OBS: map_tree(lambda leaf, row=row: self._tensor(leaf[row][:, None]), fragment[Columns.OBS]),
-                Columns.STATE_IN: map_tree(lambda leaf, row=row: self._tensor(leaf[row]), fragment[Columns.STATE_IN]),
-            }
-            values[row] = module.compute_values(batch)[:, 0].cpu().numpy()
-        batch = {
-            Columns.OBS: map_tree(lambda leaf: self._tensor(leaf[-1][:, None]), fragment[Columns.OBS]),
-            Columns.STATE_IN: module.forward_inference(batch)[Columns.STATE_OUT],
-        }
-        values[-1] = module.compute_values(batch)[:, 0].cpu().numpy()
+    @staticmethod
+    def _valued(module: Any, batch: Batch, found: list[Batch] | None = None, time: bool = False) -> np.ndarray:
+        """Values of a batch, one for each row; ``found`` gets the columns that the module has written into it."""
+        given = dict(batch)
+        values = module.compute_values(batch)
+
+        def array(leaf: Tensor) -> np.ndarray:
+            return (leaf[:, 0] if time else leaf).cpu().numpy()
+
+        if found is not None:
+            new = {name: column for name, column in batch.items() if given.get(name) is not column}
+            found.append({name: map_tree(array, column) for name, column in new.items() if _are_tensors(column)})
+        return array(values)
+
+    def _stateful_values(self, module: Any, fragment: Any, found: list[Batch]) -> np.ndarray:
+        """Row by row from the states that the runner had before each.
+
+        What the last step of a piece led to is valued from the state after that step: the row after it may be padding.
+        """
+        mask = fragment.loss_mask
+
+        def batch_of(row: int, columns: Any = slice(None), state: Any = None) -> Batch:
+            def pick(leaf: np.ndarray) -> Tensor:
+                return self._tensor(leaf[row][columns])
+
+            obs = map_tree(lambda leaf: pick(leaf)[:, None], fragment[Columns.OBS])
+            return {Columns.OBS: obs, Columns.STATE_IN: state or map_tree(pick, fragment[Columns.STATE_IN])}
+
+        def after(row: int, columns: Any = slice(None)) -> Any:
+            return module.forward_inference(batch_of(row, columns))[Columns.STATE_OUT]
+
+        rows = fragment.rows
+        values = np.zeros((rows + 1, fragment.width), np.float32)
+        for row in range(rows):
+            values[row] = self._valued(module, batch_of(row), found, time=True)
+            ended = np.flatnonzero(mask[row - 1] & ~mask[row]) if row else ()
+            if len(ended):
+                values[row, ended] = self._valued(module, batch_of(row, ended, after(row - 1, ended)), time=True)
+        values[rows] = self._valued(module, batch_of(rows, state=after(rows - 1)), found, time=True)
         return values
 
     # state
@@ -446,6 +489,10 @@ def _has_numbers(column: Any) -> bool:
     if column is None:
         return False
     return all(isinstance(leaf, Tensor) or np.asarray(leaf).dtype.kind in "biuf" for leaf in leaves(column))
+
+
+def _are_tensors(column: Any) -> bool:
+    return all(isinstance(leaf, Tensor) for leaf in leaves(column))
 
 
 def _to_numpy(value: Any) -> Any:

@@ -5,8 +5,9 @@ No session and no environment is needed. Programs that serve or test a policy be
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hpc.rllib.connectors.rows import Acts, Rows
 from hpc.rllib.core import (
     COMPONENT_ENV_RUNNER,
     COMPONENT_ENV_TO_MODULE_CONNECTOR,
+    COMPONENT_EVAL_ENV_RUNNER,
     COMPONENT_LEARNER,
     COMPONENT_LEARNER_GROUP,
     COMPONENT_MODULE_TO_ENV_CONNECTOR,
@@ -43,14 +45,16 @@ class Carried:
     action: Any = None
     #: The agent's module, once it is known.
     module_id: str | None = None
-    #: The episode so far, for connectors that want one.
-    episode: Any = None
+
+    def own(self) -> Carried:
+        """A copy: of what connectors remember, not of the connectors, which are the keys."""
+        return replace(self, memory={key: copy.deepcopy(value) for key, value in self.memory.items()})
 
 
 class Decider:
     """Acts for single observations by modules and the two pipelines around them.
 
-    modules: a function of a module id that returns its actor. several: whether there are several agents.
+    actor_of: a function of a module id that returns its actor.
     """
 
     def __init__(
@@ -84,9 +88,12 @@ class Decider:
         module_id: str | None = None,
         t: int = 0,
     ) -> tuple[Any, Carried]:
-        """The action for the environment, and what is to be carried to the next call. carried: None: a new episode."""
+        """The action for the environment, and what is to be carried to the next call. carried: None: a new episode.
+
+        What is given stays as it was: from one point of an episode, several ways to go on can be tried.
+        """
         begins = carried is None
-        carried = carried or Carried()
+        carried = Carried() if carried is None else carried.own()
         carried.module_id = module_id or carried.module_id or self._module_of(agent_id)
         actor = self._actor_of(carried.module_id)
         rows = Rows(
@@ -155,14 +162,7 @@ class Agent:
             _, args, _ = made_by(Path(local))
             config = AlgorithmConfig.from_state(args[0])
             modules = _modules(local / COMPONENT_LEARNER_GROUP / COMPONENT_LEARNER / COMPONENT_RL_MODULE)
-            runner = local / COMPONENT_ENV_RUNNER
-            if not runner.is_dir():
-                raise FileNotFoundError(
-                    f"{path} has no {COMPONENT_ENV_RUNNER}, so its connectors are not known: train with "
-                    "env_runners(create_local_env_runner=True)"
-                )
-            to_module = _pipeline(runner / COMPONENT_ENV_TO_MODULE_CONNECTOR)
-            to_env = _pipeline(runner / COMPONENT_MODULE_TO_ENV_CONNECTOR)
+            to_module, to_env = _pipelines(local, config)
             return cls(config, modules, to_module, to_env, steps=_steps(local), seed=seed)
 
     def act(
@@ -239,16 +239,31 @@ def _modules(path: Path) -> Any:
         raise FileNotFoundError(f"there are no modules at {path}: give the directory that save_to_path has written")
     found = RLModule.from_checkpoint(path)
     modules = found if isinstance(found, MultiRLModule) else {DEFAULT_MODULE_ID: found}
+    if isinstance(found, MultiRLModule):
+        for name in [name for name in found.keys() if not (path / name).is_dir()]:  # noqa: SIM118
+            found.remove_module(name)  # checkpoint_trainable_policies_only has left it out
     for module in modules.values():
         if hasattr(module, "eval"):
             module.eval()
     return modules
 
 
-def _pipeline(path: Path) -> Any:
+def _pipelines(path: Path, config: AlgorithmConfig) -> list[Any]:
+    """Both pipelines of a checkpoint; new ones where it was learnt from data, without an environment."""
     from hpc.rllib.connectors.connector_v2 import ConnectorV2
+    from hpc.rllib.env.connector_states import Pipelines
 
-    return ConnectorV2.from_checkpoint(path)
+    names = (COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR)
+    for runner in (path / COMPONENT_ENV_RUNNER, path / COMPONENT_EVAL_ENV_RUNNER):
+        if runner.is_dir():
+            return [ConnectorV2.from_checkpoint(runner / name) for name in names]
+    if config.observation_space is None or config.action_space is None:
+        raise FileNotFoundError(
+            f"{path} has neither connectors nor spaces of an environment: train with "
+            "config.environment(observation_space=.., action_space=..), or with an evaluation"
+        )
+    made = Pipelines(config, {})
+    return [made.by_name[name] for name in names]
 
 
 def _steps(path: Path) -> int:

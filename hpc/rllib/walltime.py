@@ -47,9 +47,14 @@ def keep_training(
 
     The job's end is known in a session (`hpc.init`), where the scheduler says it; SIGTERM, SIGUSR1 and Ctrl-C are
     noticed also without one. Run the same program in the next job, and it goes on with other resources, too.
+    Raises ValueError where no checkpoint is to stay.
     """
+    if keep < 1:
+        raise ValueError(f"keep={keep}: one checkpoint has to stay, so that the next job can go on")
     root = Path(path)
     root.mkdir(parents=True, exist_ok=True)
+    for half in root.glob(f"{_PREFIX}*{_UNFINISHED}"):  # of a job that was ended while it wrote
+        shutil.rmtree(half)
     walltime = Walltime(time.monotonic, _context())
     with walltime.signals():
         algorithm = _begun(config, root)
@@ -101,14 +106,16 @@ def _begun(config: Any, root: Path) -> Any:
 
 
 def _save(algorithm: Any, root: Path, keep: int, walltime: Walltime) -> str:
-    """Write a checkpoint under another name first: one with its name is whole."""
+    """Write a checkpoint under another name first: one with its name is whole.
+
+    That of this iteration may be there, written just before or gone on from: nothing was learnt since.
+    """
     began_s = time.monotonic()
     name = root / f"{_PREFIX}{algorithm.training_iteration:06d}"
-    beside = root / f"{_PREFIX}{algorithm.training_iteration:06d}{_UNFINISHED}"
-    shutil.rmtree(beside, ignore_errors=True)
-    algorithm.save_to_path(beside)
     if name.exists():
-        shutil.rmtree(name)
+        return str(name)
+    beside = root / f"{name.name}{_UNFINISHED}"
+    algorithm.save_to_path(beside)
     os.rename(beside, name)
     for old in _checkpoints(root)[:-keep]:
         shutil.rmtree(old)
@@ -117,7 +124,8 @@ def _save(algorithm: Any, root: Path, keep: int, walltime: Walltime) -> str:
 
 
 def _checkpoints(root: Path) -> list[Path]:
-    return sorted(one for one in root.glob(f"{_PREFIX}*") if one.suffix != _UNFINISHED)
+    found = {one.name.removeprefix(_PREFIX): one for one in root.glob(f"{_PREFIX}*")}
+    return [found[number] for number in sorted((one for one in found if one.isdecimal()), key=int)]
 
 
 class _NoSession:

@@ -15,6 +15,7 @@ from hpc.rllib.algorithms.ppo import PPO, PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
 from hpc.rllib.connectors.env_to_module import MeanStdFilter, PrevActionsPrevRewards
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from hpc.rllib.env.multi_agent_env import make_multi_agent
 from hpc.rllib.execution.rollout_ops import synchronous_parallel_sample
 
 
@@ -183,6 +184,30 @@ def test_an_evaluation_has_its_own_environments_and_settings(built):
     assert 25 <= steps.evaluate()["env_runners"]["num_env_steps_sampled"] <= 30, "it is there when it is asked for"
 
 
+def figures(runner):
+    """How many observations the filter of a runner has seen, and their mean."""
+    (piece,) = [piece for piece in runner._env_to_module.connectors if isinstance(piece, MeanStdFilter)]
+    stat = piece._stats[None][0]
+    return [stat.count, *stat.mean_array.tolist()]
+
+
+def test_an_evaluation_normalises_observations_as_training_does(built):
+    seen = []
+    config = config_of().env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
+    config.evaluation(evaluation_interval=1, evaluation_duration=1)
+    config.callbacks(
+        on_evaluate_start=lambda algorithm, **kwargs: seen.append(
+            [figures(runner) for runner in (algorithm.env_runner, algorithm.eval_env_runner)]
+        )
+    )
+    algorithm = built(config)
+    for _ in range(2):
+        algorithm.train()
+    for training, evaluating in seen:
+        assert training == evaluating and training[0] >= 60
+    assert figures(algorithm.env_runner)[0] < figures(algorithm.eval_env_runner)[0], "it goes on from there"
+
+
 def test_an_evaluation_of_ones_own_returns_three_things(built):
     def mine(algorithm, group):
         algorithm.metrics.log_value(("evaluation", "logged"), 2.0, reduce="mean")
@@ -212,6 +237,21 @@ def test_a_checkpoint_goes_on_with_counts_weights_and_changed_settings(built, tm
         result = again.train()
         assert result["training_iteration"] == 3 and result["time_total_s"] > before["time_total_s"]
         assert result["env_runners"]["num_env_steps_sampled_lifetime"] > again.steps_sampled / 2
+    finally:
+        again.stop()
+
+
+def test_changed_settings_of_learning_count_from_the_first_update_on(built, tmp_path):
+    config = config_of().multi_agent(policies={"default_policy"}, policies_to_train=["default_policy"])
+    algorithm = built(config)
+    algorithm.train()
+    changed = {"lr": 0.5, "policies_to_train": []}
+    again = Algorithm.from_checkpoint(algorithm.save_to_path(tmp_path), config=changed)
+    try:
+        (learner,) = again.learner_group.foreach_learner(lambda learner: learner)
+        assert [group["lr"] for group in learner.get_optimizer().param_groups] == [0.5]
+        again.train()
+        assert same(again.get_weights(), algorithm.get_weights()), "no module is to learn any more"
     finally:
         again.stop()
 
@@ -277,6 +317,36 @@ def test_an_agent_remembers_actions_and_states_of_its_episode(built, tmp_path):
     assert [agent.act(observation) for observation in observations] == by_agent
 
 
+def test_a_state_that_was_given_stays_as_it_was(built):
+    config = config_of().env_runners(
+        env_to_module_connector=lambda env, spaces, device: PrevActionsPrevRewards(n_prev_actions=2)
+    )
+    config.rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[8], use_lstm=True, lstm_cell_size=4, max_seq_len=5))
+    algorithm = built(config.training(train_batch_size_per_learner=60, minibatch_size=60))
+    state = None
+    for t in range(3):
+        _, state = algorithm.act(np.array([t, 1.0], np.float32), state=state)
+    before, remembered = state.own(), repr(state.memory)
+    assert "1." in remembered, "of the actions before"
+    _, one = algorithm.act(np.array([0.5, 0.5], np.float32), state=state)
+    assert one is not state and np.array_equal(state.state["h"], before.state["h"])
+    _, other = algorithm.act(np.array([0.5, 0.5], np.float32), state=state)
+    assert np.array_equal(one.state["h"], other.state["h"]) and not np.array_equal(one.state["h"], state.state["h"])
+    assert repr(state.memory) == remembered
+    assert one.memory.keys() == state.memory.keys() and repr(one.memory) == repr(other.memory)
+
+
+def test_an_agent_has_no_module_that_its_checkpoint_has_left_out(built, tmp_path):
+    config = config_of(num_agents=2).environment(make_multi_agent("CartPole-v1"))
+    config.multi_agent(policies={"learns", "fixed"}, policies_to_train=["learns"])
+    config.multi_agent(policy_mapping_fn=lambda agent_id, episode, **kwargs: "fixed" if agent_id else "learns")
+    algorithm = built(config.checkpointing(checkpoint_trainable_policies_only=True))
+    agent = Agent.from_checkpoint(algorithm.save_to_path(tmp_path))
+    assert list(agent.modules.keys()) == ["learns"] and agent.act(np.zeros(4, np.float32), agent_id=0) in (0, 1)
+    with pytest.raises(KeyError, match="no module 'fixed'"):
+        agent.act(np.zeros(4, np.float32), agent_id=1)
+
+
 def test_an_algorithm_of_an_unknown_environment_or_setting_says_so():
     with pytest.raises(ValueError, match="num_env_runners"):
         PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=-1).build_algo()
@@ -308,4 +378,4 @@ def test_the_room_of_a_trial_has_a_bundle_for_each_process():
     alone.evaluation(evaluation_num_env_runners=0, evaluation_interval=None)
     assert PPO.default_resource_request(alone.to_dict()).bundles == [{"CPU": 1.0, "GPU": 1.0}]
     several = config.copy().learners(num_learners=2, num_gpus_per_learner=1, num_aggregator_actors_per_learner=2)
-    assert PPO.default_resource_request(several).bundles[-1] == {"CPU": 2.0, "GPU": 1.0}
+    assert PPO.default_resource_request(several).bundles[-2:] == [{"GPU": 1.0}, {"GPU": 1.0}]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hpc.rllib.agent import Agent
+from hpc.rllib.algorithms.algorithm import Algorithm
 from hpc.rllib.algorithms.dqn import DQNConfig
 from hpc.rllib.algorithms.dqn.replaying import calculate_rr_weights
 from hpc.rllib.algorithms.ppo import PPOConfig
@@ -333,6 +334,26 @@ def test_the_same_seed_gives_the_same_weights_bit_by_bit(make):
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():
         assert np.array_equal(value, weights[1][name]), name
+
+
+def test_what_goes_on_from_one_checkpoint_is_equal_bit_by_bit_and_keeps_its_schedules(tmp_path):
+    made = ppo(lr=[[0, 0.01], [2000, 0.0]], entropy_coeff=[[0, 1.0], [600, 0.0]])
+    _, algo = ran(made.copy(), 2)
+    path = algo.save_to_path(tmp_path)
+    weights = []
+    for _ in range(2):
+        again = Algorithm.from_checkpoint(path)
+        (learner,) = again.learner_group.foreach_learner(lambda learner: learner)
+        assert learner.entropy_coeff("default_policy") == pytest.approx(1 - 256 / 600, abs=0.01)
+        assert learner.get_optimizer().param_groups[0]["lr"] == pytest.approx(0.01 * (1 - 256 / 2000), rel=0.01)
+        again.train()
+        weights.append(again.get_weights()["default_policy"])
+        again.stop()
+    assert all(np.array_equal(value, weights[1][name]) for name, value in weights[0].items())
+    fixed = Algorithm.from_checkpoint(path, config={"entropy_coeff": 0.25})
+    (learner,) = fixed.learner_group.foreach_learner(lambda learner: learner)
+    assert learner.entropy_coeff("default_policy") == 0.25, "a coefficient without a schedule is the configuration's"
+    fixed.stop()
 
 
 def test_a_buffer_is_saved_where_it_is_wanted(tmp_path):

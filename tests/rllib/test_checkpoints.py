@@ -59,6 +59,37 @@ def test_each_part_has_a_directory(tmp_path):
     assert values(again) == values(whole())
 
 
+def test_a_checkpoint_that_is_there_stays_until_the_new_one_is_whole(tmp_path):
+    first = whole()
+    first.save_to_path(tmp_path)
+    (tmp_path / "of_the_user").touch()
+    there = sorted(os.listdir(tmp_path))
+
+    class Ends(Part):
+        def save_to_path(self, *args, **kwargs):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Part(10, parts={"a": Part(20), "b": Ends(30)}).save_to_path(tmp_path)
+    again = whole()
+    again.value = again.parts["a"].value = 0
+    again.restore_from_path(tmp_path)
+    assert values(again) == values(first) and sorted(os.listdir(tmp_path)) == there
+    Part(10, parts={"a": Part(20), "b": Part(30)}).save_to_path(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == there and not (tmp_path / "b" / "c").exists(), "parts of before are gone"
+    again.restore_from_path(tmp_path)
+    assert (again.value, again.parts["b"].value) == (10, 30)
+
+
+def test_what_is_not_whole_is_refused_before_anything_is_taken_up(tmp_path):
+    whole().save_to_path(tmp_path)
+    (tmp_path / "state.pkl").unlink()
+    again = Part(parts={"a": Part(), "b": Part(parts={"c": Part()})})
+    with pytest.raises(FileNotFoundError, match="no whole checkpoint"):
+        again.restore_from_path(tmp_path)
+    assert again.parts["a"].value == 0
+
+
 def test_an_object_is_made_again_with_changed_arguments(tmp_path):
     path = whole().save_to_path(tmp_path)
     made = Part.from_checkpoint(path, named=7)

@@ -15,6 +15,7 @@ from hpc.rllib.algorithms.config.given import NotProvided
 from hpc.rllib.algorithms.dqn import DQNConfig
 from hpc.rllib.algorithms.ppo import PPO, PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
+from hpc.rllib.env.env_runner_group import environment_of_actors
 from hpc.rllib.policy.policy import PolicySpec
 
 BOX, TWO = gym.spaces.Box(-1.0, 1.0, (3,), np.float32), gym.spaces.Discrete(2)
@@ -35,6 +36,15 @@ def test_setters_return_the_configuration_and_change_what_they_are_given():
     assert config._env_to_module_connector is len and config.learner_class is dict
     assert config.environment(env_config={"b": {"c": 2}}).env_config == {"a": 1, "b": {"c": 2}}
     assert config.env == "CartPole-v1", "what is not given stays"
+
+
+def test_dicts_that_were_given_stay_as_they_were():
+    given = {"b": {"c": 2}}
+    PPOConfig().environment(env_config=given).environment(env_config={"b": {"d": 3}})
+    PPOConfig().evaluation(evaluation_config={"env_config": given}).evaluation(
+        evaluation_config={"env_config": {"b": {"d": 3}}}
+    )
+    assert given == {"b": {"c": 2}}
 
 
 def test_none_is_a_value():
@@ -196,6 +206,15 @@ def test_values_that_do_not_fit_are_named(change, said):
     config.experimental(_validate_config=False).validate()
 
 
+def test_settings_that_nothing_reads_are_named_in_a_warning(caplog):
+    config = PPOConfig().fault_tolerance(env_runner_restore_timeout_s=5.0)
+    config.validate()
+    config.get_evaluation_config_object().validate()
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "`env_runner_restore_timeout_s` has no effect in hpc.rllib"
+    ]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -271,6 +290,45 @@ def test_modules_have_their_own_settings():
     assert (config.get_config_for_module("p0").lr, config.get_config_for_module("p1").lr) == (0.1, 0.5)
     assert config.get_config_for_module("p0") is config.get_config_for_module("p0")
     assert config.is_multi_agent and not PPOConfig().is_multi_agent
+
+
+def test_settings_of_a_policy_spec_are_those_of_its_module():
+    config = PPOConfig().training(lr=0.5, gamma=0.5)
+    config.multi_agent(policies={"a": PolicySpec(config={"lr": 0.25, "gamma": 0.75}), "b": PolicySpec()})
+    config.rl_module(algorithm_config_overrides_per_module={"a": {"lr": 0.125}})
+    found = config.get_config_for_module("a")
+    assert (found.lr, found.gamma, config.get_config_for_module("b").lr) == (0.125, 0.75, 0.5)
+
+
+def test_variables_of_the_processes_of_actors_are_taken():
+    config = PPOConfig().python_environment(extra_python_environs_for_worker={"A": "1"})
+    config.validate()
+    assert environment_of_actors(config) == {"runtime_env": {"env_vars": {"A": "1"}}}
+
+
+def test_settings_that_change_later_count_for_modules_with_their_own_too():
+    config = PPOConfig().multi_agent(policies={"a", "b"}).training(gamma=0.5)
+    config.rl_module(algorithm_config_overrides_per_module={"a": PPOConfig.overrides(lr=0.25)})
+    assert config.get_config_for_module("a").gamma == 0.5
+    config.training(gamma=0.75)
+    assert config.get_config_for_module("a").gamma == 0.75
+    state = config.get_state()
+    for made in (AlgorithmConfig.from_state(state), PPOConfig.from_dict(config.to_dict()), config.copy()):
+        made.gamma = 0.875
+        assert (made.get_config_for_module("a").gamma, made.get_config_for_module("a").lr) == (0.875, 0.25)
+    frozen = config.copy(copy_frozen=True)
+    assert frozen.get_config_for_module("a") is frozen.get_config_for_module("a")
+
+
+def test_what_is_no_setting_is_named_in_a_warning_where_dicts_have_it(caplog):
+    config = PPOConfig().update_from_dict({"num_env_runner": 3, "lr": 0.5, "mine": 1})
+    assert (config.lr, config["mine"], config.num_env_runners) == (0.5, 1, PPOConfig().num_env_runners)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2 and "Did you mean 'num_env_runners'?" in said[0] and "'mine'" in said[1]
+    caplog.clear()
+    PPOConfig.from_dict(PPOConfig().to_dict())
+    PPOConfig().update_from_dict({"lambda": 0.5, "model_config_dict": {}, "simple_optimizer": -1})
+    assert not caplog.records
 
 
 def test_modules_get_spaces_classes_and_networks():

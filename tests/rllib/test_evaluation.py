@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import pytest
@@ -44,7 +45,7 @@ class Algorithm:
 
     def __init__(self, **settings):
         self.config = AlgorithmConfig().evaluation(evaluation_num_env_runners=2, evaluation_interval=2, **settings)
-        self.callbacks, self.learner_group, self.env_runner, self.steps_sampled = [], None, None, 0
+        self.callbacks, self.learner_group, self.env_runner_group, self.steps_sampled = [], None, None, 0
         self.metrics = MetricsLogger(root=True)
 
     def restore_env_runners(self, group):
@@ -123,3 +124,15 @@ def test_env_runners_are_waited_for():
     group.probe_unhealthy_env_runners = probe
     evaluator.evaluate()
     assert len(group.asked) == 1
+
+
+def test_waiting_for_env_runners_leaves_the_processor_to_them():
+    evaluator, group = made(healthy=0, evaluation_unhealthy_workers_timeout_s=0.2)
+    evaluator.evaluate()
+    assert group.asked == [] and 2 <= len(group.probed) <= 10
+
+
+def test_an_evaluation_without_a_limit_of_time_has_none():
+    evaluator, group = made(evaluation_sample_timeout_s=None)
+    evaluator.evaluate()
+    assert group.asked[0]["timeout_s"] == math.inf

@@ -114,6 +114,21 @@ def test_a_checkpoint_of_two_learners_is_that_of_one(two: LearnerGroup, tmp_path
     one.shutdown()
 
 
+def test_weights_of_single_modules_are_loaded_by_all_learners(two: LearnerGroup, tmp_path: Any) -> None:
+    other = group_of(CONFIG.copy(copy_frozen=False).debugging(seed=4), 0)
+    path = other.save_to_path(tmp_path)
+    modules = f"{path}/learner/rl_module"
+    for given in (
+        {"multi_rl_module_ckpt_dir": modules},
+        {"rl_module_ckpt_dirs": {"default_policy": f"{modules}/default_policy"}},
+    ):
+        two.update(samples=[sample(1), sample(2)])
+        two.load_module_state(**given)
+        assert np.array_equal(weights_of(two), weights_of(other))
+    found = two.foreach_learner(lambda learner: learner.get_weights()["default_policy"])
+    assert len(found) == 2 and all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_results_of_asynchronous_updates_come_later(two: LearnerGroup) -> None:
     found: list[dict[str, Any]] = []
     before = two.weights_version

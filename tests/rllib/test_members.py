@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 
+import hpc
 from hpc.rllib.agent import Agent
 from hpc.rllib.algorithms.algorithm import Algorithm
 from hpc.rllib.algorithms.ppo import PPOConfig
@@ -101,6 +106,50 @@ def test_a_module_comes_and_goes(built):
     before = algorithm.get_weights()
     algorithm.train()
     assert changed(before, algorithm.get_weights()) == {"p0"}
+
+
+@pytest.fixture
+def session():
+    hpc.init(num_cpus=4)
+    yield
+    hpc.shutdown()
+
+
+def test_processes_that_begin_anew_have_the_modules_that_came(session, built):
+    config = config_of().env_runners(num_env_runners=1).learners(num_learners=2)
+    config.fault_tolerance(delay_between_env_runner_restarts_s=0)
+    algorithm = built(config)
+    like = algorithm.get_module("p0")
+    spec = RLModuleSpec(type(like), like.observation_space, like.action_space, model_config=like.model_config)
+    algorithm.add_module(
+        "p2",
+        spec,
+        config_overrides={"lr": 0.5},
+        new_agent_to_module_mapping_fn=lambda agent_id, episode, **kw: "p2",
+    )
+    algorithm.remove_module("p1")
+    (runner,) = algorithm.env_runner_group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False)
+    learner = algorithm.learner_group.foreach_learner(lambda learner: os.getpid())[1]
+    os.kill(runner, signal.SIGKILL)
+    os.kill(learner, signal.SIGKILL)
+    until_s = time.monotonic() + 60
+    while True:
+        result = algorithm.train()
+        rates = algorithm.learner_group.foreach_learner(
+            lambda learner: (learner.get_optimizer("p2").param_groups[0]["lr"], os.getpid())
+        )
+        if len(rates) == 2 or time.monotonic() > until_s:
+            break
+    assert result["env_runners"]["num_module_steps_sampled"].keys() == {"p2"}, "it maps agents as it was told to"
+    assert algorithm.env_runner_group.num_remote_worker_restarts() == 1
+    modules = algorithm.env_runner_group.foreach_env_runner(lambda runner: sorted(runner.module.keys()))
+    assert modules and all(found == ["p0", "p2"] for found in modules)
+    (acting,) = algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: runner.module["p0"].get_state(), local_env_runner=False
+    )
+    newest = algorithm.get_weights()["p0"]
+    assert acting and all(np.array_equal(acting[name], newest[name]) for name in acting), "p0 was not updated lately"
+    assert [rate for rate, _ in rates] == [0.5, 0.5] and learner not in [pid for _, pid in rates]
 
 
 def test_only_modules_that_learn_are_saved_where_that_is_wanted(built, tmp_path):

@@ -149,6 +149,50 @@ def test_a_state_comes_back():
     assert again.peek("a") == logger.peek("a") == 3.0 and again.peek(("b", "sum")) == 6.0
 
 
+@pytest.mark.parametrize("how", ["smoothed", "mean", "item_series", "lifetime_sum"])
+def test_a_state_stays_what_it_was_when_more_is_logged(how):
+    one = logged([1.0, 2.0], reduce=how)
+    state = one.get_state()
+    one.log_value("a", 30.0)
+    again, other = MetricsLogger(root=True), MetricsLogger(root=True)
+    again.set_state(state)
+    again.log_value("a", 40.0)
+    other.set_state(state)
+    assert other.peek("a") == logged([1.0, 2.0], reduce=how).peek("a")
+
+
+def test_keys_come_back_as_they_were():
+    one = MetricsLogger(root=True)
+    keys = [("a", "b--c"), ("a--b", "c"), ("steps", 3), ("steps", "3")]
+    for count, key in enumerate(keys, 1):
+        one.log_value(key, count, reduce="lifetime_sum")
+    again = MetricsLogger(root=True)
+    again.set_state(pickle.loads(pickle.dumps(one.get_state())))
+    for count, key in enumerate(keys, 1):
+        again.log_value(key, 10, reduce="lifetime_sum")
+        assert again.peek(key) == count + 10
+    assert len(again.all_stats()) == len(keys)
+
+
+def test_one_tensor_that_is_not_a_number_does_not_stay_in_an_average():
+    values = [math.nan, 1.0, math.nan, 3.0]
+    plain = logged(values, ema_coeff=0.5).peek("a")
+    assert logged([torch.tensor(value) for value in values], ema_coeff=0.5).peek("a") == plain == 2.0
+
+
+def test_the_window_of_means_is_that_of_now_after_a_restore():
+    one = MetricsLogger(root=True)
+    SampleReport(one, 100, several=False).write(
+        [Sample(modules={}, env_steps=1, episodes=[EpisodeRecord(float(at), 1, 0.1) for at in range(4)])]
+    )
+    one.compile()
+    report = SampleReport(one, 2, several=False)
+    report.resume()
+    report.write([Sample(modules={}, env_steps=1, episodes=[EpisodeRecord(9.0, 1, 0.1)])])
+    one.compile()
+    assert one.peek(("env_runners", "episode_return_mean")) == (3.0 + 9.0) / 2
+
+
 def test_a_kind_of_ones_own_is_taken_by_its_name():
     class Range(MeanStats):
         stats_cls_identifier = "range"
@@ -191,6 +235,18 @@ def test_samples_become_the_keys_of_results():
     found = logger.compile()["env_runners"]
     assert found["episode_return_mean"] == 2.5, "the last two episodes"
     assert (found["num_env_steps_sampled_lifetime"], found["num_episodes_lifetime"]) == (30, 3)
+
+
+def test_failed_steps_count_over_the_whole_life():
+    logger = MetricsLogger(root=True)
+    found = []
+    for count in (1, 2):
+        sample = Sample(modules={}, env_steps=1, faults={"num_env_steps_failed_lifetime": count})
+        SampleReport(logger, 1, several=False).write([sample])
+        found.append(logger.compile()["env_runners"])
+    assert [one["num_env_steps_failed_lifetime"] for one in found] == [1, 3]
+    assert [one["num_env_steps_failed"] for one in found] == [1, 2]
+    assert "num_env_steps_failed_lifetime_lifetime" not in found[0]
 
 
 def test_samples_of_several_agents_have_their_own_keys():

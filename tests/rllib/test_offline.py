@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hpc.rllib.agent import Agent
 from hpc.rllib.algorithms.bc import BCConfig
 from hpc.rllib.algorithms.marwil import MARWILConfig
 from hpc.rllib.core.columns import Columns
@@ -186,6 +187,44 @@ def test_what_cannot_be_recorded_is_told():
     episode = SingleAgentEpisode(observations=[object(), object()], actions=[0], rewards=[0.0], len_lookback_buffer=0)
     with pytest.raises(TypeError, match="cannot be recorded"):
         pack_episode(episode)
+
+
+def learnt(tmp_path, config):
+    """An algorithm that has learnt from rows of four numbers for two iterations."""
+    rows = steps(cut=(False, False))
+    for row in rows:
+        row["obs"], row["new_obs"] = [*row["obs"], 0.0, 0.0], [*row["new_obs"], 0.0, 0.0]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
+    config.offline_data(input_=[str(tmp_path / "data.parquet")], dataset_num_iters_per_learner=2)
+    algorithm = config.training(train_batch_size_per_learner=5, lr=0.1).debugging(seed=0).build_algo()
+    for _ in range(2):
+        algorithm.train()
+    return algorithm
+
+
+@pytest.mark.parametrize("kind", [BCConfig, MARWILConfig])
+def test_what_was_learnt_from_data_acts_at_once(tmp_path, kind):
+    config = kind().environment("CartPole-v1").evaluation(evaluation_interval=9, evaluation_duration=1)
+    algorithm = learnt(tmp_path, config)
+    try:
+        acting = algorithm.get_module().get_state()
+        newest = algorithm.get_weights()["default_policy"]
+        assert acting and all(np.array_equal(acting[name], newest[name]) for name in acting)
+        agent = Agent.from_checkpoint(algorithm.save_to_path(tmp_path / "one"))
+        for seen in np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32):
+            assert agent.act(seen) == algorithm.act(seen)
+    finally:
+        algorithm.stop()
+
+
+def test_what_was_learnt_without_an_environment_acts_from_its_checkpoint(tmp_path):
+    spaces = {"observation_space": gym.spaces.Box(-9, 9, (4,), np.float32), "action_space": gym.spaces.Discrete(2)}
+    algorithm = learnt(tmp_path, BCConfig().environment(**spaces))
+    agent = Agent.from_checkpoint(algorithm.save_to_path(tmp_path / "one"))
+    assert agent.act(np.zeros(4, np.float32)) in (0, 1)
+    with pytest.raises(ValueError, match=r"use .*Agent.from_checkpoint"):
+        algorithm.act(np.zeros(4, np.float32))
+    algorithm.stop()
 
 
 def test_settings_that_contradict_each_other():

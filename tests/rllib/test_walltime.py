@@ -9,6 +9,7 @@ import pytest
 
 import hpc
 from hpc.rllib.agent import Agent
+from hpc.rllib.algorithms.algorithm import Algorithm
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.walltime import keep_training, last_checkpoint
@@ -51,6 +52,30 @@ def test_checkpoints_are_made_now_and_then_and_the_newest_stay(tmp_path):
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint_000004")
     assert last_checkpoint(tmp_path / "nothing") is None
     assert Agent.from_checkpoint(last_checkpoint(tmp_path)).act([0.0] * 4) in (0, 1)
+
+
+def test_an_iteration_is_saved_once_and_only_checkpoints_of_its_own_are_touched(tmp_path, monkeypatch):
+    saved, save = [], Algorithm.save_to_path
+
+    def counted(self, path, **kwargs):
+        saved.append(str(path))
+        return save(self, path, **kwargs)
+
+    monkeypatch.setattr(Algorithm, "save_to_path", counted)
+    (tmp_path / "checkpoint_best").mkdir()
+    (tmp_path / "checkpoint_000001.unfinished").mkdir()
+
+    def leave(algorithm, result):
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    found = keep_training(config_of(), tmp_path, stop={"training_iteration": 9}, save_every_s=0, on_result=leave)
+    assert not found.complete and len(saved) == 1, "before the end nothing is written twice"
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint_000001", "checkpoint_best"]
+    for number in (999999, 1000000):
+        (tmp_path / f"checkpoint_{number}").mkdir()
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint_1000000")
+    with pytest.raises(ValueError, match="keep=0"):
+        keep_training(config_of(), tmp_path, stop={"training_iteration": 1}, keep=0)
 
 
 def test_the_next_program_may_have_other_settings(tmp_path):

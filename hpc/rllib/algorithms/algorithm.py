@@ -158,12 +158,14 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         if due and config.evaluation_parallel_to_training:
             with self.metrics.log_time((keys.TIMERS, keys.EVALUATION_ITERATION_TIMER)):
                 _, evaluation = evaluator.beside(self._iterate)
+            self._sync_runner_states()
         else:
             self._iterate()
+            # Before the evaluation: the new weights belong to what connectors have learnt in this iteration.
+            self._sync_runner_states()
             if due:
                 with self.metrics.log_time((keys.TIMERS, keys.EVALUATION_ITERATION_TIMER)):
                     evaluation = evaluator.evaluate()
-        self._sync_runner_states()
         return self._results(evaluation)
 
     def _iterate(self) -> None:
@@ -356,6 +358,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         if logged is not None:
             assert self._evaluator is not None
             self.metrics.set_state(logged)
+            self._report.resume()
             self._evaluator.set_state(logged["evaluation"])
             self._keys.time_total_s = logged["time_total_s"]
         for name, part in self.get_checkpointable_components():
@@ -368,16 +371,17 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         """Bring weights, and states of connectors, from this process to all env runners."""
         self._sync_all_weights()
         group = self.env_runner_group
-        if group is not None and group.num_remote_env_runners() and self.env_runner is not None:
+        if group is not None and group.num_remote_env_runners():
             group.sync_env_runner_states(
-                config=self.config, from_worker=self.env_runner, env_steps_sampled=self.steps_sampled
+                config=self.config, from_worker=group.connectors, env_steps_sampled=self.steps_sampled
             )
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        """The learners, and the env runners of this process."""
+        """The learners, and the env runners of this process; without one, the connectors that all have."""
         parts = [(COMPONENT_LEARNER_GROUP, self.learner_group)]
-        if self.env_runner is not None:
-            parts.append((COMPONENT_ENV_RUNNER, self.env_runner))
+        connectors = self.env_runner_group.connectors if self.env_runner_group is not None else None
+        if connectors is not None:
+            parts.append((COMPONENT_ENV_RUNNER, connectors))
         if self.eval_env_runner is not None:
             parts.append((COMPONENT_EVAL_ENV_RUNNER, self.eval_env_runner))
         return parts
@@ -407,7 +411,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
 
     def get_module(self, module_id: str = DEFAULT_MODULE_ID) -> Any:
         """The module of this id in this process's env runner, with the current weights; None if there is none."""
-        return self._module(module_id)
+        return self._acting_module(module_id)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import enum
+import logging
 from typing import TYPE_CHECKING, Any
 
 from hpc.rllib.algorithms.config.building import Building
@@ -21,6 +22,7 @@ from hpc.rllib.core import DEFAULT_MODULE_ID
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+logger = logging.getLogger(__name__)
 #: Keywords of setters, and the attributes that have their values.
 _ATTRIBUTES = {
     "env_to_module_connector": "_env_to_module_connector",
@@ -43,6 +45,8 @@ _KEYS = {
 }
 _NAMES = {attribute: key for key, attribute in _KEYS.items()}
 _NOT_IN_DICTS = ("algo_class", "_is_frozen")
+#: Configurations of single modules as they were last put together: no setting, and made anew when one changes.
+_KEPT = "_per_module_overrides"
 #: What dicts of RLlib have for names that settings had before.
 _DEPRECATED_VALUE = -1
 #: What hpc.tune puts beside the settings of a trial.
@@ -90,6 +94,7 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
     def copy(self, copy_frozen: bool | None = None) -> Self:
         """A deep copy. copy_frozen: whether it is frozen; None: as this one is."""
         made = copy.deepcopy(self)
+        vars(made)[_KEPT] = {}
         if copy_frozen is True:
             made.freeze()
         elif copy_frozen is False:
@@ -113,7 +118,8 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
 
     def to_dict(self) -> dict[str, Any]:
         """All settings by their names; from_dict and a Tuner's param_space take them."""
-        found = {key: copy.deepcopy(value) for key, value in vars(self).items() if key not in _NOT_IN_DICTS}
+        found = {key: copy.deepcopy(value) for key, value in vars(self).items() if key not in (*_NOT_IN_DICTS, _KEPT)}
+        found[_KEPT] = {}
         for attribute, key in _NAMES.items():
             if attribute in found:
                 found[key] = found.pop(attribute)
@@ -126,6 +132,7 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
         """Put these values over those that are there.
 
         Settings of the old API stack are taken with their default only. Raises ValueError for other values of them.
+        What is no setting is kept for programs that read it, with a warning.
         """
         for key, value in config_dict.items():
             if key not in (*_NOT_IN_DICTS, _TRIAL_INFO, "class"):
@@ -152,6 +159,10 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
                 where, name = RENAMED_KEYWORDS[key]
                 getattr(self, where)(**{name: value})
         else:
+            if not hasattr(self, key):
+                logger.warning(
+                    "%s has no setting %r, so nothing here reads it.%s", type(self).__name__, key, _near(key, self)
+                )
             setattr(self, key, value)
 
     # state and text
@@ -159,7 +170,7 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
     def get_state(self) -> dict[str, Any]:
         """All settings, and the class, for a checkpoint."""
         state = {key: value for key, value in vars(self).items() if key not in _NOT_IN_DICTS}
-        return {**state, "class": type(self)}
+        return {**state, _KEPT: {}, "class": type(self)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Any:
@@ -177,6 +188,7 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
     # setting
 
     def _take(self, given: dict[str, Any]) -> Self:
+        vars(self).get(_KEPT, {}).clear()
         for key, value in given.items():
             if value is not NotProvided and key not in ("self", "__class__"):
                 setattr(self, _ATTRIBUTES.get(key, key), value)
@@ -192,6 +204,7 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
                 _need_default(key, value)
             if key in RENAMED_KEYWORDS and not hasattr(type(self), key):
                 key = RENAMED_KEYWORDS[key][1]
+        vars(self).get(_KEPT, {}).clear()
         super().__setattr__("_rl_module_spec" if key == "rl_module_spec" else key, value)
 
     def __getattr__(self, key: str) -> Any:
@@ -321,10 +334,13 @@ class AlgorithmConfig(SamplingSections, LearningSections, JudgingSections, Offli
     def get_config_for_module(self, module_id: str) -> Self:
         """The configuration with this module's own settings over it."""
         overrides = self.algorithm_config_overrides_per_module.get(module_id)
-        if overrides is None:
+        named = getattr(self.policies.get(module_id), "config", None) or {}
+        if overrides is None and not named:
             return self
         if module_id not in self._per_module_overrides:
-            made = self.copy(copy_frozen=False).update_from_dict(overrides)
+            made = self.copy(copy_frozen=False)
+            for own in (named, overrides or {}):
+                made.update_from_dict(own.to_dict() if isinstance(own, AlgorithmConfig) else own)
             self._per_module_overrides[module_id] = made
         return self._per_module_overrides[module_id]
 

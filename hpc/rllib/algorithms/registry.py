@@ -44,5 +44,5 @@ def _unknown(name: str) -> str:
     if name in _ABSENT:
         return f"there is no algorithm {name!r} in hpc.rllib: {_ABSENT[name]}"
     near = difflib.get_close_matches(name, ALGORITHMS, 1, 0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"there is no algorithm {name!r}{hint} There are: {', '.join(ALGORITHMS)}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import hpc
 from hpc.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR
 from hpc.rllib.env.collecting import Collector, count_steps
-from hpc.rllib.env.connector_states import has_content, merge, pipelines_of
+from hpc.rllib.env.connector_states import Pipelines, has_content, merge
 from hpc.rllib.env.remote_runner import take_sample
 from hpc.rllib.env.remote_runners import RemoteRunners, nth
 from hpc.rllib.env.vector.registration import creator_of
@@ -46,7 +46,7 @@ class EnvRunnerGroup:
         self.env_runner_cls = config.env_runner_cls or _default_class(config)
         self._local: Any = None
         self._may_be_local = local_env_runner or count == 0
-        self._kept_pipelines: Mapping[str, Any] | None = None
+        self._kept_pipelines: Pipelines | None = None
         self._version = 0
         """Of the local runner's weights, where there is no other"""
         self.is_streaming = False
@@ -102,6 +102,12 @@ class EnvRunnerGroup:
         # Beside remote runners it has no environment, so their spaces are its own.
         spaces = self._remote_spaces() if count else None
         return self.env_runner_cls(config=self.config, worker_index=0, num_workers=count, spaces=spaces)
+
+    def change_config(self, change: Callable[[Any], None]) -> None:
+        """Have a function change the configuration of runners that begin from now on; those there have their own."""
+        change(self.config)
+        if self.remote is not None:
+            self.remote.members.use(_for_actors(self.config))
 
     @property
     def local_env_runner(self) -> Any:
@@ -293,12 +299,16 @@ class EnvRunnerGroup:
         **kwargs: Any,
     ) -> None:
         """Merge the states of connectors of all runners (``merge_env_runner_states``), and give the result to all
-        (``broadcast_env_runner_states``), with the count of steps. It travels with the next call to each."""
+        (``broadcast_env_runner_states``), with the count of steps. It travels with the next call to each.
+
+        A local runner alone takes the states of from_worker, if that is another one, as runners that evaluate do."""
         state: dict[str, Any] = {}
         if env_steps_sampled is not None:
             state[STEPS_LIFETIME] = int(env_steps_sampled)
         state.update(rl_module_state or {})
         if self.remote is None:
+            if from_worker is not None and from_worker is not self._local:
+                state = {**self._connector_states(config, from_worker, connector_states), **state}
             if state and self._local is not None:
                 self._local.set_state(state)
             return
@@ -324,14 +334,28 @@ class EnvRunnerGroup:
                 return {}
             return merge(self._pipelines(), states)
         source = from_worker if from_worker is not None else self._local
-        return {} if source is None else dict(source.get_state(components=list(CONNECTORS)))
+        if source is None:
+            return {}
+        state = source.get_state(components=list(CONNECTORS))
+        return {name: state[name] for name in CONNECTORS if name in state}
 
     def _pipelines(self) -> Mapping[str, Any]:
-        """The pipelines that know what all runners began from: those of the local runner, if there may be one."""
+        """The pipelines that know what all runners began from."""
+        kept = self.connectors
+        if kept is None:
+            return {}
+        return kept.by_name if isinstance(kept, Pipelines) else dict(kept._pipelines())
+
+    @property
+    def connectors(self) -> Any:
+        """What keeps the states of connectors here: the local runner, or pipelines where there is to be none. None
+        when all runners are gone.
+
+        Checkpoints have the states from here, and so have groups that evaluate."""
         if self.local_env_runner is not None:
-            return dict(self.local_env_runner._pipelines())
-        if self._kept_pipelines is None:
-            self._kept_pipelines = pipelines_of(self.config, self._remote_spaces())
+            return self.local_env_runner
+        if self._kept_pipelines is None and self.healthy_env_runner_ids():
+            self._kept_pipelines = Pipelines(self.config, self._remote_spaces())
         return self._kept_pipelines
 
     def get_spaces(self) -> dict[str, tuple[Any, Any]]:

@@ -103,6 +103,10 @@ class Members:
         for index in range(first, first + count):
             self._start(self.rows[index])
 
+    def use(self, config: Any) -> None:
+        """Runners that begin from now on have this configuration."""
+        self._config = hpc.put(config)
+
     def _start(self, member: Member) -> None:
         member.began, member.next_start = time.monotonic(), None
         member.serial, member.state, member.has_mail = 0, 0, False

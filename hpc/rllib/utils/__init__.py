@@ -35,5 +35,10 @@ def deep_update(original: dict[str, Any], new_dict: dict[str, Any], new_keys_all
         if isinstance(value, dict) and isinstance(original.get(key), dict):
             deep_update(original[key], value, True)
         else:
-            original[key] = value
+            original[key] = _own_dicts(value)
     return original
+
+
+def _own_dicts(value: Any) -> Any:
+    """New dicts of the same values: what is put over them later must not get into those that were given."""
+    return {key: _own_dicts(one) for key, one in value.items()} if type(value) is dict else value

@@ -79,14 +79,15 @@ class Checkpointable:
     ) -> str:
         """Write the state (or this one) into a directory, which is made if need be; its path.
 
-        path: None: a new temporary directory. filesystem: a pyarrow filesystem that the path is of.
+        path: None: a new temporary directory. filesystem: a pyarrow filesystem that the path is of. A checkpoint that
+        is there already stays until the new one is whole.
         Raises ValueError for use_msgpack: the state is written as pickle.
         """
         if use_msgpack:
             raise ValueError("checkpoints are written as pickle: leave use_msgpack out")
         if path is None:
             path = tempfile.mkdtemp(prefix="hpc-checkpoint-")
-        with _written(path, filesystem) as local:
+        with _written(path, filesystem, f"{self.STATE_FILE_NAME}.pkl") as local:
             self._write(local, state)
         return str(path)
 
@@ -116,8 +117,12 @@ class Checkpointable:
         if not path.is_dir():
             raise FileNotFoundError(f"there is no checkpoint at {path}")
         if component is not None:
-            _part(self, component).restore_from_path(path, **kwargs)
+            first, _, rest = component.partition("/")
+            within = {"component": rest} if rest else {}
+            _part(self, first).restore_from_path(path, **within, **kwargs)
             return
+        if not (path / f"{self.STATE_FILE_NAME}.pkl").is_file():
+            raise FileNotFoundError(f"{path} is no whole checkpoint: it has no {self.STATE_FILE_NAME}.pkl")
         known = self._restore_parts(path, set(), kwargs)
         with open(path / f"{self.STATE_FILE_NAME}.pkl", "rb") as file:
             self.set_state(pickle.load(file))
@@ -222,12 +227,11 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _part(owner: Checkpointable, component: str) -> Any:
-    first, _, rest = component.partition("/")
     for name, part in owner.get_checkpointable_components():
-        if name == first:
-            return _part(part, rest) if rest else part
+        if name == component:
+            return part
     names = ", ".join(name for name, _ in owner.get_checkpointable_components())
-    raise ValueError(f"{type(owner).__name__} has no part {first!r}; it has: {names or 'none'}")
+    raise ValueError(f"{type(owner).__name__} has no part {component!r}; it has: {names or 'none'}")
 
 
 def _listed(given: Any) -> list[str]:
@@ -237,11 +241,21 @@ def _listed(given: Any) -> list[str]:
 
 
 @contextmanager
-def _written(path: str | Path, filesystem: Any) -> Iterator[Path]:
-    """A local directory; what is in it in the end is at the path."""
+def _written(path: str | Path, filesystem: Any, last: str) -> Iterator[Path]:
+    """A local directory; what is in it in the end is at the path. last: the file without which it is not whole."""
     filesystem, remote = _where(path, filesystem)
     if filesystem is None:
-        yield Path(remote)
+        target = Path(remote)
+        if not target.is_dir() or not any(target.iterdir()):
+            yield target
+            return
+        beside = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=target))
+        try:
+            (beside / "new").mkdir()
+            yield beside / "new"
+            _exchange(beside, target, last)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
         return
     with tempfile.TemporaryDirectory(prefix="hpc-checkpoint-") as local:
         yield Path(local)
@@ -249,6 +263,17 @@ def _written(path: str | Path, filesystem: Any) -> Iterator[Path]:
 
         filesystem.create_dir(remote, recursive=True)
         copy_files(local, remote, destination_filesystem=filesystem)
+
+
+def _exchange(beside: Path, target: Path, last: str) -> None:
+    """Put what is new in the place of what is old; an end in the middle leaves no file that says that all is there."""
+    (beside / "old").mkdir()
+    names = sorted(os.listdir(beside / "new"), key=lambda name: name == last)
+    for name in (last, *names):
+        if os.path.lexists(target / name) and not os.path.lexists(beside / "old" / name):
+            os.rename(target / name, beside / "old" / name)
+    for name in names:
+        os.rename(beside / "new" / name, target / name)
 
 
 @contextmanager

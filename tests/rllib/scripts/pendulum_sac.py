@@ -1,10 +1,9 @@
 """SAC on Pendulum, as a script for RLlib, with initializers of torch and a scheduled evaluation."""
 
-from torch import nn
-
 from ray.rllib.algorithms.sac.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.utils.test_utils import add_rllib_example_script_args, run_rllib_example_script_experiment
+from torch import nn
 
 parser = add_rllib_example_script_args(default_timesteps=20000, default_reward=-250.0)
 parser.set_defaults(num_env_runners=0)

@@ -17,7 +17,6 @@ _READING = "read the data by hpc.data yourself, and write what is to be learnt a
 UNUSED: dict[str, tuple[Any, str]] = {
     "torch_ddp_kwargs": ({}, "learners average their gradients themselves"),
     "torch_compile_worker": (False, "env runners act by numpy where the network is small, and by torch else"),
-    "extra_python_environs_for_worker": ({}, 'use hpc.init(runtime_env={"env_vars": {..}})'),
     "input_filesystem_kwargs": ({}, "data are read from paths of this machine"),
     "output_filesystem_kwargs": ({}, "data are written to paths of this machine"),
     "prelearner_class": (None, "use a learner connector: config.learners(learner_connector=..)"),
@@ -26,14 +25,20 @@ UNUSED: dict[str, tuple[Any, str]] = {
     "prelearner_use_recorded_module_states": (False, _READING),
 }
 
-#: Settings that only say how RLlib reads and writes data: results are the same without them.
-HINTS: dict[str, Any] = {
-    "input_compress_columns": ["obs", "new_obs"],
-    "input_read_batch_size": None,
-    "iter_batches_kwargs": {},
-    "map_batches_kwargs": {},
-    "output_compress_columns": ["obs", "new_obs"],
-    "output_max_file_size": 64 * 1024 * 1024,
+_FILES = "data are read at once, and files are cut by rows"
+_LOST = "a runner is lost when its process ends, or its node does: nobody asks it"
+#: Settings of RLlib's insides: results are the same without them. Their defaults, and how it is here.
+HINTS: dict[str, tuple[Any, str]] = {
+    "input_compress_columns": (["obs", "new_obs"], _FILES),
+    "input_read_batch_size": (None, _FILES),
+    "iter_batches_kwargs": ({}, _FILES),
+    "map_batches_kwargs": ({}, _FILES),
+    "output_compress_columns": (["obs", "new_obs"], _FILES),
+    "output_max_file_size": (64 * 1024 * 1024, _FILES),
+    "env_runner_health_probe_timeout_s": (30.0, _LOST),
+    "env_runner_restore_timeout_s": (1800.0, _LOST),
+    "metrics_episode_collection_timeout_s": (60.0, "metrics come with the samples"),
+    "keep_per_episode_custom_metrics": (False, 'log values with metrics_logger.log_value(.., reduce="item_series")'),
 }
 
 
@@ -42,9 +47,9 @@ def check_all(config: Any) -> None:
     for name, (default, instead) in UNUSED.items():
         if getattr(config, name) != default:
             value_error(config, f"`{name}` has no effect in hpc.rllib: {instead}")
-    for name, default in HINTS.items():
-        if getattr(config, name) != default:
-            logger.warning("`%s` has no effect in hpc.rllib: data are read at once, and files are cut by rows", name)
+    for name, (default, instead) in HINTS.items():
+        if getattr(config, name) != default and not config.in_evaluation:
+            logger.warning("`%s` has no effect in hpc.rllib: %s", name, instead)
     for check in (
         _check_sampling,
         _check_callbacks,

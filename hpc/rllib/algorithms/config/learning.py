@@ -112,6 +112,7 @@ class LearningSections:
         num_cpus_per_learner: "auto": 1, and 0 for a learner with a GPU. local_gpu_idx: of a learner that is no actor.
         learner_connector: a function of the spaces that makes connectors between samples and train batches.
         learner_config_dict: settings of your own Learner; given twice, they are put together.
+        num_aggregator_actors_per_learner changes nothing: learners put their batches together themselves.
         """
         if isinstance(custom_resources_per_learner, dict) and {"CPU", "GPU"} & set(custom_resources_per_learner):
             raise ValueError(

@@ -22,8 +22,13 @@ class Acting:
         @property
         def env_runner(self) -> Any: ...
 
+        learner_group: Any
+
         @property
         def eval_env_runner(self) -> Any: ...
+
+        @property
+        def eval_env_runner_group(self) -> Any: ...
 
         @property
         def steps_sampled(self) -> int: ...
@@ -49,7 +54,7 @@ class Acting:
         runner = self._acting_runner()
         decider = Decider(
             runner.config,
-            lambda name: make_actor(self._module(name), within=self._within(name)),
+            lambda name: make_actor(self._acting_module(name), within=self._within(name)),
             runner._env_to_module,
             runner._module_to_env,
         )
@@ -72,7 +77,7 @@ class Acting:
         return self._rng_of_acts
 
     def _acting_runner(self) -> Any:
-        runner = self.env_runner or self.eval_env_runner
+        runner = self.env_runner or self._evaluating_runner()
         if runner is None:
             raise ValueError(
                 "no env runner is in this process, so there are no connectors to act by: use "
@@ -80,12 +85,19 @@ class Acting:
             )
         return runner
 
+    def _evaluating_runner(self) -> Any:
+        """That of this process that evaluates, which has new weights for each evaluation only: with those of now."""
+        group, runner = self.eval_env_runner_group, self.eval_env_runner
+        if runner is not None and group.weights_version != self.learner_group.weights_version:
+            group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+        return runner
+
     def _within(self, module_id: str) -> Any:
         """The modules that act together, and the id of the one that is asked for; None with a single one."""
         modules = self._acting_runner().module
         return (modules, module_id) if hasattr(modules, "_rl_modules") else None
 
-    def _module(self, module_id: str) -> Any:
+    def _acting_module(self, module_id: str) -> Any:
         module = self._acting_runner().module
         if hasattr(module, "_rl_modules"):
             return module[module_id] if module_id in module.keys() else None  # noqa: SIM118

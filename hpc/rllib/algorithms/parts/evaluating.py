@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: A round of an evaluation that goes on until training ends is to take about so long.
 _ROUND_S = 0.5
+#: Between looks for env runners that come back.
+_LOOK_S = 0.05
 
 
 class Evaluator:
@@ -70,9 +73,11 @@ class Evaluator:
         if recreated:
             algorithm.tell_recreated(group, recreated, self.config)
         group.sync_weights(from_worker_or_learner_group=algorithm.learner_group, inference_only=True)
-        if self.config.broadcast_env_runner_states and algorithm.env_runner is not None:
+        if self.config.broadcast_env_runner_states and algorithm.env_runner_group is not None:
             group.sync_env_runner_states(
-                config=self.config, from_worker=algorithm.env_runner, env_steps_sampled=algorithm.steps_sampled
+                config=self.config,
+                from_worker=algorithm.env_runner_group.connectors,
+                env_steps_sampled=algorithm.steps_sampled,
             )
         call_hook("on_evaluate_start", algorithm.callbacks, algorithm.config, **self._told())
 
@@ -109,11 +114,11 @@ class Evaluator:
             return tuple(config.custom_evaluation_function(self._algorithm, group))
         if group.num_remote_env_runners() > 0 and not self._any_healthy(group):
             return None
-        self._skipped = 0
+        self._skipped, timeout_s = 0, config.evaluation_sample_timeout_s
         how = {
             "explore": self.config.explore,
             "force_reset": config.evaluation_force_reset_envs_before_iteration,
-            "timeout_s": config.evaluation_sample_timeout_s,
+            "timeout_s": math.inf if timeout_s is None else timeout_s,
         }
         if isinstance(config.evaluation_duration, str):
             return self._until(is_over, group, how)
@@ -145,6 +150,7 @@ class Evaluator:
             if left_s <= 0:
                 break
             group.probe_unhealthy_env_runners(timeout_seconds=left_s)
+            time.sleep(min(_LOOK_S, left_s))
         if group.num_healthy_remote_env_runners() > 0:
             return True
         self._skipped += 1

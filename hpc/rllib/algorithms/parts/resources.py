@@ -30,11 +30,8 @@ def runner_bundles(config: Any) -> list[dict[str, float]]:
 
 
 def learner_bundles(config: Any) -> list[dict[str, float]]:
-    """Of learners; the actors that put their batches together are beside them."""
-    aggregators = config.num_aggregator_actors_per_learner
-    if config.num_learners == 0:
-        return [{"CPU": 1.0} for _ in range(aggregators)]
-    one = {"CPU": learner_cpus(config) + aggregators, "GPU": config.num_gpus_per_learner}
+    """Of learners."""
+    one = {"CPU": learner_cpus(config), "GPU": config.num_gpus_per_learner}
     return [_some({**one, **config.custom_resources_per_learner}) for _ in range(config.num_learners)]
 
 

@@ -27,6 +27,7 @@ class Saving(Checkpointable):
             made = kind(config=config)
             try:
                 made.restore_from_path(local, **kwargs)
+                made.learner_group.foreach_learner(_learn_only, chosen=made.config.policies_to_train)
             except BaseException:
                 made.stop()
                 raise
@@ -40,3 +41,8 @@ class Saving(Checkpointable):
     def from_state(cls, state: dict[str, Any]) -> Any:
         """Refused: a state has no configuration. Raises ValueError that says what to use."""
         raise ValueError(f"use {cls.__name__}.from_checkpoint(path), or config.build_algo() and algo.set_state(state)")
+
+
+def _learn_only(learner: Any, chosen: Any) -> None:
+    """Have a learner train the modules that the configuration says, as opposed to the checkpoint."""
+    learner.config.multi_agent(policies_to_train=chosen)

@@ -135,6 +135,10 @@ class MetricsLogger:
     def __contains__(self, key: Key) -> bool:
         return self._find(_path(key)) is not None
 
+    def all_stats(self) -> list[StatsBase]:
+        """The Stats of all keys."""
+        return [stats for _, stats in _leaves(self.stats, ())]
+
     # keeping
 
     def reset(self) -> None:
@@ -154,7 +158,13 @@ class MetricsLogger:
 
     def get_state(self) -> dict[str, Any]:
         """All that is needed to go on."""
-        return {"stats": {_JOINT.join(map(str, path)): one.get_state() for path, one in _leaves(self.stats, ())}}
+        stats: dict[str, Any] = {}
+        for path, one in _leaves(self.stats, ()):
+            joined = _JOINT.join(map(str, path))
+            while joined in stats:  # a key has the joint in it
+                joined += _JOINT
+            stats[joined] = {**one.get_state(), "path": path}
+        return {"stats": stats}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Become what get_state has said. Raises ValueError for a kind of Stats that nobody has named."""
@@ -166,7 +176,8 @@ class MetricsLogger:
                     f"the metric {joined!r} is of the kind {one['stats_cls_identifier']!r}, which is unknown: name it "
                     "by config.reporting(custom_stats_cls_lookup=..)"
                 )
-            self._put(tuple(joined.split(_JOINT)), kind.from_state(one))  # type: ignore[attr-defined]
+            path = one.get("path") or joined.split(_JOINT)
+            self._put(tuple(path), kind.from_state(one))  # type: ignore[attr-defined]
 
     # its parts
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hpc.rllib.core import DEFAULT_AGENT_ID
 from hpc.rllib.utils import metrics as keys
 from hpc.rllib.utils.metrics.metrics_logger import MetricsLogger
+from hpc.rllib.utils.metrics.stats import SmoothedStats
 
 if TYPE_CHECKING:
     from hpc.rllib.env.fragment import EpisodeRecord, Sample
@@ -44,6 +45,12 @@ class SampleReport:
             self._metrics.log_time((*self._above, name), reduce="smoothed", window=self._window, how=how)
         self._sum(keys.NUM_EPISODES, 0)
 
+    def resume(self) -> None:
+        """After a restore: means go over as many episodes as the configuration says now."""
+        for stats in self._metrics.all_stats():
+            if isinstance(stats, SmoothedStats):
+                stats.window = self._window
+
     def _steps(self, sample: Sample) -> None:
         agents = sample.agent_steps or {DEFAULT_AGENT_ID: sample.env_steps}
         self._sum(keys.NUM_ENV_STEPS_SAMPLED, sample.env_steps, throughput=True)
@@ -56,7 +63,7 @@ class SampleReport:
         for name, value in sample.timers.items():
             self._log((name,), value, reduce="ema")
         for name, count in sample.faults.items():
-            self._sum(name, count)
+            self._sum(name.removesuffix("_lifetime"), count)
 
     def _episode(self, record: EpisodeRecord) -> None:
         self._sum(keys.NUM_EPISODES, 1)

@@ -49,9 +49,7 @@ class TorchLearner(Learner):
         if self._is_built:
             return
         if self._device is None:
-            self._device = (
-                torch.device("cuda", torch.cuda.current_device()) if self._wants_gpu() else torch.device("cpu")
-            )
+            self._device = torch.device("cuda", self._gpu_index()) if self._wants_gpu() else torch.device("cpu")
         self._seed()
         super().build()
         self._seed_updates()
@@ -81,6 +79,17 @@ class TorchLearner(Learner):
         if self._learner_index and self.config.seed is not None:
             seed = int(np.random.SeedSequence([self.config.seed, self._learner_index]).generate_state(1)[0])
             self._random_state = torch.Generator().manual_seed(seed).get_state()
+
+    def _gpu_index(self) -> int:
+        """Of the GPU that learns: an actor sees its own only, and in the user's process the configuration says it."""
+        if self.config.num_learners:
+            return torch.cuda.current_device()
+        index, count = self.config.local_gpu_idx, torch.cuda.device_count()
+        if index >= count:
+            raise ValueError(
+                f"local_gpu_idx {index} is not available: this process sees {count} GPUs, of which the first is 0"
+            )
+        return int(index)
 
     def _compile(self) -> None:
         if not getattr(self.config, "torch_compile_learner", False):
@@ -423,8 +432,14 @@ class TorchLearner(Learner):
 
     def _set_optimizer_state(self, state: dict[str, Any]) -> None:
         for name, given in state.items():
-            if name in self._named_optimizers:
-                self._named_optimizers[name].load_state_dict(_to_tensors(given["state"]))
+            optimizer = self._named_optimizers.get(name)
+            if optimizer is None:
+                continue
+            optimizer.load_state_dict(_to_tensors(given["state"]))
+            scheduler = self._optimizer_lr_schedules.get(optimizer)
+            if scheduler is not None and not scheduler.use_schedule and self._lr_scheduler_classes is None:
+                # A fixed rate is the configuration's, which may have changed since the state was saved.
+                self._set_optimizer_lr(optimizer, lr=scheduler.get_current_value())
 
     def _get_random_state(self) -> dict[str, Any]:
         states = {"cpu": self._random_state, "cuda": self._cuda_random_state}

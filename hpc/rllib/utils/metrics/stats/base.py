@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -74,13 +75,14 @@ class StatsBase:
 
     def get_state(self) -> dict[str, Any]:
         """All that is needed to make it again."""
-        state = {key: plain(value) for key, value in vars(self).items() if key not in ("_began_s", *self._times())}
+        names = [key for key in vars(self) if key not in ("_began_s", *self._times())]
+        state = {key: _own(plain(vars(self)[key])) for key in names}
         return {"stats_cls_identifier": self.stats_cls_identifier, "settings": self.settings(), "values": state}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Become what get_state has said."""
         for key, value in state["values"].items():
-            setattr(self, key, value)
+            setattr(self, key, _own(value))
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Any:
@@ -131,6 +133,11 @@ class StatsBase:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(len={len(self)})"
+
+
+def _own(value: Any) -> Any:
+    """A container of one's own: what is pushed later must not get into a state that was taken before."""
+    return value.copy() if isinstance(value, (list, dict, deque)) else value
 
 
 def detached(value: Any) -> Any:

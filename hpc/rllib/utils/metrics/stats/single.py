@@ -32,7 +32,19 @@ class EmaStats(StatsBase):
         value = detached(value)
         if is_nan(value):
             return
-        self.value = value if is_nan(self.value) else self.ema_coeff * value + (1.0 - self.ema_coeff) * self.value
+        if hasattr(value, "detach") or hasattr(self.value, "detach"):
+            self.value = self._of_tensors(value)
+        else:
+            self.value = value if is_nan(self.value) else self.ema_coeff * value + (1.0 - self.ema_coeff) * self.value
+
+    def _of_tensors(self, value: Any) -> Any:
+        """The same with what may be tensors: whether one is NaN is not read from its device."""
+        import torch
+
+        device = value.device if hasattr(value, "detach") else self.value.device
+        new, old = (torch.as_tensor(one, dtype=torch.float32, device=device) for one in (value, self.value))
+        mixed = torch.where(old.isnan(), new, self.ema_coeff * new + (1.0 - self.ema_coeff) * old)
+        return torch.where(new.isnan(), old, mixed)
 
     def merge(self, incoming_stats: list[Any]) -> None:
         self.latest_merged = [stats.value for stats in incoming_stats]

@@ -103,12 +103,6 @@ class EnvRunnerGroup:
         spaces = self._remote_spaces() if count else None
         return self.env_runner_cls(config=self.config, worker_index=0, num_workers=count, spaces=spaces)
 
-    def change_config(self, change: Callable[[Any], None]) -> None:
-        """Have a function change the configuration of runners that begin from now on; those there have their own."""
-        change(self.config)
-        if self.remote is not None:
-            self.remote.members.use(_for_actors(self.config))
-
     @property
     def local_env_runner(self) -> Any:
         """The local runner; beside remote ones it is made when it is first asked for. None if there is to be none."""

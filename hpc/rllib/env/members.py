@@ -103,10 +103,6 @@ class Members:
         for index in range(first, first + count):
             self._start(self.rows[index])
 
-    def use(self, config: Any) -> None:
-        """Runners that begin from now on have this configuration."""
-        self._config = hpc.put(config)
-
     def _start(self, member: Member) -> None:
         member.began, member.next_start = time.monotonic(), None
         member.serial, member.state, member.has_mail = 0, 0, False
@@ -214,4 +210,4 @@ def cause_of(error: Exception) -> Exception:
 
 
 def _short(error: Exception) -> str:
-    return str(error).replace("\n", " ")[-300:] or type(error).__name__
+    return " ".join(str(error).split())[-300:] or type(error).__name__

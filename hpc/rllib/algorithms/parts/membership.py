@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -60,15 +59,12 @@ class Membership:
         acting = copy.deepcopy(module_spec)
         acting.inference_only = True
 
-        def tell(config: Any, spec: Any = None) -> None:
-            _tell(config, policies, new_agent_to_module_mapping_fn, new_should_module_be_updated, spec)
-
         def add(env_runner: Any) -> Any:
             env_runner.add_module(module_id, acting)
-            tell(env_runner.config)
+            _tell(env_runner, policies, new_agent_to_module_mapping_fn, new_should_module_be_updated)
             return MultiRLModuleSpec.from_module(env_runner.module)
 
-        return self._on_runners(add, tell, spec, add_to_env_runners, add_to_eval_env_runners)
+        return self._on_runners(add, spec, add_to_env_runners, add_to_eval_env_runners)
 
     def remove_module(
         self,
@@ -93,16 +89,13 @@ class Membership:
         self._change(policies, spec, new_agent_to_module_mapping_fn, new_should_module_be_updated)
         self.config.algorithm_config_overrides_per_module.pop(module_id, None)
 
-        def tell(config: Any, spec: Any = None) -> None:
-            _tell(config, policies, new_agent_to_module_mapping_fn, new_should_module_be_updated, spec)
-
         def remove(env_runner: Any) -> Any:
             env_runner.remove_module(module_id)
-            tell(env_runner.config)
+            _tell(env_runner, policies, new_agent_to_module_mapping_fn, new_should_module_be_updated)
             env_runner._start_over()
             return MultiRLModuleSpec.from_module(env_runner.module)
 
-        return self._on_runners(remove, tell, spec, remove_from_env_runners, remove_from_eval_env_runners)
+        return self._on_runners(remove, spec, remove_from_env_runners, remove_from_eval_env_runners)
 
     def _need_several(self) -> None:
         if not self.config.is_multi_agent:
@@ -127,24 +120,20 @@ class Membership:
         finally:
             config._is_frozen = True
 
-    def _on_runners(
-        self, change: Callable[[Any], Any], tell: Callable[..., None], spec: Any, training: bool, evaluating: bool
-    ) -> Any:
+    def _on_runners(self, change: Callable[[Any], Any], spec: Any, training: bool, evaluating: bool) -> Any:
         for wanted, group in ((training, self.env_runner_group), (evaluating, self.eval_env_runner_group)):
             if wanted and group is not None:
                 specs = group.foreach_env_runner(change)
                 spec = spec if spec is not None else specs[0]
-                group.change_config(functools.partial(tell, spec=spec))
                 group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
         return spec
 
 
-def _tell(config: Any, policies: Any, mapping: Any, learns: Any, spec: Any) -> None:
-    """Have the configuration of env runners say it, too: their own copies, and that of those to come."""
+def _tell(env_runner: Any, policies: Any, mapping: Any, learns: Any) -> None:
+    """Have an env runner's own copy of the configuration say it, too."""
+    config = env_runner.config
     object.__setattr__(config, "_is_frozen", False)
     config.policies = policies
-    if spec is not None:
-        config._rl_module_spec = spec
     if mapping is not None:
         config.policy_mapping_fn = mapping
     if learns is not None:

@@ -12,7 +12,6 @@ from hpc.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from hpc.rllib.core.learner import sharing
 from hpc.rllib.core.learner.ranks import Done, Ranks, is_of_learners
 from hpc.rllib.flow.answers import Answers
-from hpc.rllib.policy.policy import PolicySpec
 from hpc.rllib.utils.checkpoints import Checkpointable, pack, unpack
 
 if TYPE_CHECKING:
@@ -261,10 +260,7 @@ class LearnerGroup(Checkpointable):
             new_should_module_be_updated=new_should_module_be_updated,
         )[0]
         if self._ranks is not None:
-            self.config.policies[module_id] = PolicySpec()
-            own = {} if config_overrides is None else {module_id: config_overrides}
-            self.config.rl_module(algorithm_config_overrides_per_module=own)
-            self._modules_are(spec)
+            self.config.rl_module(rl_module_spec=spec)
         return spec
 
     def remove_module(self, module_id: str, *, new_should_module_be_updated: Any = None) -> Any:
@@ -273,17 +269,8 @@ class LearnerGroup(Checkpointable):
             "remove_module", module_id=module_id, new_should_module_be_updated=new_should_module_be_updated
         )[0]
         if self._ranks is not None:
-            self.config.policies.pop(module_id, None)
-            self.config.algorithm_config_overrides_per_module.pop(module_id, None)
-            self._modules_are(spec)
+            self.config.rl_module(rl_module_spec=spec)
         return spec
-
-    def _modules_are(self, spec: Any) -> None:
-        """Have learners that begin from now on, too, be of these modules."""
-        assert self._ranks is not None
-        self._module_spec = spec
-        self.config.rl_module(rl_module_spec=spec)
-        self._ranks.use(self.config, spec)
 
     def get_stats(self) -> dict[str, Any]:
         """Counts for results. Nothing is dropped: runners wait for learners."""

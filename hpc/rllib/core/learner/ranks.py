@@ -107,10 +107,6 @@ class Ranks:
 
     # -------------------------------------------------------------- actors
 
-    def use(self, config: Any, module_spec: Any) -> None:
-        """Ranks that begin from now on have this configuration, and these modules."""
-        self._config, self._spec = hpc.put(config), hpc.put(module_spec)
-
     def _options(self, index: int) -> dict[str, Any]:
         if self._reservation is not None:
             return self._reservation.options(index)

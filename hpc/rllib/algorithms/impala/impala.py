@@ -166,7 +166,7 @@ class IMPALA(Algorithm):
         """Make the driver of the flow beside all the rest."""
         super().setup(config)
         self._driver: Any = None
-        self._steps_trained = self._trained_before = 0
+        self._steps_trained = 0
         if self.env_runner_group is not None and self.env_runner_group.remote is not None:
             from hpc.rllib.flow.driving import StreamDriver
 
@@ -178,26 +178,13 @@ class IMPALA(Algorithm):
 
     def _keywords(self) -> dict[str, Any]:
         """What `Learner.update` gets beside the data."""
+        trained = self._driver.stream.tally.steps_trained if self._driver is not None else self._steps_trained
         return {
-            "timesteps": {**self.timesteps(), NUM_ENV_STEPS_TRAINED_LIFETIME: self._trained()},
+            "timesteps": {**self.timesteps(), NUM_ENV_STEPS_TRAINED_LIFETIME: trained},
             "num_epochs": self.config.num_epochs,
             "minibatch_size": self.config.minibatch_size,
             "shuffle_batch_per_epoch": self.config.shuffle_batch_per_epoch,
         }
-
-    def _trained(self) -> int:
-        """Steps that were trained with over the whole life: learners' target networks go by them."""
-        here = self._driver.stream.tally.steps_trained if self._driver is not None else self._steps_trained
-        return int(self._trained_before + here)
-
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The state of every algorithm, and the count of steps that were trained with."""
-        return {**super().get_state(*args, **kwargs), NUM_ENV_STEPS_TRAINED_LIFETIME: self._trained()}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take the state of an equal algorithm."""
-        super().set_state(state)
-        self._trained_before += state.get(NUM_ENV_STEPS_TRAINED_LIFETIME, 0) - self._trained()
 
     def training_step(self) -> None:
         """Go on until the next update is done."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import hpc
+from hpc.rllib.algorithms.impala import IMPALAConfig
 from hpc.rllib.env.env_runner_group import EnvRunnerGroup
 from tests.rllib.stand_in_runner import WIDTH, StandInRunner, config
 
@@ -57,6 +58,13 @@ def test_rounds_weights_and_calls(session: None) -> None:
         found += group.fetch_ready_async_reqs(tags="hello", timeout_seconds=10)
     assert sorted(found) == [(1, "pong"), (2, "pong"), (3, "pong")]
     assert group.num_in_flight_async_reqs() == 0
+    group.stop()
+
+
+def test_actors_have_the_variables_of_the_configuration(session: None) -> None:
+    IMPALAConfig().python_environment(extra_python_environs_for_worker={"SEEN": "1"}).validate()
+    group = EnvRunnerGroup(config=config(num_env_runners=1, extra_python_environs_for_worker={"SEEN": 1}))
+    assert group.foreach_env_runner(lambda runner: os.environ.get("SEEN")) == ["1"]
     group.stop()
 
 

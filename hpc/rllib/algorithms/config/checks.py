@@ -17,7 +17,6 @@ _READING = "read the data by hpc.data yourself, and write what is to be learnt a
 UNUSED: dict[str, tuple[Any, str]] = {
     "torch_ddp_kwargs": ({}, "learners average their gradients themselves"),
     "torch_compile_worker": (False, "env runners act by numpy where the network is small, and by torch else"),
-    "extra_python_environs_for_worker": ({}, 'use hpc.init(runtime_env={"env_vars": {..}})'),
     "input_filesystem_kwargs": ({}, "data are read from paths of this machine"),
     "output_filesystem_kwargs": ({}, "data are written to paths of this machine"),
     "prelearner_class": (None, "use a learner connector: config.learners(learner_connector=..)"),

@@ -231,11 +231,15 @@ class LearnerGroup(Checkpointable):
         kwargs = {"module_ids": module_ids, "inference_only": inference_only}
         if self._ranks is None:
             return hpc.put(self.get_weights(module_ids, inference_only=inference_only))
-        return self._ranks.call_first("get_weights", kwargs)
+        found = self._ranks.call_first("get_weights", kwargs)
+        self._ranks.note_weights(found, None if module_ids is None else sorted(module_ids))
+        return found
 
     def set_weights(self, weights: Mapping[str, Any]) -> None:
         """Set the weights of all learners."""
         self._all("set_weights", weights=weights)
+        if self._ranks is not None:
+            self._ranks.note_state()
 
     def _all(self, method: str, **kwargs: Any) -> list[Any]:
         if self._ranks is None:
@@ -259,17 +263,22 @@ class LearnerGroup(Checkpointable):
             config_overrides=config_overrides,
             new_should_module_be_updated=new_should_module_be_updated,
         )[0]
+        self._modules_changed(spec)
+        return spec
+
+    def _modules_changed(self, spec: Any) -> None:
+        """Learners that are made anew have the same modules and settings as those that are there."""
         if self._ranks is not None:
             self.config.rl_module(rl_module_spec=spec)
-        return spec
+            self._ranks.begin_with(hpc.get(self._ranks.call_first(_config_of, {})), spec)
+            self._ranks.note_state()
 
     def remove_module(self, module_id: str, *, new_should_module_be_updated: Any = None) -> Any:
         """Remove a module on all learners. Returns the new MultiRLModuleSpec."""
         spec = self._all(
             "remove_module", module_id=module_id, new_should_module_be_updated=new_should_module_be_updated
         )[0]
-        if self._ranks is not None:
-            self.config.rl_module(rl_module_spec=spec)
+        self._modules_changed(spec)
         return spec
 
     def get_stats(self) -> dict[str, Any]:
@@ -321,6 +330,8 @@ class LearnerGroup(Checkpointable):
 
     def _note_version(self) -> None:
         self._version = int(self.foreach_learner(_version_of)[0])
+        if self._ranks is not None:
+            self._ranks.note_state()
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The configuration, and the modules' spec."""
@@ -390,6 +401,10 @@ def _restore(learner: Any, files: Any, **kwargs: Any) -> None:
         learner.restore_from_path(folder, **kwargs)
     finally:
         shutil.rmtree(folder)
+
+
+def _config_of(learner: Any) -> Any:
+    return learner.config
 
 
 def _version_of(learner: Any) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 import hpc
 from hpc.rllib.algorithms.apex_dqn import ApexDQNConfig
-from hpc.rllib.algorithms.appo import APPOConfig
+from hpc.rllib.algorithms.appo import APPO, APPOConfig
 from hpc.rllib.algorithms.impala import IMPALAConfig
 from hpc.rllib.algorithms.impala.impala_learner import sequences
 
@@ -117,6 +117,34 @@ def test_without_actors_two_runs_are_equal(config: Any) -> None:
         return weights
 
     assert np.array_equal(run(), run())
+
+
+def test_target_policies_go_on_moving_after_a_restore(tmp_path: Any) -> None:
+    config = small(APPOConfig()).env_runners(num_env_runners=0)
+    config.training(train_batch_size_per_learner=100, target_network_update_freq=0.125)
+    algo = config.build_algo()
+    for _ in range(5):
+        algo.train()
+    path = algo.save_to_path(tmp_path)
+    trained, moved = algo._trained, algo.learner_group._learner._last_update_ts_by_mid["default_policy"]
+    algo.stop()
+    again = APPO.from_checkpoint(path)
+    try:
+        assert again._trained == trained >= 500
+        for _ in range(3):
+            again.train()
+        assert again._trained >= trained + 300
+        assert again.learner_group._learner._last_update_ts_by_mid["default_policy"] > moved >= 200
+    finally:
+        again.stop()
+    fresh = config.build_algo()
+    try:
+        fresh.restore_from_path(f"{path}/learner_group", component="learner_group")
+        for _ in range(4):
+            fresh.train()
+        assert 200 <= fresh.learner_group._learner._last_update_ts_by_mid["default_policy"] < moved
+    finally:
+        fresh.stop()
 
 
 def test_a_stateful_module_learns_from_sequences() -> None:

@@ -105,6 +105,24 @@ def test_a_runner_whose_code_raises_is_made_anew_or_the_error_is_raised(session:
     group.foreach_env_runner(break_it)
     with pytest.raises(RuntimeError, match="this environment is broken"):
         group.collect(steps=400)
+    # A program that catches it hears at once what is left: nobody waits for an answer of those that have failed.
+    with pytest.raises(RuntimeError, match="this environment is broken|all 2 env runners have failed"):
+        group.collect(steps=400)
+    with pytest.raises(RuntimeError, match="all 2 env runners have failed"):
+        group.collect(steps=400)
+    group.stop()
+
+
+def test_each_runner_may_begin_anew_so_often(session: None) -> None:
+    group = EnvRunnerGroup(config=config(row_s=0.002, max_num_env_runner_restarts=1))
+    for victim in (1, 2):
+        group.collect(steps=100)
+        (pid,) = group.foreach_env_runner("pid", local_env_runner=False, remote_worker_ids=[victim])
+        os.kill(pid, signal.SIGKILL)
+        while group.num_remote_worker_restarts() < victim or group.num_healthy_remote_env_runners() < 2:
+            group.probe_unhealthy_env_runners()
+            group.collect(steps=100)
+    assert group.foreach_env_runner(lambda runner: runner.restarts, local_env_runner=False) == [1, 1]
     group.stop()
 
 

@@ -33,6 +33,7 @@ class Member:
     is_up: bool = False
     began: float = 0.0
     short_lives: int = 0
+    restarts: int = 0
     next_start: float | None = None
     serial: int = 0
     state: int = 0
@@ -42,7 +43,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Policy:
-    """What happens when a runner fails."""
+    """What happens when a runner fails. ``most_restarts``: of each."""
 
     restarts: bool = True
     ignores: bool = False
@@ -142,15 +143,15 @@ class Members:
         self._failures = 0
         self._has_sampled = True
 
-    def failed(self, index: int, life: int, error: Exception) -> bool:
+    def failed(self, index: int, life: int, error: Exception) -> None:
         """A call to a runner has failed: its process has died, or its code has raised, so that its state may be bad.
-        Whether that is news: of the calls to one actor the first that fails counts.
+        Of the calls to one actor the first that fails counts.
 
         Raises the runner's error unless failures are to be ignored, or mended by a new actor."""
         if isinstance(error, SessionLostError):
             raise error
         if not self.is_of(index, life):
-            return False
+            return
         member = self.rows[index]
         self._forget(member)
         self.died += 1
@@ -158,9 +159,8 @@ class Members:
         if not (self._policy.restarts or self._policy.ignores) or self._is_too_much(error):
             raise cause_of(error)
         _log.warning("env runner %d has failed: %s", index, _short(error))
-        if self._policy.restarts and self.restarts < self._policy.most_restarts:
+        if self._policy.restarts and member.restarts < self._policy.most_restarts:
             self._restart(member)
-        return True
 
     def _is_too_much(self, error: Exception) -> bool:
         raised = isinstance(error, TaskError) or (isinstance(error, ActorError) and error.actor_init_failed)
@@ -179,6 +179,7 @@ class Members:
         lived = time.monotonic() - member.began
         member.short_lives = 0 if lived >= WELL_S else member.short_lives + 1
         self.restarts += 1
+        member.restarts += 1
         if member.short_lives <= 1:
             self._start(member)
         else:

@@ -28,6 +28,8 @@ class RemoteRunners:
         """request: reference to the fragments"""
         self._arrived: dict[int, tuple[Sample, Any]] = {}
         self._news: deque[Event] = deque()
+        self._others: list[tuple[Hashable, Any]] = []
+        """Answers under keys that are not of runners"""
         self._open: list[tuple[int, int, str | None, Any]] = []
         """(runner, life, tag, reference) of calls that nobody has fetched"""
         self._weights = Fresh()
@@ -116,28 +118,38 @@ class RemoteRunners:
 
         Raises a runner's error if failures are neither mended nor ignored."""
         self.members.look()
-        others: list[tuple[Hashable, Any]] = []
-        if not self._news:
-            others = self._sort(self.answers.next(timeout_s))
-        found = list(self._news)
+        if not self._news and not self._others:
+            self._sort(self.answers.next(timeout_s))
+        found, others = list(self._news), self._others
         self._news.clear()
+        self._others = []
         return found, others
 
-    def _sort(self, answers: Iterable[tuple[Hashable, Any]]) -> list[tuple[Hashable, Any]]:
-        others = []
+    def _sort(self, answers: Iterable[tuple[Hashable, Any]]) -> None:
+        """Take all answers in; the first error is raised when that is done, since nobody tells of the others again."""
+        wrong: Exception | None = None
         for key, value in answers:
-            rest: list[Any]
-            kind, *rest = key if isinstance(key, tuple) else (None,)
-            if kind == "sample":
-                self._sampled(rest[0], rest[1], rest[2], value)
-            elif kind == "up":
-                if self.members.arrived(rest[0], rest[1], value):
-                    self._news.append(RunnerUp(rest[0]))
-            elif kind == "mail":
-                self._posted(rest[0], rest[1], value)
-            else:
-                others.append((key, value))
-        return others
+            try:
+                self._take_in(key, value)
+            except SessionLostError:
+                raise
+            except Exception as error:
+                wrong = wrong or error
+        if wrong is not None:
+            raise wrong
+
+    def _take_in(self, key: Hashable, value: Any) -> None:
+        rest: list[Any]
+        kind, *rest = key if isinstance(key, tuple) else (None,)
+        if kind == "sample":
+            self._sampled(rest[0], rest[1], rest[2], value)
+        elif kind == "up":
+            if self.members.arrived(rest[0], rest[1], value):
+                self._news.append(RunnerUp(rest[0]))
+        elif kind == "mail":
+            self._posted(rest[0], rest[1], value)
+        else:
+            self._others.append((key, value))
 
     def _sampled(self, runner: int, life: int, request: int, ref: Any) -> None:
         fragments = self._asked.pop(request)
@@ -164,9 +176,14 @@ class RemoteRunners:
             self.fail(runner, life, error)
 
     def fail(self, runner: int, life: int, error: Exception) -> None:
-        """A call to a runner has failed."""
-        if self.members.failed(runner, life, error):
-            self._news.append(RunnerDied(runner))
+        """A call to a runner has failed. Whoever asks runners hears of it, also where the error is raised: a program
+        may catch it and go on."""
+        is_news = self.members.is_of(runner, life)
+        try:
+            self.members.failed(runner, life, error)
+        finally:
+            if is_news:
+                self._news.append(RunnerDied(runner))
 
     # -------------------------------------------------------------- calls
 

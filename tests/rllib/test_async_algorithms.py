@@ -15,6 +15,7 @@ from hpc.rllib.algorithms.apex_dqn import ApexDQNConfig
 from hpc.rllib.algorithms.appo import APPO, APPOConfig
 from hpc.rllib.algorithms.impala import IMPALAConfig
 from hpc.rllib.algorithms.impala.impala_learner import sequences
+from hpc.rllib.flow.machine import Learn
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,29 @@ def test_apex_holds_the_ratio(session: None) -> None:
     assert result["replay_buffer"]["shard_0"]["num_env_steps_stored"] >= 6000
     epsilons = algo.env_runner_group.foreach_env_runner(lambda runner: runner.module.epsilon(0), local_env_runner=False)
     assert epsilons == pytest.approx([0.4, 0.4**8])
+    algo.stop()
+
+
+def test_apex_goes_on_without_a_shard_that_was_killed(session: None) -> None:
+    config = small(ApexDQNConfig()).training(
+        num_steps_sampled_before_learning_starts=200,
+        train_batch_size_per_learner=32,
+        num_replay_buffer_shards=2,
+        replay_buffer_config={"capacity": 20_000},
+    )
+    algo = config.build_algo()
+    train_until(algo, lambda result: result["flow"]["num_env_steps_stored_lifetime"] >= 1000)
+    hpc.kill(algo._driver._shards[0].actor)
+    assert len(algo._driver.shard_metrics()) == 2
+    updates = algo._driver.flow.tally.updates
+    result = train_until(algo, lambda result: algo._driver.flow.tally.updates >= updates + 50)
+    flow = result["flow"]
+    assert flow["num_shards_died_lifetime"] == 1
+    kinds = ("stored_lifetime", "queued", "dropped_lifetime")
+    assert flow["num_fragments_received_lifetime"] == sum(flow[f"num_fragments_{kind}"] for kind in kinds)
+    draws = algo._driver.flow
+    waiting = sum(isinstance(command, Learn) for command in algo._driver._waiting)
+    assert len(algo._driver._batches) == draws._ahead + waiting
     algo.stop()
 
 

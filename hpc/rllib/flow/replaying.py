@@ -26,6 +26,7 @@ from hpc.rllib.flow.machine import (
     ShardUp,
     Store,
     Stored,
+    StoreFailed,
     Tally,
     Throttle,
     UpdateDone,
@@ -124,6 +125,8 @@ class Replaying:
             return self._shard_died(event.shard) + self._go_on()
         elif isinstance(event, Stored):
             self._stored(event)
+        elif isinstance(event, StoreFailed):
+            self._store_failed(event)
         elif isinstance(event, Drawn):
             self._have_drawn(event)
         elif isinstance(event, UpdateDone):
@@ -180,6 +183,11 @@ class Replaying:
             self._credit += steps * self.settings.intensity
         self.stored_steps += steps
         self.tally.fragments_trained += 1
+
+    def _store_failed(self, event: StoreFailed) -> None:
+        if self._storing.pop(event.request, None) is not None:
+            self._shards[event.shard].storing -= 1
+            self.tally.fragments_lost_with_shards += 1
 
     def _have_drawn(self, event: Drawn) -> None:
         if self._drawing.pop(event.draw, None) is None:

@@ -159,6 +159,7 @@ class Stream:
         batch.is_trained = True
         if is_lost:
             self.tally.fragments_lost_with_learners += len(batch.fragments)
+            self.tally.steps_lost_with_learners += batch.steps
         else:
             self.tally.fragments_trained += len(batch.fragments)
 

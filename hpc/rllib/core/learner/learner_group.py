@@ -44,6 +44,8 @@ class LearnerGroup(Checkpointable):
         self._is_driven = False
         self._version = 0
         self._ready: list[Done] = []
+        self._begun: set[int] = set()
+        """Updates of the local learner that are not done"""
         cls = self.config.learner_class
         if self.config.num_learners > 0:
             self.answers = Answers()
@@ -169,6 +171,7 @@ class LearnerGroup(Checkpointable):
         if self._ranks is not None:
             self._ranks.begin(self._next, share, keywords, wants_weights)
         else:
+            self._begun.add(self._next)
             self._thread_here().work.put((self._next, share(1)[0], keywords(1), wants_weights))
         return self._next
 
@@ -184,12 +187,19 @@ class LearnerGroup(Checkpointable):
         Raises what a learner raises."""
         if self._ranks is not None:
             done = self._ranks.take(key, value) if is_of_learners(key) else []
-        elif isinstance(value, Exception):
-            raise value
         else:
+            assert isinstance(key, tuple)
+            self._begun.discard(key[3])
+            if isinstance(value, Exception):
+                raise value
             done = [value]
         self._version += len(done)
         return done
+
+    @property
+    def under_way(self) -> Collection[int]:
+        """Numbers of updates that have begun, and have neither been done nor ended by an error."""
+        return self._begun if self._ranks is None else self._ranks.under_way
 
     def use_answers(self, answers: Answers) -> None:
         """Have answers come through this queue, which is another one's, too."""

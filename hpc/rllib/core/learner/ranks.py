@@ -174,6 +174,11 @@ class Ranks:
         """How many updates are under way."""
         return len(self._pending)
 
+    @property
+    def under_way(self) -> list[int]:
+        """Their numbers."""
+        return list(self._pending)
+
     def take(self, key: Hashable, ref: Any) -> list[Done]:
         """An answer of a rank has come: updates that are done with it, in their order.
 

@@ -1,0 +1,127 @@
+"""The drivers of the flow with stand-ins for runners and learners: what errors of learners cost, and versions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hpc.exceptions import ObjectLostError
+from hpc.rllib.core.learner.ranks import Done
+from hpc.rllib.env.fragment import Sample
+from hpc.rllib.flow import machine as m
+from hpc.rllib.flow.driving import StreamDriver
+from hpc.rllib.flow.stream import StreamSettings
+
+
+class Runners:
+    """One runner; it answers at once, with the weights that it has."""
+
+    is_streaming = False
+    stream_tally: Any = None
+
+    def __init__(self) -> None:
+        self.remote, self.answers = self, None
+        self.members = SimpleNamespace(up=lambda: [1], any_coming=True)
+        self.version = 0
+        self.others: list[tuple[Any, Any]] = []
+        self._asked: list[int] = []
+
+    def ask(self, runner: int, request: int, kwargs: Any) -> None:
+        self._asked.append(request)
+
+    def take(self, request: int) -> tuple[Sample, Any]:
+        return Sample({}, 10), f"fragment {request}"
+
+    def push(self, runner: int) -> None:
+        """Its weights are new all the time."""
+
+    def set_weights(self, weights: Any, version: int) -> None:
+        self.version = version
+
+    def events(self, timeout_s: float | None) -> tuple[list[Any], list[tuple[Any, Any]]]:
+        asked, self._asked = self._asked, []
+        others, self.others = self.others, []
+        return [m.SampleDone(1, request, 10, self.version) for request in asked], others
+
+
+class Learners:
+    """Their updates are done at once; ``errors`` has what is raised instead, by number."""
+
+    def __init__(self, runners: Runners, errors: dict[int, Exception], version: int = 0) -> None:
+        self._runners, self._errors, self.weights_version = runners, errors, version
+        self.under_way: set[int] = set()
+        self.begun: list[Any] = []
+
+    def use_answers(self, answers: Any) -> None:
+        """They have no queue of their own."""
+
+    def begin(self, samples: Any, wants_weights: bool) -> int:
+        self.begun.append(samples)
+        number = len(self.begun)
+        self.under_way.add(number)
+        self._runners.others.append((("learner", 0, 0, number), number))
+        return number
+
+    def finish(self, key: Any, number: int) -> list[Done]:
+        self.under_way.discard(number)
+        if number in self._errors:
+            raise self._errors[number]
+        self.weights_version += 1
+        return [Done(number, [{}], "weights")]
+
+
+def driver_of(errors: dict[int, Exception], version: int = 0) -> tuple[StreamDriver, Learners]:
+    runners = Runners()
+    runners.version = version
+    learners = Learners(runners, errors, version)
+    return StreamDriver(runners, learners, StreamSettings(batch_steps=20), dict, {"rows": 10}), learners  # type: ignore[arg-type]
+
+
+def balance(driver: StreamDriver) -> bool:
+    flow = driver.report()
+    kinds = ("trained_lifetime", "queued", "dropped_lifetime")
+    return flow["num_fragments_received_lifetime"] == sum(flow[f"num_fragments_{kind}"] for kind in kinds)
+
+
+def test_an_update_that_raised_is_lost_and_neither_a_checkpoint_nor_training_waits_for_it() -> None:
+    driver, learners = driver_of({3: ValueError("the loss is nan"), 4: ValueError("the loss is nan")})
+    driver.advance(2, 10.0)
+    raised = 0
+    for _ in range(4):
+        try:
+            driver.advance(1, 10.0)
+        except ValueError as error:
+            assert "the loss is nan" in str(error)
+            raised += 1
+            driver.settle()
+            assert not learners.under_way
+    assert raised == 2
+    driver.advance(5, 10.0)
+    assert balance(driver)
+    flow = driver.report()
+    assert flow["num_fragments_dropped_lifetime"] == 4
+    assert flow["num_env_steps_dropped_lifetime"] == 40
+    assert set(driver._held) == {request for request, _, _ in driver.stream._ready} | {
+        request for batch in driver.stream._updating.values() for request in batch.requests()
+    }
+
+
+def test_fragments_that_were_lost_with_their_node_cost_one_update(caplog: pytest.LogCaptureFixture) -> None:
+    driver, _ = driver_of({2: ObjectLostError("its node has died")})
+    progress = driver.advance(5, 10.0)
+    assert progress.updates == 5
+    assert "its node has died" in caplog.text
+    assert driver.report()["num_fragments_dropped_lifetime"] == 2
+    assert driver.stream.tally.updates_lost == 1
+    assert balance(driver)
+
+
+def test_the_lag_is_counted_from_the_checkpoint_that_learners_have_taken_up() -> None:
+    fresh, _ = driver_of({})
+    restored, _ = driver_of({}, version=500)
+    for driver in (fresh, restored):
+        driver.advance(20, 10.0)
+    assert restored.report()["policy_lag_mean"] == fresh.report()["policy_lag_mean"] >= 0
+    assert restored.report()["policy_lag_max"] == fresh.report()["policy_lag_max"]

@@ -88,16 +88,11 @@ def balance(driver: StreamDriver) -> bool:
 def test_an_update_that_raised_is_lost_and_neither_a_checkpoint_nor_training_waits_for_it() -> None:
     driver, learners = driver_of({3: ValueError("the loss is nan"), 4: ValueError("the loss is nan")})
     driver.advance(2, 10.0)
-    raised = 0
-    for _ in range(4):
-        try:
+    for _ in range(2):
+        with pytest.raises(ValueError, match="the loss is nan"):
             driver.advance(1, 10.0)
-        except ValueError as error:
-            assert "the loss is nan" in str(error)
-            raised += 1
-            driver.settle()
-            assert not learners.under_way
-    assert raised == 2
+        driver.settle()
+        assert not learners.under_way
     driver.advance(5, 10.0)
     assert balance(driver)
     flow = driver.report()

@@ -104,6 +104,29 @@ def test_replay_holds_its_ratio_by_credit() -> None:
     assert flow.ratio == 2.0
 
 
+def test_a_runner_keeps_its_weights_for_so_many_steps() -> None:
+    settings = ReplaySettings(batch_steps=1000, starts=10_000, in_flight=1, sync_steps=20)
+    flow = Replaying(settings, (1,), (0,))
+    commands, takes = flow.begin(), []
+    for turn in range(8):
+        (sample,) = (command for command in commands if isinstance(command, m.Sample))
+        takes.append(sample.takes_weights)
+        if turn == 4:
+            flow.freshen()
+        commands = flow.step(m.SampleDone(1, sample.request, 10))
+        flow.step(m.Stored(0, sample.request, 10 * turn))
+    assert takes == [True, False, True, False, True, True, False, True]
+
+
+def test_a_fragment_that_was_lost_on_its_way_to_a_shard_is_counted() -> None:
+    flow = Replaying(ReplaySettings(batch_steps=20), (1,), (0,))
+    (sample, *_) = (command for command in flow.begin() if isinstance(command, m.Sample))
+    flow.step(m.SampleDone(1, sample.request, 10))
+    assert flow.held_fragments == 1
+    flow.step(m.StoreFailed(0, sample.request))
+    assert (flow.held_fragments, flow.tally.fragments_lost_with_shards, flow.stored_steps) == (0, 1, 0)
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="interval is 1 or more"):
         Stream(StreamSettings(batch_steps=0))

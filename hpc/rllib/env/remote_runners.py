@@ -65,23 +65,24 @@ class RemoteRunners:
         """The same for parts of their state."""
         self._state = (self._state[0] + 1, {**self._state[1], **state})
 
-    def _fresh(self, member: Member) -> tuple[Any, ...] | None:
+    def _fresh(self, member: Member, takes_weights: bool = True) -> tuple[Any, ...] | None:
         newest, (number, state) = self._weights, self._state
         has_new, is_behind = member.serial < newest.serial, member.state < number
+        has_new = has_new and (takes_weights or not member.serial)
         if not has_new and not is_behind:
             return None
-        member.serial, member.state = newest.serial, number
+        member.serial, member.state = newest.serial if has_new else member.serial, number
         weights = newest.weights if has_new else None
         return Fresh(newest.serial, newest.version, weights, state if is_behind else None).wire()
 
     # -------------------------------------------------------------- samples
 
-    def ask(self, runner: int, request: int, kwargs: Mapping[str, Any]) -> None:
-        """Ask a runner for a sample."""
+    def ask(self, runner: int, request: int, kwargs: Mapping[str, Any], takes_weights: bool = True) -> None:
+        """Ask a runner for a sample. ``takes_weights=False``: it keeps those that it has, if it has any."""
         member = self.members.rows[runner]
         if member.actor is None:
             return
-        brief, fragments = member.actor.sample.remote(self._fresh(member), dict(kwargs))
+        brief, fragments = member.actor.sample.remote(self._fresh(member, takes_weights), dict(kwargs))
         self._asked[request] = fragments
         self.answers.expect(("sample", runner, member.life, request), brief)
 

@@ -109,12 +109,14 @@ Event = (
 
 @dataclass(frozen=True)
 class Sample:
-    """Ask a runner for a fragment. ``version``: of the weights that it is to have first. ``piece``: of a round."""
+    """Ask a runner for a fragment. ``version``: of the weights that it is to have first. ``piece``: of a round.
+    ``takes_weights``: whether it gets newer ones, where there are some."""
 
     runner: int
     request: int
     version: int = 0
     piece: int = 0
+    takes_weights: bool = True
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ class ReplayDriver:
             self._apply(self.flow.begin())
         if self._is_paused:
             self._is_paused = False
+            self.flow.freshen()
             waiting, self._waiting = self._waiting, []
             self._apply(waiting)
         while self._progress.updates < updates:
@@ -187,7 +188,7 @@ class ReplayDriver:
     def _apply(self, commands: Iterable[m.Command]) -> None:
         for command in commands:
             if isinstance(command, m.Sample):
-                self._remote.ask(command.runner, command.request, self._amount)
+                self._remote.ask(command.runner, command.request, self._amount, takes_weights=command.takes_weights)
             elif isinstance(command, m.Store):
                 self._store(command)
             elif isinstance(command, m.Draw):

@@ -149,7 +149,8 @@ class Replaying:
         seen = self._fragment_steps
         self._fragment_steps = event.steps if not seen else seen + (event.steps - seen) / 8
         self._waiting.append(event.request)
-        self._since[event.runner] = self._since.get(event.runner, 0) + event.steps
+        if event.runner in self._since:
+            self._since[event.runner] += event.steps
 
     def _runner_died(self, runner: int) -> None:
         if runner not in self.pool:
@@ -291,19 +292,18 @@ class Replaying:
             if self.has_started and outstanding + 1 > allowed and not is_idle:
                 break
             outstanding += 1
-            version = self._version_for(runner)
+            takes = self._since.get(runner, self.settings.sync_steps) >= self.settings.sync_steps
+            if takes:
+                self._since[runner] = 0
+            version = self.version if takes else 0
             request = self.pool.ask(runner, version)
             self.tally.fragments_requested += 1
-            commands.append(Sample(runner, request, version=version))
+            commands.append(Sample(runner, request, version=version, takes_weights=takes))
         return commands
 
-    def _version_for(self, runner: int) -> int:
-        """The version that it is to have: 0 where it may keep its own."""
-        since = self._since.get(runner)
-        if since is not None and since < self.settings.sync_steps:
-            return 0
-        self._since[runner] = 0
-        return self.version
+    def freshen(self) -> None:
+        """Weights may have come from outside: each runner gets them with its next request."""
+        self._since.clear()
 
     def _in_turn(self, shards: list[int]) -> int:
         self._turn += 1

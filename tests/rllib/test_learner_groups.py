@@ -214,6 +214,18 @@ def test_a_learner_that_could_not_join_makes_no_update_of_its_own(monkeypatch: p
     assert np.array_equal(_flat(one.learner), before)
 
 
+def test_lambda_is_that_of_v_trace() -> None:
+    found = []
+    for factor in (1.0, 0.5):
+        config = APPOConfig().environment("CartPole-v1").debugging(seed=3).training(lambda_=factor)
+        group = group_of(config, 0)
+        (result,) = group.update(samples=[sample(0)])
+        found.append(float(result["default_policy"]["vf_loss"]))
+        group.shutdown()
+    # Targets that trust values more are closer to them.
+    assert found[1] < 0.9 * found[0]
+
+
 def test_a_local_learner_takes_no_asynchronous_updates() -> None:
     group = group_of(APPOConfig().environment("CartPole-v1"), 0)
     with pytest.raises(ValueError, match="num_learners=0"):

@@ -68,6 +68,14 @@ def test_actors_have_the_variables_of_the_configuration(session: None) -> None:
     group.stop()
 
 
+def test_environments_are_reset_once_in_a_round_of_steps(session: None) -> None:
+    group = EnvRunnerGroup(config=config(num_env_runners=1))
+    samples = group.collect(steps=2000, force_reset=True)
+    assert len(samples) > 1
+    assert group.foreach_env_runner(lambda runner: runner.resets) == [1]
+    group.stop()
+
+
 def test_killed_runners_cost_a_fragment_each_and_come_back(session: None) -> None:
     group = EnvRunnerGroup(config=config(num_env_runners=4, row_s=0.002))
     group.collect(steps=800)

@@ -44,10 +44,11 @@ class Collector:
         finally:
             self._remote.forget_arrived()
 
-    def hear(self) -> None:
-        """What has happened to runners since the last round."""
+    def hear(self, timeout_s: float = 0.0) -> None:
+        """What has happened to runners since the last round. It waits so long for the first news."""
         while True:
-            events = self._remote.events(0)[0]
+            events = self._remote.events(timeout_s)[0]
+            timeout_s = 0.0
             if not events:
                 return
             for event in events:
@@ -92,12 +93,16 @@ class Collector:
         self, one: Round, pieces: list[dict[str, int]], kwargs: Mapping[str, Any], count_by: str,
         deadline: float | None,
     ) -> None:  # fmt: skip
-        commands = one.begin()
+        commands, begun = one.begin(), set[int]()
         while not one.is_done:
             for command in commands:
                 assert isinstance(command, Ask)
-                amount = pieces[min(command.piece, len(pieces) - 1)]
-                self._remote.ask(command.runner, command.request, {**amount, **kwargs})
+                amount = {**pieces[min(command.piece, len(pieces) - 1)], **kwargs}
+                if "rows" in amount and command.runner in begun:
+                    # A piece goes on where the runner's last one ended: episodes that are longer would never end.
+                    amount["force_reset"] = False
+                begun.add(command.runner)
+                self._remote.ask(command.runner, command.request, amount)
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 self._remote.late += len(one.waits_for)

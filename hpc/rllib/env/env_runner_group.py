@@ -11,7 +11,7 @@ from hpc.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_T
 from hpc.rllib.env.collecting import Collector, count_steps
 from hpc.rllib.env.connector_states import has_content, merge, pipelines_of
 from hpc.rllib.env.remote_runner import take_sample
-from hpc.rllib.env.remote_runners import RemoteRunners, nth
+from hpc.rllib.env.remote_runners import LOOK_S, RemoteRunners, nth
 from hpc.rllib.env.vector.registration import creator_of
 from hpc.rllib.flow.machine import Tally
 from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -394,11 +394,12 @@ class EnvRunnerGroup:
 
     def probe_unhealthy_env_runners(self, timeout_seconds: float | None = None) -> list[int]:
         """Ids of runners that have come back since this was asked last. They have weights and state when they next
-        sample. It waits for none: runners that were lost are made anew without being asked for."""
+        sample. Runners that were lost are made anew without being asked for: it waits for one for ``timeout_seconds``
+        at most, and by default not at all."""
         if self.remote is None or self.collector is None:
             return []
         if not self.is_streaming:
-            self.collector.hear()
+            self.collector.hear(min(LOOK_S, timeout_seconds or 0.0))
         found, self.remote.members.back = self.remote.members.back, []
         return found
 

@@ -9,6 +9,8 @@ import pytest
 
 from hpc.exceptions import ObjectLostError
 from hpc.rllib.core.learner.ranks import Done
+from hpc.rllib.env import collecting
+from hpc.rllib.env.collecting import Collector
 from hpc.rllib.env.fragment import Sample
 from hpc.rllib.flow import machine as m
 from hpc.rllib.flow.driving import StreamDriver
@@ -120,3 +122,18 @@ def test_the_lag_is_counted_from_the_checkpoint_that_learners_have_taken_up() ->
         driver.advance(20, 10.0)
     assert restored.report()["policy_lag_mean"] == fresh.report()["policy_lag_mean"] >= 0
     assert restored.report()["policy_lag_max"] == fresh.report()["policy_lag_max"]
+
+
+def test_samples_that_were_lost_with_their_node_cost_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(refs: Any) -> Any:
+        if refs == "lost" or (isinstance(refs, list) and "lost" in refs):
+            raise ObjectLostError("its node has died")
+        return [Sample({"p": ref}, 10) for ref in refs] if isinstance(refs, list) else Sample({"p": refs}, 10)  # type: ignore[dict-item]
+
+    monkeypatch.setattr(collecting.hpc, "get", get)
+    remote = SimpleNamespace(take=lambda request: (Sample({}, 10), "lost" if request == 2 else request))
+    collector = Collector(SimpleNamespace(), remote)  # type: ignore[arg-type]
+    collector.tally.fragments_received = collector.tally.fragments_trained = 3
+    found = collector._fragments_of([1, 2, 3])
+    assert [sample.modules["p"] for sample in found] == [1, 3]
+    assert (collector.tally.fragments_trained, collector.tally.fragments_stale) == (2, 1)

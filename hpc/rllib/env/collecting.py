@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import hpc
+from hpc.exceptions import ObjectLostError
 from hpc.rllib.env.fragment import Sample
 from hpc.rllib.env.remote_runners import LOOK_S, RemoteRunners
 from hpc.rllib.flow.machine import Command, Pool, RunnerDied, RunnerUp, SampleDone, Tally
@@ -137,9 +138,22 @@ class Collector:
 
     def _fragments_of(self, requests: Iterable[int]) -> list[Sample]:
         taken = [self._remote.take(request) for request in requests]
-        for (brief, _), whole in zip(taken, hpc.get([ref for _, ref in taken])):
-            brief.modules = whole.modules
-        return [brief for brief, _ in taken]
+        try:
+            wholes = hpc.get([ref for _, ref in taken])
+        except ObjectLostError:
+            wholes = [self._unless_lost(ref) for _, ref in taken]
+        for (brief, _), whole in zip(taken, wholes):
+            brief.modules = whole.modules if whole is not None else {}
+        return [brief for (brief, _), whole in zip(taken, wholes) if whole is not None]
+
+    def _unless_lost(self, ref: Any) -> Any:
+        try:
+            return hpc.get(ref)
+        except ObjectLostError as error:
+            _log.warning("a sample was lost with the node that it lay on: %s", error)
+            self.tally.fragments_trained -= 1
+            self.tally.fragments_stale += 1
+            return None
 
 
 def count_steps(sample: Sample, count_by: str) -> int:

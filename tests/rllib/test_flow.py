@@ -81,6 +81,25 @@ def test_a_stream_learns_in_order_and_tells_the_lag() -> None:
     assert stream.tally.lag_mean == 0
 
 
+def test_an_answer_that_comes_after_its_runner_has_failed_counts_once() -> None:
+    """A call to a runner may fail while its sample is on its way."""
+    stream = Stream(StreamSettings(batch_steps=20), (1, 2))
+    flow = Replaying(ReplaySettings(batch_steps=20), (1, 2), (0,))
+    tally, pool = m.Tally(), m.Pool([1, 2])
+    one = Round(pool, tally, 2)
+    for machine, its in ((stream, stream.tally), (flow, flow.tally), (one, tally)):
+        asked = [command for command in machine.begin() if isinstance(command, m.Sample)]
+        first = next(command for command in asked if command.runner == 1)
+        now = (1.0,) if machine is one else ()
+        machine.step(m.RunnerDied(1), *now)  # type: ignore[call-arg]
+        its_lost = its.fragments_lost
+        machine.step(m.SampleDone(1, first.request, 10), *now)  # type: ignore[call-arg]
+        assert (its.fragments_received, its.fragments_lost) == (1, its_lost - 1)
+    sim._balance(stream.tally, stream.pool.asked, stream.held_fragments)
+    sim._balance(flow.tally, flow.pool.asked, flow.held_fragments)
+    sim._balance(tally, pool.asked, 0)
+
+
 def test_a_lost_update_is_counted_and_its_fragments_are_given_back() -> None:
     stream = Stream(StreamSettings(batch_steps=10), (1,))
     (sample,) = stream.begin()

@@ -62,7 +62,8 @@ class Collector:
                     self._came_late(event)
 
     def _came_late(self, event: SampleDone) -> None:
-        self._pool.answer(event.runner, event.request)
+        if not self._pool.answer(event.runner, event.request):
+            self.tally.fragments_lost -= 1  # it was counted as such when the runner failed
         self._remote.take(event.request)
         self.tally.fragments_received += 1
         self.tally.fragments_stale += 1

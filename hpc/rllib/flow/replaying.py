@@ -142,7 +142,8 @@ class Replaying:
     # -------------------------------------------------------------- what has happened
 
     def _arrived(self, event: SampleDone) -> None:
-        self.pool.answer(event.runner, event.request)
+        if not self.pool.answer(event.runner, event.request):
+            self.tally.fragments_lost -= 1  # it was counted as such when the runner failed
         self.tally.fragments_received += 1
         self.tally.steps_received += event.steps
         self._steps[event.request] = event.steps

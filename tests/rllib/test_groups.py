@@ -68,6 +68,26 @@ def test_actors_have_the_variables_of_the_configuration(session: None) -> None:
     group.stop()
 
 
+def test_spaces_are_known_though_nobody_has_waited_for_runners(session: None) -> None:
+    group = EnvRunnerGroup(config=config(validate_env_runners_after_construction=False), local_env_runner=False)
+    assert group.get_spaces() == {"default_policy": ("observations", "actions")}
+    assert sum(sample.env_steps for sample in group.collect(steps=400)) >= 400
+    group.stop()
+
+
+def test_calls_that_nobody_waits_for_are_not_kept(session: None) -> None:
+    group = EnvRunnerGroup(config=config(num_env_runners=1))
+    for _ in range(5):
+        group.foreach_env_runner("ping", timeout_seconds=0)
+    assert group.num_in_flight_async_reqs() == 0
+    assert group.fetch_ready_async_reqs(timeout_seconds=0.5) == []
+    (pid,) = pids(group)
+    group.foreach_env_runner(lambda runner: 1 / 0, timeout_seconds=0)
+    assert sum(sample.env_steps for sample in group.collect(steps=400)) >= 400
+    assert pids(group) != [pid]
+    group.stop()
+
+
 def test_environments_are_reset_once_in_a_round_of_steps(session: None) -> None:
     group = EnvRunnerGroup(config=config(num_env_runners=1))
     samples = group.collect(steps=2000, force_reset=True)

@@ -191,7 +191,7 @@ class EnvRunnerGroup:
         if return_obj_refs:
             return [*found, *(ref for _, _, ref in calls)]
         if timeout_seconds == 0:
-            self.remote.leave_open(calls)
+            self.remote.leave_alone(calls)
             return found
         return [*found, *(value for _, value in self.remote.results(calls, timeout_seconds))]
 
@@ -339,6 +339,9 @@ class EnvRunnerGroup:
         return dict(self._local.get_spaces()) if self._local is not None else self._remote_spaces()
 
     def _remote_spaces(self) -> dict[str, tuple[Any, Any]]:
+        assert self.remote is not None
+        while not self.is_streaming and not self.healthy_env_runner_ids() and self.remote.members.any_coming:
+            self._hear(LOOK_S)
         first = self.healthy_env_runner_ids()[:1]
         found: list[Any] = self.foreach_env_runner("get_spaces", local_env_runner=False, remote_worker_ids=first)
         if not found:
@@ -398,10 +401,20 @@ class EnvRunnerGroup:
         at most, and by default not at all."""
         if self.remote is None or self.collector is None:
             return []
-        if not self.is_streaming:
-            self.collector.hear(min(LOOK_S, timeout_seconds or 0.0))
+        self._hear(min(LOOK_S, timeout_seconds or 0.0))
         found, self.remote.members.back = self.remote.members.back, []
         return found
+
+    def _hear(self, timeout_s: float) -> None:
+        """Take what has happened to remote runners, unless a driver of a flow does so."""
+        if self.collector is not None and not self.is_streaming:
+            self.collector.hear(timeout_s)
+
+    def begin_anew_with(self, config: Any) -> None:
+        """Runners that are made from now on have this configuration: modules have come or gone."""
+        self.config = config
+        if self.remote is not None:
+            self.remote.members.begin_with(_for_actors(config))
 
     def stop(self) -> None:
         """Stop all runners."""

@@ -104,6 +104,10 @@ class Members:
         for index in range(first, first + count):
             self._start(self.rows[index])
 
+    def begin_with(self, config: Any) -> None:
+        """Those that are made from now on have this configuration."""
+        self._config = hpc.put(config)
+
     def _start(self, member: Member) -> None:
         member.began, member.next_start = time.monotonic(), None
         member.serial, member.state, member.has_mail = 0, 0, False

@@ -149,6 +149,8 @@ class RemoteRunners:
                 self._news.append(RunnerUp(rest[0]))
         elif kind == "mail":
             self._posted(rest[0], rest[1], value)
+        elif kind == "called":
+            self._called(rest[0], rest[1], value)
         else:
             self._others.append((key, value))
 
@@ -169,6 +171,14 @@ class RemoteRunners:
         if not self.members.is_of(runner, life):
             return
         self.members.rows[runner].has_mail = False
+        try:
+            hpc.get(ref)
+        except SessionLostError:
+            raise
+        except Exception as error:
+            self.fail(runner, life, error)
+
+    def _called(self, runner: int, life: int, ref: Any) -> None:
         try:
             hpc.get(ref)
         except SessionLostError:
@@ -204,6 +214,11 @@ class RemoteRunners:
             calls.append((index, member.life, ref))
         return calls
 
+    def leave_alone(self, calls: Iterable[tuple[int, int, Any]]) -> None:
+        """Nobody will ask for the answers to these calls; errors are heard of."""
+        for index, life, ref in calls:
+            self.answers.expect(("called", index, life), ref)
+
     def leave_open(self, calls: Iterable[tuple[int, int, Any]], tag: str | None = None) -> None:
         """Nobody waits for these calls now; `fetch` may bring them."""
         self._open.extend((index, life, tag, ref) for index, life, ref in calls)
@@ -213,7 +228,7 @@ class RemoteRunners:
         return sum(1 for index, _, its, _ in self._open if tag in (None, its) and runner in (None, index))
 
     def results(self, calls: Sequence[tuple[int, int, Any]], timeout_s: float | None) -> list[tuple[int, Any]]:
-        """The answers to calls, each with its runner. What does not come in time, is left open."""
+        """The answers to calls, each with its runner. What does not come in time is left alone."""
         if calls and timeout_s is not None:
             hpc.wait([ref for _, _, ref in calls], num_returns=len(calls), timeout=timeout_s)
         return [pair for call in calls for pair in self._result(*call, None if timeout_s is None else 0.0)]
@@ -225,7 +240,7 @@ class RemoteRunners:
             raise
         except GetTimeoutError:
             self.late += 1
-            self._open.append((index, life, None, ref))
+            self.leave_alone([(index, life, ref)])
         except Exception as error:
             self.fail(index, life, error)
         return []

@@ -13,6 +13,7 @@ import pytest
 import hpc
 from hpc.rllib.algorithms.impala import IMPALAConfig
 from hpc.rllib.env.env_runner_group import EnvRunnerGroup
+from hpc.rllib.env.remote_runner import by_module
 from tests.rllib.stand_in_runner import WIDTH, StandInRunner, config
 
 
@@ -65,6 +66,26 @@ def test_actors_have_the_variables_of_the_configuration(session: None) -> None:
     IMPALAConfig().python_environment(extra_python_environs_for_worker={"SEEN": "1"}).validate()
     group = EnvRunnerGroup(config=config(num_env_runners=1, extra_python_environs_for_worker={"SEEN": 1}))
     assert group.foreach_env_runner(lambda runner: os.environ.get("SEEN")) == ["1"]
+    group.stop()
+
+
+def test_weights_of_some_modules_leave_those_of_others_as_they_were(session: None) -> None:
+    def weights(runner: StandInRunner) -> dict[str, int]:
+        return runner.weights
+
+    group = EnvRunnerGroup(config=config(num_env_runners=1))
+    assert group.remote is not None
+    group.remote.set_weights(hpc.put({"a": 1, "b": 1, "c": 1}))
+    group.remote.set_weights(hpc.put({"a": 2}), modules=["a"])
+    group.remote.set_weights(hpc.put({"b": 3}), modules=["b"])
+    assert group.foreach_env_runner(weights, local_env_runner=False) == [{"a": 2, "b": 3, "c": 1}]
+    group.remote.set_weights(hpc.put({"a": 4}), modules=["a"])
+    assert group.foreach_env_runner(weights, local_env_runner=False) == [{"a": 4}]
+    assert by_module(group.remote.weights) == {"a": 4, "b": 3, "c": 1}
+    (pid,) = pids(group)
+    os.kill(pid, signal.SIGKILL)
+    group.collect(steps=100)
+    assert group.foreach_env_runner(weights, local_env_runner=False) == [{"a": 4, "b": 3, "c": 1}]
     group.stop()
 
 

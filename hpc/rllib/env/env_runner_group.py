@@ -10,7 +10,7 @@ import hpc
 from hpc.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR
 from hpc.rllib.env.collecting import Collector, count_steps
 from hpc.rllib.env.connector_states import has_content, merge, pipelines_of
-from hpc.rllib.env.remote_runner import take_sample
+from hpc.rllib.env.remote_runner import by_module, take_sample
 from hpc.rllib.env.remote_runners import LOOK_S, RemoteRunners, nth
 from hpc.rllib.env.vector.registration import creator_of
 from hpc.rllib.flow.machine import Tally
@@ -108,8 +108,8 @@ class EnvRunnerGroup:
         """The local runner; beside remote ones it is made when it is first asked for. None if there is to be none."""
         if self._local is None and self._may_be_local:
             self._local = self._make_local(self.num_remote_env_runners())
-            if self.remote is not None and self.remote.weights is not None:
-                self._local.set_weights(self.remote.version, _value(self.remote.weights))
+            if self.remote is not None and self.remote.weights:
+                self._local.set_weights(self.remote.version, by_module(self.remote.weights))
         return self._local
 
     # -------------------------------------------------------------- sampling
@@ -265,7 +265,7 @@ class EnvRunnerGroup:
         is_own = source is self._local
         if self.remote is not None:
             weights = _weights_of(source, policies, inference_only, by_reference=True)
-            version = self.remote.set_weights(weights, getattr(source, "weights_version", None))
+            version = self.remote.set_weights(weights, getattr(source, "weights_version", None), policies)
             if timeout_seconds != 0:
                 calls = self.remote.call("ping", None, to_worker_indices)
                 self.remote.results(calls, timeout_seconds)

@@ -32,7 +32,9 @@ class RemoteRunners:
         """Answers under keys that are not of runners"""
         self._open: list[tuple[int, int, str | None, Any]] = []
         """(runner, life, tag, reference) of calls that nobody has fetched"""
-        self._weights = Fresh()
+        self._serial = self._version = 0
+        self._weights: dict[Any, tuple[int, Any]] = {}
+        """modules (None: all of them): when they were given out, and a reference; the newest one is last"""
         self._state: tuple[int, dict[str, Any]] = (0, {})
         self.late = 0
 
@@ -48,32 +50,41 @@ class RemoteRunners:
     @property
     def version(self) -> int:
         """The version of the newest weights."""
-        return self._weights.version
+        return self._version
 
     @property
-    def weights(self) -> Any:
-        """The reference to the newest weights; None before there are any."""
-        return self._weights.weights
+    def weights(self) -> list[Any]:
+        """References to the newest weights, which a new runner gets; none before there are any."""
+        return [weights for _, weights in self._weights.values()]
 
-    def set_weights(self, weights: Any, version: int | None = None) -> int:
-        """From now on runners get these weights, a reference, before what they are asked for. Returns the version."""
-        last = self._weights
-        self._weights = Fresh(last.serial + 1, last.version + 1 if version is None else version, weights)
-        return self._weights.version
+    def set_weights(self, weights: Any, version: int | None = None, modules: Sequence[str] | None = None) -> int:
+        """From now on runners get these weights, a reference, before what they are asked for. Returns the version.
+
+        ``modules``: they are of these alone, and those of others hold as before."""
+        self._serial += 1
+        self._version = self._version + 1 if version is None else version
+        key = None if modules is None else tuple(sorted(modules))
+        if key is None:
+            self._weights.clear()
+        self._weights.pop(key, None)
+        self._weights[key] = (self._serial, weights)
+        return self._version
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """The same for parts of their state."""
         self._state = (self._state[0] + 1, {**self._state[1], **state})
 
     def _fresh(self, member: Member, takes_weights: bool = True) -> tuple[Any, ...] | None:
-        newest, (number, state) = self._weights, self._state
-        has_new, is_behind = member.serial < newest.serial, member.state < number
-        has_new = has_new and (takes_weights or not member.serial)
-        if not has_new and not is_behind:
+        number, state = self._state
+        is_behind = member.state < number
+        weights = self._newer_than(member.serial) if takes_weights or not member.serial else ()
+        if not weights and not is_behind:
             return None
-        member.serial, member.state = newest.serial if has_new else member.serial, number
-        weights = newest.weights if has_new else None
-        return Fresh(newest.serial, newest.version, weights, state if is_behind else None).wire()
+        member.serial, member.state = self._serial if weights else member.serial, number
+        return Fresh(self._serial, self._version, weights, state if is_behind else None).wire()
+
+    def _newer_than(self, serial: int) -> tuple[Any, ...]:
+        return tuple(weights for its, weights in self._weights.values() if its > serial)
 
     # -------------------------------------------------------------- samples
 
@@ -89,10 +100,11 @@ class RemoteRunners:
     def push(self, runner: int) -> None:
         """Give a runner the newest weights in the middle of its fragment, unless such are on their way."""
         member = self.members.rows[runner]
-        if member.actor is None or member.has_mail or member.serial >= self._weights.serial:
+        if member.actor is None or member.has_mail or member.serial >= self._serial:
             return
-        member.serial, member.has_mail = self._weights.serial, True
-        self.answers.expect(("mail", runner, member.life), member.actor.post.remote(*self._weights.wire()[:3]))
+        fresh = Fresh(self._serial, self._version, self._newer_than(member.serial))
+        member.serial, member.has_mail = self._serial, True
+        self.answers.expect(("mail", runner, member.life), member.actor.post.remote(*fresh.wire()[:3]))
 
     def look_at(self, request: int) -> Sample | None:
         """The sample that has come for a request, without its fragments."""

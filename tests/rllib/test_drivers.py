@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from hpc.rllib.core.learner.ranks import Done
 from hpc.rllib.env import collecting
 from hpc.rllib.env.collecting import Collector
 from hpc.rllib.env.fragment import Sample
+from hpc.rllib.env.remote_runners import RemoteRunners
 from hpc.rllib.flow import machine as m
 from hpc.rllib.flow.driving import StreamDriver
 from hpc.rllib.flow.stream import StreamSettings
@@ -137,3 +139,33 @@ def test_samples_that_were_lost_with_their_node_cost_themselves(monkeypatch: pyt
     found = collector._fragments_of([1, 2, 3])
     assert [sample.modules["p"] for sample in found] == [1, 3]
     assert (collector.tally.fragments_trained, collector.tally.fragments_stale) == (2, 1)
+
+
+def test_a_sample_that_came_beside_an_error_is_stale_in_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = object.__new__(RemoteRunners)
+    remote._arrived, remote._others, remote._asked = {}, [], {1: "whole", 2: "whole"}
+    remote._news, remote.answers = deque(), SimpleNamespace(next=lambda timeout_s: answers.pop() if answers else [])
+    remote.members = SimpleNamespace(  # type: ignore[assignment]
+        look=lambda: None, worked=lambda: None, up=lambda: [1], is_of=lambda runner, life: True, failed=_raise
+    )
+    answers = [[(("sample", 1, 0, 1), Sample({}, 10)), (("sample", 2, 0, 2), "error")]]
+
+    def get(ref: Any) -> Any:
+        if ref == "error":
+            raise ValueError("this environment is broken")
+        return ref
+
+    monkeypatch.setattr(collecting.hpc, "get", get)
+    collector = Collector(SimpleNamespace(num_envs_per_env_runner=1, batch_mode=""), remote)
+    for runner in (1, 2):
+        collector._pool.add(runner)
+        collector._pool.ask(runner)
+    with pytest.raises(ValueError, match="is broken"):
+        collector.hear()
+    remote.forget_arrived()
+    collector.hear()
+    assert (collector.tally.fragments_stale, collector.tally.fragments_lost, len(collector._pool)) == (1, 1, 1)
+
+
+def _raise(runner: int, life: int, error: Exception) -> None:
+    raise error

@@ -64,7 +64,7 @@ class Collector:
     def _came_late(self, event: SampleDone) -> None:
         if not self._pool.answer(event.runner, event.request):
             self.tally.fragments_lost -= 1  # it was counted as such when the runner failed
-        self._remote.take(event.request)
+        self._remote.forget(event.request)
         self.tally.fragments_received += 1
         self.tally.fragments_stale += 1
         self.tally.steps_received += event.steps

@@ -115,6 +115,10 @@ class RemoteRunners:
         """What has come for a request: the sample without its fragments, and the reference to those."""
         return self._arrived.pop(request)
 
+    def forget(self, request: int) -> None:
+        """Nobody will take what has come for this request, if it is there still."""
+        self._arrived.pop(request, None)
+
     def forget_arrived(self) -> None:
         """Nobody will take what has come."""
         self._arrived.clear()

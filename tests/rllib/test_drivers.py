@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hpc.exceptions import ObjectLostError
-from hpc.rllib.core.learner.ranks import Done
+from hpc.rllib.core.learner.ranks import Done, Rank, Ranks
 from hpc.rllib.env import collecting
 from hpc.rllib.env.collecting import Collector
 from hpc.rllib.env.fragment import Sample
@@ -169,3 +169,20 @@ def test_a_sample_that_came_beside_an_error_is_stale_in_the_next_round(monkeypat
 
 def _raise(runner: int, life: int, error: Exception) -> None:
     raise error
+
+
+def test_weights_that_were_lost_with_the_last_learner_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(ref: Any) -> Any:
+        if ref == "lost":
+            raise ObjectLostError("its node has died")
+        return ref
+
+    class Actor:
+        def __getattr__(self, name: str) -> Any:
+            return SimpleNamespace(remote=lambda *arguments: "lost" if name == "call" else name)
+
+    monkeypatch.setattr(collecting.hpc, "get", get)
+    ranks = object.__new__(Ranks)
+    ranks.rows, ranks._whole, ranks._newest = [Rank(0, Actor())], None, {None: "weights"}
+    with pytest.raises(RuntimeError, match="restore from a checkpoint"):
+        ranks._regroup()

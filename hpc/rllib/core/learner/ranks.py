@@ -15,7 +15,7 @@ from typing import Any
 
 import hpc
 from hpc.collective import CollectiveError
-from hpc.exceptions import ActorError, HpcError, SessionLostError
+from hpc.exceptions import ActorError, HpcError, ObjectLostError, SessionLostError
 from hpc.rllib.core.learner.remote_learner import RemoteLearner, Share
 from hpc.rllib.flow.answers import Answers
 from hpc.runs.reservation import Request, Reservation
@@ -301,9 +301,14 @@ class Ranks:
         _log.warning("no learner is left: the new one begins with the newest weights, and new optimizers")
         hpc.get(first.actor.__getattr__("__ray_ready__").remote())
         first.is_in = True
-        for weights in (self._whole, *self._newest.values()):
-            if weights is not None:
-                hpc.get(first.actor.call.remote(_set_weights, {"weights": [weights]}))
+        try:
+            for weights in (self._whole, *self._newest.values()):
+                if weights is not None:
+                    hpc.get(first.actor.call.remote(_set_weights, {"weights": [weights]}))
+        except ObjectLostError as error:
+            raise RuntimeError(
+                "no learner is left, and the newest weights were lost with their node: restore from a checkpoint"
+            ) from error
         return first
 
     def _make_equal(self, source: Rank) -> None:

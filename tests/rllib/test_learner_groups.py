@@ -121,13 +121,14 @@ def test_a_checkpoint_of_two_learners_is_that_of_one(two: LearnerGroup, tmp_path
 def test_results_of_asynchronous_updates_come_later(two: LearnerGroup) -> None:
     found: list[dict[str, Any]] = []
     before = two.weights_version
-    for number in range(3):
+    for number in range(8):
         found += two.update(samples=[sample(number)], async_update=True, return_state=True)
-    while len(found) < 6:
+        assert two.get_stats()["actor_manager_num_outstanding_async_reqs"] <= 3
+    while len(found) < 16:
         two._read(1.0)
         found += two._results_of_earlier()
-    assert sum("_rl_module_state_after_update" in result for result in found) == 3
-    assert two.weights_version == before + 3
+    assert sum("_rl_module_state_after_update" in result for result in found) == 8
+    assert two.weights_version == before + 8
 
 
 def test_what_a_learner_raises_is_raised(two: LearnerGroup) -> None:

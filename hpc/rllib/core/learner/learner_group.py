@@ -90,7 +90,8 @@ class LearnerGroup(Checkpointable):
         learner, ``{module_id: {...}, "__all_modules__": {...}}``.
 
         ``kwargs`` go to `Learner.update`: num_epochs, minibatch_size, shuffle_batch_per_epoch. ``async_update`` (with
-        remote learners): return the results of earlier updates that are done by now. ``return_state``: the first result
+        remote learners): return the results of earlier updates that are done by now. It waits while
+        ``max_requests_in_flight_per_learner`` of them are not. ``return_state``: the first result
         has the weights under ``_rl_module_state_after_update``.
 
         Raises ValueError unless exactly one kind of data is given, and for asynchronous updates of a local learner.
@@ -104,6 +105,10 @@ class LearnerGroup(Checkpointable):
                     "`config.num_learners > 0` to allow async updates."
                 )
             return [self._update_here(samples, batch, episodes, timesteps, return_state, kwargs)]
+        if async_update:
+            # Data of updates that wait would take more and more memory where learners are slower than their caller.
+            while self._ranks.pending >= max(1, self.config.max_requests_in_flight_per_learner):
+                self._read(None)
         pairs = None if samples is None else [(sample, None) for sample in samples]
         number = self.begin(
             samples=pairs, batch=batch, episodes=episodes, timesteps=timesteps, wants_weights=return_state, **kwargs

@@ -293,7 +293,7 @@ class Ranks:
 
     def _source(self) -> Rank:
         """A member that has the group's state. Where none has it, a new one gets the newest weights that were given
-        out; the state of its optimizers is lost, and what acting does not need is as it was set last."""
+        out. The state of its optimizers is lost then, and what acting does not need is as it was set last."""
         for rank in self.members:
             if rank.entering is None or _is_good(_value_or_error(rank.entering)):
                 return rank

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from hpc.exceptions import ObjectLostError
+from hpc.exceptions import ActorDiedError, ObjectLostError
 from hpc.rllib.core.learner.ranks import Done, Rank, Ranks
 from hpc.rllib.env import collecting
 from hpc.rllib.env.collecting import Collector
 from hpc.rllib.env.fragment import Sample
+from hpc.rllib.env.members import Member, Members, Policy
 from hpc.rllib.env.remote_runners import RemoteRunners
 from hpc.rllib.flow import machine as m
 from hpc.rllib.flow.driving import StreamDriver
@@ -146,7 +147,11 @@ def test_a_sample_that_came_beside_an_error_is_stale_in_the_next_round(monkeypat
     remote._arrived, remote._others, remote._asked = {}, [], {1: "whole", 2: "whole"}
     remote._news, remote.answers = deque(), SimpleNamespace(next=lambda timeout_s: answers.pop() if answers else [])
     remote.members = SimpleNamespace(  # type: ignore[assignment]
-        look=lambda: None, worked=lambda: None, up=lambda: [1], is_of=lambda runner, life: True, failed=_raise
+        look=lambda: None,
+        worked=lambda runner, life: None,
+        up=lambda: [1],
+        is_of=lambda runner, life: True,
+        failed=_raise,
     )
     answers = [[(("sample", 1, 0, 1), Sample({}, 10)), (("sample", 2, 0, 2), "error")]]
 
@@ -186,3 +191,21 @@ def test_weights_that_were_lost_with_the_last_learner_are_an_error(monkeypatch: 
     ranks.rows, ranks._whole, ranks._newest = [Rank(0, Actor())], None, {None: "weights"}
     with pytest.raises(RuntimeError, match="restore from a checkpoint"):
         ranks._regroup()
+
+
+def test_runners_that_die_with_their_node_are_no_row_of_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = object.__new__(Members)
+    members._policy, members._failures, members._has_sampled = Policy(tolerance=10), 0, False
+    members.restarts = members.died = 0
+    members.rows = {index: Member(index, object()) for index in range(1, 101)}
+    monkeypatch.setattr(members, "_forget", lambda member: setattr(member, "life", member.life + 1))
+    monkeypatch.setattr(members, "_restart", lambda member: setattr(member, "has_worked", False))
+    for index in members.rows:
+        members.worked(index, 0)
+    for index in members.rows:
+        members.failed(index, 0, ActorDiedError("its node has died"))
+    assert members.died == 100
+    with pytest.raises(ActorDiedError):
+        for index in members.rows:
+            members.failed(index, 1, ActorDiedError("its process ends at its start"))
+    assert members.died == 111

@@ -37,6 +37,8 @@ class Member:
     next_start: float | None = None
     serial: int = 0
     state: int = 0
+    has_worked: bool = False
+    """Whether this actor has brought a sample"""
     has_mail: bool = False
     """Whether weights are on their way in the middle of a fragment"""
 
@@ -110,7 +112,7 @@ class Members:
 
     def _start(self, member: Member) -> None:
         member.began, member.next_start = time.monotonic(), None
-        member.serial, member.state, member.has_mail = 0, 0, False
+        member.serial, member.state, member.has_mail, member.has_worked = 0, 0, False, False
         member.actor = self._made.options(**self._options(member.index)).remote(
             self._cls, self._config, member.index, len(self.rows), member.life, self._threads
         )
@@ -142,10 +144,12 @@ class Members:
             self.back.append(index)
         return True
 
-    def worked(self) -> None:
-        """A runner has done what it was asked."""
+    def worked(self, index: int, life: int) -> None:
+        """A runner has brought a sample."""
         self._failures = 0
         self._has_sampled = True
+        if self.is_of(index, life):
+            self.rows[index].has_worked = True
 
     def failed(self, index: int, life: int, error: Exception) -> None:
         """A call to a runner has failed: its process has died, or its code has raised, so that its state may be bad.
@@ -159,7 +163,8 @@ class Members:
         member = self.rows[index]
         self._forget(member)
         self.died += 1
-        self._failures += 1
+        # A node that dies takes hundreds of runners with it that were well: that is one failure of each, in no row.
+        self._failures += not member.has_worked
         if not (self._policy.restarts or self._policy.ignores) or self._is_too_much(error):
             raise cause_of(error)
         _log.warning("env runner %d has failed: %s", index, _short(error))

@@ -179,7 +179,7 @@ class RemoteRunners:
         except Exception as error:
             self.fail(runner, life, error)
             return
-        self.members.worked()
+        self.members.worked(runner, life)
         self._arrived[request] = (brief, fragments)
         self._news.append(SampleDone(runner, request, brief.env_steps, mean_version(brief)))
 

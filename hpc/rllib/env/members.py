@@ -163,7 +163,7 @@ class Members:
         member = self.rows[index]
         self._forget(member)
         self.died += 1
-        # A node that dies takes hundreds of runners with it that were well: that is one failure of each, in no row.
+        # A node that dies takes hundreds of runners with it that were well: they are no row of failures.
         self._failures += not member.has_worked
         if not (self._policy.restarts or self._policy.ignores) or self._is_too_much(error):
             raise cause_of(error)

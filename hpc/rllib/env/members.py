@@ -107,7 +107,7 @@ class Members:
             self._start(self.rows[index])
 
     def begin_with(self, config: Any) -> None:
-        """Those that are made from now on have this configuration."""
+        """Runners that are made from now on have this configuration."""
         self._config = hpc.put(config)
 
     def _start(self, member: Member) -> None:

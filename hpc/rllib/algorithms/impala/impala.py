@@ -244,7 +244,7 @@ class IMPALA(Algorithm):
         return {**super().get_state(*args, **kwargs), NUM_ENV_STEPS_TRAINED_LIFETIME: self._trained}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes the state of an equal algorithm."""
+        """Take the state of an equal algorithm."""
         super().set_state(state)
         if NUM_ENV_STEPS_TRAINED_LIFETIME in state:
             self._steps_trained += state[NUM_ENV_STEPS_TRAINED_LIFETIME] - self._trained

@@ -212,7 +212,7 @@ class Ranks:
     def _weights_now(self) -> Any:
         return self.call_first("get_weights", {"inference_only": True})
 
-    # -- what a learner begins with where none is left
+    # -------------------------------------------------------------- what a learner begins with where none is left
 
     def note_weights(self, weights: Any, modules: Sequence[str] | None = None) -> None:
         """These weights, a reference, are the newest ones: of these modules, or of all."""

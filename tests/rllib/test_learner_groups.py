@@ -192,6 +192,24 @@ def test_where_no_learner_is_left_the_new_one_has_the_newest_weights(session: No
     group.shutdown()
 
 
+def test_target_networks_follow_where_no_learner_is_left(session: None) -> None:
+    def far(learner: Any) -> float:
+        pairs = learner.module["default_policy"].unwrapped().get_target_network_pairs()
+        return max(
+            float((one - other).detach().abs().max())
+            for main, target in pairs
+            for one, other in zip(main.parameters(), target.parameters())
+        )
+
+    group = group_of(APPOConfig().environment("CartPole-v1").debugging(seed=3), 1)
+    group.foreach_learner(_raise_by_one)
+    group.weights_reference(inference_only=True)
+    os.kill(group.foreach_learner(_pid)[0], signal.SIGKILL)
+    assert group.update(samples=[sample(0)])
+    assert group.foreach_learner(far)[0] < 0.01
+    group.shutdown()
+
+
 def _raise_by_one(learner: Any) -> None:
     weights = learner.get_weights()["default_policy"]
     learner.set_weights({"default_policy": {name: value + 1.0 for name, value in weights.items()}})

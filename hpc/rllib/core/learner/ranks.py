@@ -305,6 +305,7 @@ class Ranks:
             for weights in (self._whole, *self._newest.values()):
                 if weights is not None:
                     hpc.get(first.actor.call.remote(_set_weights, {"weights": [weights]}))
+            hpc.get(first.actor.call.remote(_have_targets_follow, {}))
         except ObjectLostError as error:
             raise RuntimeError(
                 "no learner is left, and the newest weights were lost with their node: restore from a checkpoint"
@@ -363,6 +364,18 @@ class Ranks:
 
 def _set_weights(learner: Any, weights: Sequence[Any]) -> None:
     learner.set_weights(hpc.get(weights[0]))
+
+
+def _have_targets_follow(learner: Any) -> None:
+    """Target networks are no part of what acts: without this they would be as they were at the very beginning."""
+    from hpc.rllib.core.learner.utils import update_target_network
+    from hpc.rllib.core.rl_module.apis import TargetNetworkAPI
+
+    for module in learner.module.values():
+        inner = module.unwrapped()
+        if isinstance(inner, TargetNetworkAPI):
+            for main, target in inner.get_target_network_pairs():
+                update_target_network(main_net=main, target_net=target, tau=1.0)
 
 
 def _nothing(learner: Any) -> None:

@@ -52,6 +52,7 @@ class StandInRunner:
         self.between_rows: Any = None
         self.version, self.weights, self.steps, self.state = 0, None, 0, {}
         self.is_broken = False
+        self.resets = 0
 
     def sample_fragment(
         self, rows: int | None = None, episodes: int | None = None, steps: int | None = None, explore: Any = None,
@@ -60,6 +61,7 @@ class StandInRunner:
         """Rows, each of which takes as long as the configuration says."""
         if self.is_broken:
             raise RuntimeError("this environment is broken")
+        self.resets += force_reset
         if steps is not None:
             rows = -(-steps // WIDTH)
         count = rows if rows is not None else 10 * (episodes or 1)

@@ -12,9 +12,10 @@ import pytest
 
 import hpc
 from hpc.rllib.algorithms.apex_dqn import ApexDQNConfig
-from hpc.rllib.algorithms.appo import APPOConfig
+from hpc.rllib.algorithms.appo import APPO, APPOConfig
 from hpc.rllib.algorithms.impala import IMPALAConfig
 from hpc.rllib.algorithms.impala.impala_learner import sequences
+from hpc.rllib.flow.machine import Learn
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,29 @@ def test_apex_holds_the_ratio(session: None) -> None:
     algo.stop()
 
 
+def test_apex_goes_on_without_a_shard_that_was_killed(session: None) -> None:
+    config = small(ApexDQNConfig()).training(
+        num_steps_sampled_before_learning_starts=200,
+        train_batch_size_per_learner=32,
+        num_replay_buffer_shards=2,
+        replay_buffer_config={"capacity": 20_000},
+    )
+    algo = config.build_algo()
+    train_until(algo, lambda result: result["flow"]["num_env_steps_stored_lifetime"] >= 1000)
+    hpc.kill(algo._driver._shards[0].actor)
+    assert len(algo._driver.shard_metrics()) == 2
+    updates = algo._driver.flow.tally.updates
+    result = train_until(algo, lambda result: algo._driver.flow.tally.updates >= updates + 50)
+    flow = result["flow"]
+    assert flow["num_shards_died_lifetime"] == 1
+    kinds = ("stored_lifetime", "queued", "dropped_lifetime")
+    assert flow["num_fragments_received_lifetime"] == sum(flow[f"num_fragments_{kind}"] for kind in kinds)
+    draws = algo._driver.flow
+    waiting = sum(isinstance(command, Learn) for command in algo._driver._waiting)
+    assert len(algo._driver._batches) == draws._ahead + waiting
+    algo.stop()
+
+
 @pytest.mark.parametrize("config", [IMPALAConfig(), APPOConfig()], ids=["impala", "appo"])
 def test_without_actors_two_runs_are_equal(config: Any) -> None:
     def run() -> np.ndarray:
@@ -117,6 +141,34 @@ def test_without_actors_two_runs_are_equal(config: Any) -> None:
         return weights
 
     assert np.array_equal(run(), run())
+
+
+def test_target_policies_go_on_moving_after_a_restore(tmp_path: Any) -> None:
+    config = small(APPOConfig()).env_runners(num_env_runners=0)
+    config.training(train_batch_size_per_learner=100, target_network_update_freq=0.125)
+    algo = config.build_algo()
+    for _ in range(5):
+        algo.train()
+    path = algo.save_to_path(tmp_path)
+    trained, moved = algo._trained, algo.learner_group._learner._last_update_ts_by_mid["default_policy"]
+    algo.stop()
+    again = APPO.from_checkpoint(path)
+    try:
+        assert again._trained == trained >= 500
+        for _ in range(3):
+            again.train()
+        assert again._trained >= trained + 300
+        assert again.learner_group._learner._last_update_ts_by_mid["default_policy"] > moved >= 200
+    finally:
+        again.stop()
+    fresh = config.build_algo()
+    try:
+        fresh.restore_from_path(f"{path}/learner_group", component="learner_group")
+        for _ in range(4):
+            fresh.train()
+        assert 200 <= fresh.learner_group._learner._last_update_ts_by_mid["default_policy"] < moved
+    finally:
+        fresh.stop()
 
 
 def test_a_stateful_module_learns_from_sequences() -> None:

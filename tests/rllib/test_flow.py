@@ -81,6 +81,25 @@ def test_a_stream_learns_in_order_and_tells_the_lag() -> None:
     assert stream.tally.lag_mean == 0
 
 
+def test_an_answer_that_comes_after_its_runner_has_failed_counts_once() -> None:
+    """A call to a runner may fail while its sample is on its way."""
+    stream = Stream(StreamSettings(batch_steps=20), (1, 2))
+    flow = Replaying(ReplaySettings(batch_steps=20), (1, 2), (0,))
+    tally, pool = m.Tally(), m.Pool([1, 2])
+    one = Round(pool, tally, 2)
+    for machine, its in ((stream, stream.tally), (flow, flow.tally), (one, tally)):
+        asked = [command for command in machine.begin() if isinstance(command, m.Sample)]
+        first = next(command for command in asked if command.runner == 1)
+        now = (1.0,) if machine is one else ()
+        machine.step(m.RunnerDied(1), *now)  # type: ignore[call-arg]
+        its_lost = its.fragments_lost
+        machine.step(m.SampleDone(1, first.request, 10), *now)  # type: ignore[call-arg]
+        assert (its.fragments_received, its.fragments_lost) == (1, its_lost - 1)
+    sim._balance(stream.tally, stream.pool.asked, stream.held_fragments)
+    sim._balance(flow.tally, flow.pool.asked, flow.held_fragments)
+    sim._balance(tally, pool.asked, 0)
+
+
 def test_a_lost_update_is_counted_and_its_fragments_are_given_back() -> None:
     stream = Stream(StreamSettings(batch_steps=10), (1,))
     (sample,) = stream.begin()
@@ -102,6 +121,29 @@ def test_replay_holds_its_ratio_by_credit() -> None:
     (learn,) = (c for c in flow.step(m.Drawn(0, draw.draw, 20)) if isinstance(c, m.Learn))
     assert not [c for c in flow.step(m.UpdateDone(learn.number)) if isinstance(c, m.Draw)]
     assert flow.ratio == 2.0
+
+
+def test_a_runner_keeps_its_weights_for_so_many_steps() -> None:
+    settings = ReplaySettings(batch_steps=1000, starts=10_000, in_flight=1, sync_steps=20)
+    flow = Replaying(settings, (1,), (0,))
+    commands, takes = flow.begin(), []
+    for turn in range(8):
+        (sample,) = (command for command in commands if isinstance(command, m.Sample))
+        takes.append(sample.takes_weights)
+        if turn == 4:
+            flow.freshen()
+        commands = flow.step(m.SampleDone(1, sample.request, 10))
+        flow.step(m.Stored(0, sample.request, 10 * turn))
+    assert takes == [True, False, True, False, True, True, False, True]
+
+
+def test_a_fragment_that_was_lost_on_its_way_to_a_shard_is_counted() -> None:
+    flow = Replaying(ReplaySettings(batch_steps=20), (1,), (0,))
+    (sample, *_) = (command for command in flow.begin() if isinstance(command, m.Sample))
+    flow.step(m.SampleDone(1, sample.request, 10))
+    assert flow.held_fragments == 1
+    flow.step(m.StoreFailed(0, sample.request))
+    assert (flow.held_fragments, flow.tally.fragments_lost_with_shards, flow.stored_steps) == (0, 1, 0)
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

@@ -13,9 +13,14 @@ import numpy as np
 import pytest
 
 import hpc
+from hpc import collective
+from hpc.collective import CollectiveError
 from hpc.rllib.algorithms.appo import APPOConfig
 from hpc.rllib.algorithms.impala import IMPALAConfig
+from hpc.rllib.algorithms.impala.torch.impala_torch_learner import IMPALATorchLearner
 from hpc.rllib.core.learner.learner_group import LearnerGroup
+from hpc.rllib.core.learner.remote_learner import RemoteLearner, Share
+from hpc.rllib.core.rl_module.rl_module import RLModuleSpec
 from hpc.rllib.env.fragment import Fragment, Sample
 
 SPACES = {"default_policy": (gym.spaces.Box(-1.0, 1.0, (4,), np.float32), gym.spaces.Discrete(2))}
@@ -132,13 +137,14 @@ def test_weights_of_single_modules_are_loaded_by_all_learners(two: LearnerGroup,
 def test_results_of_asynchronous_updates_come_later(two: LearnerGroup) -> None:
     found: list[dict[str, Any]] = []
     before = two.weights_version
-    for number in range(3):
+    for number in range(8):
         found += two.update(samples=[sample(number)], async_update=True, return_state=True)
-    while len(found) < 6:
+        assert two.get_stats()["actor_manager_num_outstanding_async_reqs"] <= 3
+    while len(found) < 16:
         two._read(1.0)
         found += two._results_of_earlier()
-    assert sum("_rl_module_state_after_update" in result for result in found) == 3
-    assert two.weights_version == before + 3
+    assert sum("_rl_module_state_after_update" in result for result in found) == 8
+    assert two.weights_version == before + 8
 
 
 def test_what_a_learner_raises_is_raised(two: LearnerGroup) -> None:
@@ -165,6 +171,94 @@ def test_a_dead_learner_is_replaced_and_updates_go_on(two: LearnerGroup) -> None
         first, second = two.foreach_learner(_flat)
         assert np.array_equal(first, second)
     assert two.weights_version == before + 4
+
+
+def test_a_learner_that_is_made_anew_has_the_modules_of_the_others(two: LearnerGroup) -> None:
+    def modules(learner: Any) -> list[str]:
+        return sorted(learner.module.keys())
+
+    like = two.foreach_learner(lambda learner: learner.module["default_policy"].unwrapped().model_config)[0]
+    one = CONFIG.get_multi_rl_module_spec(spaces=SPACES).rl_module_specs["default_policy"]
+    spec = RLModuleSpec(one.module_class, *SPACES["default_policy"], model_config=like)
+    two.add_module(module_id="more", module_spec=spec)
+    died = two.get_stats()["num_learners_died_lifetime"]
+    os.kill(two.foreach_learner(_pid)[1], signal.SIGKILL)
+    assert two.update(samples=[sample(1)])
+    assert two.get_stats()["num_learners_died_lifetime"] == died + 1
+    while len(two.foreach_learner(_pid)) < 2:
+        two._read(1.0)
+    assert two.foreach_learner(modules) == [["default_policy", "more"]] * 2
+    two.remove_module("more")
+    assert len(two.update(samples=[sample(3)])) == 2
+    assert two.foreach_learner(modules) == [["default_policy"]] * 2
+
+
+def test_where_no_learner_is_left_the_new_one_has_the_newest_weights(session: None) -> None:
+    group = group_of(CONFIG, 1)
+    first = group.get_weights()["default_policy"]
+    group.set_weights({"default_policy": {name: value + 3.0 for name, value in first.items()}})
+    group.foreach_learner(_raise_by_one)
+    acting = hpc.get(group.weights_reference(inference_only=True))["default_policy"]
+    os.kill(group.foreach_learner(_pid)[0], signal.SIGKILL)
+    assert group.update(samples=[sample(0)])
+    assert group.get_stats()["num_learners_died_lifetime"] == 1
+    for name, value in group.get_weights()["default_policy"].items():
+        # One step of Adam is as long as the learning rate.
+        np.testing.assert_allclose(value, first[name] + (4.0 if name in acting else 3.0), atol=0.01)
+    group.shutdown()
+
+
+def test_target_networks_follow_where_no_learner_is_left(session: None) -> None:
+    def far(learner: Any) -> float:
+        pairs = learner.module["default_policy"].unwrapped().get_target_network_pairs()
+        return max(
+            float((one - other).detach().abs().max())
+            for main, target in pairs
+            for one, other in zip(main.parameters(), target.parameters())
+        )
+
+    group = group_of(APPOConfig().environment("CartPole-v1").debugging(seed=3), 1)
+    group.foreach_learner(_raise_by_one)
+    group.weights_reference(inference_only=True)
+    os.kill(group.foreach_learner(_pid)[0], signal.SIGKILL)
+    assert group.update(samples=[sample(0)])
+    assert group.foreach_learner(far)[0] < 0.01
+    group.shutdown()
+
+
+def _raise_by_one(learner: Any) -> None:
+    weights = learner.get_weights()["default_policy"]
+    learner.set_weights({"default_policy": {name: value + 1.0 for name, value in weights.items()}})
+
+
+def test_a_learner_that_could_not_join_makes_no_update_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody_comes(*arguments: Any) -> None:
+        raise CollectiveError("ranks did not come")
+
+    config = CONFIG.copy(copy_frozen=False)
+    one = RemoteLearner(IMPALATorchLearner, config, config.get_multi_rl_module_spec(spaces=SPACES), 0, 1)
+    share = Share(samples=[(sample(0), None)]).wire()
+    one.join("a", 0, 1, "shm")
+    one.update(share, {}, False)
+    before = _flat(one.learner)
+    monkeypatch.setattr(collective, "init_collective_group", nobody_comes)
+    with pytest.raises(CollectiveError, match="did not come"):
+        one.join("b", 0, 2, "shm")
+    with pytest.raises(CollectiveError, match="in no group"):
+        one.update(share, {}, False)
+    assert np.array_equal(_flat(one.learner), before)
+
+
+def test_lambda_is_that_of_v_trace() -> None:
+    found = []
+    for factor in (1.0, 0.5):
+        config = APPOConfig().environment("CartPole-v1").debugging(seed=3).training(lambda_=factor)
+        group = group_of(config, 0)
+        (result,) = group.update(samples=[sample(0)])
+        found.append(float(result["default_policy"]["vf_loss"]))
+        group.shutdown()
+    # Targets that trust values more are closer to them.
+    assert found[1] < 0.9 * found[0]
 
 
 def test_a_local_learner_takes_no_asynchronous_updates() -> None:

@@ -152,6 +152,31 @@ def test_processes_that_begin_anew_have_the_modules_that_came(session, built):
     assert [rate for rate, _ in rates] == [0.5, 0.5] and learner not in [pid for _, pid in rates]
 
 
+def test_a_runner_that_is_made_anew_has_the_modules_of_now(built):
+    hpc.init(num_cpus=2)
+    try:
+        algorithm = built(config_of().env_runners(num_env_runners=1))
+        like = algorithm.get_module("p0")
+        spec = RLModuleSpec(type(like), like.observation_space, like.action_space, model_config=like.model_config)
+        algorithm.add_module(
+            "p2", spec, new_agent_to_module_mapping_fn=lambda agent_id, episode, **kw: f"p{2 * int(agent_id)}"
+        )
+        algorithm.remove_module("p1")
+        group = algorithm.env_runner_group
+        (pid,) = group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False)
+        os.kill(pid, signal.SIGKILL)
+        before = algorithm.get_weights()
+        result = algorithm.train()
+        assert group.num_remote_worker_restarts() == 1
+        assert set(result["env_runners"]["num_module_steps_sampled"]) == {"p0", "p2"}
+        modules = group.foreach_env_runner(lambda runner: sorted(runner.module.keys()), local_env_runner=False)
+        assert modules == [["p0", "p2"]]
+        assert changed(before, algorithm.get_weights()) == {"p0", "p2"}
+        algorithm.stop()
+    finally:
+        hpc.shutdown()
+
+
 def test_only_modules_that_learn_are_saved_where_that_is_wanted(built, tmp_path):
     config = config_of(policies_to_train=["p1"]).checkpointing(checkpoint_trainable_policies_only=True)
     algorithm = built(config)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import hpc
+from hpc.exceptions import ObjectLostError
 from hpc.rllib.env.fragment import Sample
 from hpc.rllib.env.remote_runners import LOOK_S, RemoteRunners
 from hpc.rllib.flow.machine import Command, Pool, RunnerDied, RunnerUp, SampleDone, Tally
@@ -44,10 +45,11 @@ class Collector:
         finally:
             self._remote.forget_arrived()
 
-    def hear(self) -> None:
-        """What has happened to runners since the last round."""
+    def hear(self, timeout_s: float = 0.0) -> None:
+        """What has happened to runners since the last round. It waits so long for the first news."""
         while True:
-            events = self._remote.events(0)[0]
+            events = self._remote.events(timeout_s)[0]
+            timeout_s = 0.0
             if not events:
                 return
             for event in events:
@@ -60,8 +62,9 @@ class Collector:
                     self._came_late(event)
 
     def _came_late(self, event: SampleDone) -> None:
-        self._pool.answer(event.runner, event.request)
-        self._remote.take(event.request)
+        if not self._pool.answer(event.runner, event.request):
+            self.tally.fragments_lost -= 1  # it was counted as such when the runner failed
+        self._remote.forget(event.request)
         self.tally.fragments_received += 1
         self.tally.fragments_stale += 1
         self.tally.steps_received += event.steps
@@ -92,12 +95,16 @@ class Collector:
         self, one: Round, pieces: list[dict[str, int]], kwargs: Mapping[str, Any], count_by: str,
         deadline: float | None,
     ) -> None:  # fmt: skip
-        commands = one.begin()
+        commands, begun = one.begin(), set[int]()
         while not one.is_done:
             for command in commands:
                 assert isinstance(command, Ask)
-                amount = pieces[min(command.piece, len(pieces) - 1)]
-                self._remote.ask(command.runner, command.request, {**amount, **kwargs})
+                amount = {**pieces[min(command.piece, len(pieces) - 1)], **kwargs}
+                if "rows" in amount and command.runner in begun:
+                    # A piece goes on where the runner's last one ended: episodes that are longer would never end.
+                    amount["force_reset"] = False
+                begun.add(command.runner)
+                self._remote.ask(command.runner, command.request, amount)
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 self._remote.late += len(one.waits_for)
@@ -132,9 +139,22 @@ class Collector:
 
     def _fragments_of(self, requests: Iterable[int]) -> list[Sample]:
         taken = [self._remote.take(request) for request in requests]
-        for (brief, _), whole in zip(taken, hpc.get([ref for _, ref in taken])):
-            brief.modules = whole.modules
-        return [brief for brief, _ in taken]
+        try:
+            wholes = hpc.get([ref for _, ref in taken])
+        except ObjectLostError:
+            wholes = [self._unless_lost(ref) for _, ref in taken]
+        for (brief, _), whole in zip(taken, wholes):
+            brief.modules = whole.modules if whole is not None else {}
+        return [brief for (brief, _), whole in zip(taken, wholes) if whole is not None]
+
+    def _unless_lost(self, ref: Any) -> Any:
+        try:
+            return hpc.get(ref)
+        except ObjectLostError as error:
+            _log.warning("a sample was lost with the node that it lay on: %s", error)
+            self.tally.fragments_trained -= 1
+            self.tally.fragments_stale += 1
+            return None
 
 
 def count_steps(sample: Sample, count_by: str) -> int:

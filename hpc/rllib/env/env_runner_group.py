@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import hpc
 from hpc.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR
 from hpc.rllib.env.collecting import Collector, count_steps
-from hpc.rllib.env.connector_states import Pipelines, has_content, merge
-from hpc.rllib.env.remote_runner import take_sample
-from hpc.rllib.env.remote_runners import RemoteRunners, nth
+from hpc.rllib.env.connector_states import Pipelines, has_content, merge, pipelines_of
+from hpc.rllib.env.remote_runner import by_module, take_sample
+from hpc.rllib.env.remote_runners import LOOK_S, RemoteRunners, nth
 from hpc.rllib.env.vector.registration import creator_of
 from hpc.rllib.flow.machine import Tally
 from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -108,8 +108,8 @@ class EnvRunnerGroup:
         """The local runner; beside remote ones it is made when it is first asked for. None if there is to be none."""
         if self._local is None and self._may_be_local:
             self._local = self._make_local(self.num_remote_env_runners())
-            if self.remote is not None and self.remote.weights is not None:
-                self._local.set_weights(self.remote.version, _value(self.remote.weights))
+            if self.remote is not None and self.remote.weights:
+                self._local.set_weights(self.remote.version, by_module(self.remote.weights))
         return self._local
 
     # -------------------------------------------------------------- sampling
@@ -191,7 +191,7 @@ class EnvRunnerGroup:
         if return_obj_refs:
             return [*found, *(ref for _, _, ref in calls)]
         if timeout_seconds == 0:
-            self.remote.leave_open(calls)
+            self.remote.leave_alone(calls)
             return found
         return [*found, *(value for _, value in self.remote.results(calls, timeout_seconds))]
 
@@ -265,7 +265,7 @@ class EnvRunnerGroup:
         is_own = source is self._local
         if self.remote is not None:
             weights = _weights_of(source, policies, inference_only, by_reference=True)
-            version = self.remote.set_weights(weights, getattr(source, "weights_version", None))
+            version = self.remote.set_weights(weights, getattr(source, "weights_version", None), policies)
             if timeout_seconds != 0:
                 calls = self.remote.call("ping", None, to_worker_indices)
                 self.remote.results(calls, timeout_seconds)
@@ -357,6 +357,9 @@ class EnvRunnerGroup:
         return dict(self._local.get_spaces()) if self._local is not None else self._remote_spaces()
 
     def _remote_spaces(self) -> dict[str, tuple[Any, Any]]:
+        assert self.remote is not None
+        while not self.is_streaming and not self.healthy_env_runner_ids() and self.remote.members.any_coming:
+            self._hear(LOOK_S)
         first = self.healthy_env_runner_ids()[:1]
         found: list[Any] = self.foreach_env_runner("get_spaces", local_env_runner=False, remote_worker_ids=first)
         if not found:
@@ -412,13 +415,24 @@ class EnvRunnerGroup:
 
     def probe_unhealthy_env_runners(self, timeout_seconds: float | None = None) -> list[int]:
         """Ids of runners that have come back since this was asked last. They have weights and state when they next
-        sample. It waits for none: runners that were lost are made anew without being asked for."""
+        sample. Runners that were lost are made anew without being asked for: it waits for one for ``timeout_seconds``
+        at most, and by default not at all."""
         if self.remote is None or self.collector is None:
             return []
-        if not self.is_streaming:
-            self.collector.hear()
+        self._hear(min(LOOK_S, timeout_seconds or 0.0))
         found, self.remote.members.back = self.remote.members.back, []
         return found
+
+    def _hear(self, timeout_s: float) -> None:
+        """Take what has happened to remote runners, unless a driver of a flow does so."""
+        if self.collector is not None and not self.is_streaming:
+            self.collector.hear(timeout_s)
+
+    def begin_anew_with(self, config: Any) -> None:
+        """Runners that are made from now on have this configuration: modules have come or gone."""
+        self.config = config
+        if self.remote is not None:
+            self.remote.members.begin_with(_for_actors(config))
 
     def stop(self) -> None:
         """Stop all runners."""

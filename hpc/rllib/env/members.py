@@ -33,16 +33,19 @@ class Member:
     is_up: bool = False
     began: float = 0.0
     short_lives: int = 0
+    restarts: int = 0
     next_start: float | None = None
     serial: int = 0
     state: int = 0
+    has_worked: bool = False
+    """Whether this actor has brought a sample"""
     has_mail: bool = False
     """Whether weights are on their way in the middle of a fragment"""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What happens when a runner fails."""
+    """What happens when a runner fails. ``most_restarts``: of each."""
 
     restarts: bool = True
     ignores: bool = False
@@ -103,9 +106,13 @@ class Members:
         for index in range(first, first + count):
             self._start(self.rows[index])
 
+    def begin_with(self, config: Any) -> None:
+        """Runners that are made from now on have this configuration."""
+        self._config = hpc.put(config)
+
     def _start(self, member: Member) -> None:
         member.began, member.next_start = time.monotonic(), None
-        member.serial, member.state, member.has_mail = 0, 0, False
+        member.serial, member.state, member.has_mail, member.has_worked = 0, 0, False, False
         member.actor = self._made.options(**self._options(member.index)).remote(
             self._cls, self._config, member.index, len(self.rows), member.life, self._threads
         )
@@ -137,30 +144,32 @@ class Members:
             self.back.append(index)
         return True
 
-    def worked(self) -> None:
-        """A runner has done what it was asked."""
+    def worked(self, index: int, life: int) -> None:
+        """A runner has brought a sample."""
         self._failures = 0
         self._has_sampled = True
+        if self.is_of(index, life):
+            self.rows[index].has_worked = True
 
-    def failed(self, index: int, life: int, error: Exception) -> bool:
+    def failed(self, index: int, life: int, error: Exception) -> None:
         """A call to a runner has failed: its process has died, or its code has raised, so that its state may be bad.
-        Whether that is news: of the calls to one actor the first that fails counts.
+        Of the calls to one actor the first that fails counts.
 
         Raises the runner's error unless failures are to be ignored, or mended by a new actor."""
         if isinstance(error, SessionLostError):
             raise error
         if not self.is_of(index, life):
-            return False
+            return
         member = self.rows[index]
         self._forget(member)
         self.died += 1
-        self._failures += 1
+        # A node that dies takes hundreds of runners with it that were well: they are no row of failures.
+        self._failures += not member.has_worked
         if not (self._policy.restarts or self._policy.ignores) or self._is_too_much(error):
             raise cause_of(error)
         _log.warning("env runner %d has failed: %s", index, _short(error))
-        if self._policy.restarts and self.restarts < self._policy.most_restarts:
+        if self._policy.restarts and member.restarts < self._policy.most_restarts:
             self._restart(member)
-        return True
 
     def _is_too_much(self, error: Exception) -> bool:
         raised = isinstance(error, TaskError) or (isinstance(error, ActorError) and error.actor_init_failed)
@@ -179,6 +188,7 @@ class Members:
         lived = time.monotonic() - member.began
         member.short_lives = 0 if lived >= WELL_S else member.short_lives + 1
         self.restarts += 1
+        member.restarts += 1
         if member.short_lives <= 1:
             self._start(member)
         else:

@@ -28,9 +28,13 @@ class RemoteRunners:
         """request: reference to the fragments"""
         self._arrived: dict[int, tuple[Sample, Any]] = {}
         self._news: deque[Event] = deque()
+        self._others: list[tuple[Hashable, Any]] = []
+        """Answers under keys that are not of runners"""
         self._open: list[tuple[int, int, str | None, Any]] = []
         """(runner, life, tag, reference) of calls that nobody has fetched"""
-        self._weights = Fresh()
+        self._serial = self._version = 0
+        self._weights: dict[Any, tuple[int, Any]] = {}
+        """modules (None: all of them): when they were given out, and a reference; the newest one is last"""
         self._state: tuple[int, dict[str, Any]] = (0, {})
         self.late = 0
 
@@ -46,50 +50,61 @@ class RemoteRunners:
     @property
     def version(self) -> int:
         """The version of the newest weights."""
-        return self._weights.version
+        return self._version
 
     @property
-    def weights(self) -> Any:
-        """The reference to the newest weights; None before there are any."""
-        return self._weights.weights
+    def weights(self) -> list[Any]:
+        """References to the newest weights, which a new runner gets; none before there are any."""
+        return [weights for _, weights in self._weights.values()]
 
-    def set_weights(self, weights: Any, version: int | None = None) -> int:
-        """From now on runners get these weights, a reference, before what they are asked for. Returns the version."""
-        last = self._weights
-        self._weights = Fresh(last.serial + 1, last.version + 1 if version is None else version, weights)
-        return self._weights.version
+    def set_weights(self, weights: Any, version: int | None = None, modules: Sequence[str] | None = None) -> int:
+        """From now on runners get these weights, a reference, before what they are asked for. Returns the version.
+
+        ``modules``: they are of these alone, and those of others hold as before."""
+        self._serial += 1
+        self._version = self._version + 1 if version is None else version
+        key = None if modules is None else tuple(sorted(modules))
+        if key is None:
+            self._weights.clear()
+        self._weights.pop(key, None)
+        self._weights[key] = (self._serial, weights)
+        return self._version
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """The same for parts of their state."""
         self._state = (self._state[0] + 1, {**self._state[1], **state})
 
-    def _fresh(self, member: Member) -> tuple[Any, ...] | None:
-        newest, (number, state) = self._weights, self._state
-        has_new, is_behind = member.serial < newest.serial, member.state < number
-        if not has_new and not is_behind:
+    def _fresh(self, member: Member, takes_weights: bool = True) -> tuple[Any, ...] | None:
+        number, state = self._state
+        is_behind = member.state < number
+        weights = self._newer_than(member.serial) if takes_weights or not member.serial else ()
+        if not weights and not is_behind:
             return None
-        member.serial, member.state = newest.serial, number
-        weights = newest.weights if has_new else None
-        return Fresh(newest.serial, newest.version, weights, state if is_behind else None).wire()
+        member.serial, member.state = self._serial if weights else member.serial, number
+        return Fresh(self._serial, self._version, weights, state if is_behind else None).wire()
+
+    def _newer_than(self, serial: int) -> tuple[Any, ...]:
+        return tuple(weights for its, weights in self._weights.values() if its > serial)
 
     # -------------------------------------------------------------- samples
 
-    def ask(self, runner: int, request: int, kwargs: Mapping[str, Any]) -> None:
-        """Ask a runner for a sample."""
+    def ask(self, runner: int, request: int, kwargs: Mapping[str, Any], takes_weights: bool = True) -> None:
+        """Ask a runner for a sample. ``takes_weights=False``: it keeps those that it has, if it has any."""
         member = self.members.rows[runner]
         if member.actor is None:
             return
-        brief, fragments = member.actor.sample.remote(self._fresh(member), dict(kwargs))
+        brief, fragments = member.actor.sample.remote(self._fresh(member, takes_weights), dict(kwargs))
         self._asked[request] = fragments
         self.answers.expect(("sample", runner, member.life, request), brief)
 
     def push(self, runner: int) -> None:
         """Give a runner the newest weights in the middle of its fragment, unless such are on their way."""
         member = self.members.rows[runner]
-        if member.actor is None or member.has_mail or member.serial >= self._weights.serial:
+        if member.actor is None or member.has_mail or member.serial >= self._serial:
             return
-        member.serial, member.has_mail = self._weights.serial, True
-        self.answers.expect(("mail", runner, member.life), member.actor.post.remote(*self._weights.wire()[:3]))
+        fresh = Fresh(self._serial, self._version, self._newer_than(member.serial))
+        member.serial, member.has_mail = self._serial, True
+        self.answers.expect(("mail", runner, member.life), member.actor.post.remote(*fresh.wire()[:3]))
 
     def look_at(self, request: int) -> Sample | None:
         """The sample that has come for a request, without its fragments."""
@@ -99,6 +114,10 @@ class RemoteRunners:
     def take(self, request: int) -> tuple[Sample, Any]:
         """What has come for a request: the sample without its fragments, and the reference to those."""
         return self._arrived.pop(request)
+
+    def forget(self, request: int) -> None:
+        """Nobody will take what has come for this request, if it is there still."""
+        self._arrived.pop(request, None)
 
     def forget_arrived(self) -> None:
         """Nobody will take what has come."""
@@ -116,28 +135,40 @@ class RemoteRunners:
 
         Raises a runner's error if failures are neither mended nor ignored."""
         self.members.look()
-        others: list[tuple[Hashable, Any]] = []
-        if not self._news:
-            others = self._sort(self.answers.next(timeout_s))
-        found = list(self._news)
+        if not self._news and not self._others:
+            self._sort(self.answers.next(timeout_s))
+        found, others = list(self._news), self._others
         self._news.clear()
+        self._others = []
         return found, others
 
-    def _sort(self, answers: Iterable[tuple[Hashable, Any]]) -> list[tuple[Hashable, Any]]:
-        others = []
+    def _sort(self, answers: Iterable[tuple[Hashable, Any]]) -> None:
+        """Take all answers in; the first error is raised when that is done, since nobody tells of the others again."""
+        wrong: Exception | None = None
         for key, value in answers:
-            rest: list[Any]
-            kind, *rest = key if isinstance(key, tuple) else (None,)
-            if kind == "sample":
-                self._sampled(rest[0], rest[1], rest[2], value)
-            elif kind == "up":
-                if self.members.arrived(rest[0], rest[1], value):
-                    self._news.append(RunnerUp(rest[0]))
-            elif kind == "mail":
-                self._posted(rest[0], rest[1], value)
-            else:
-                others.append((key, value))
-        return others
+            try:
+                self._take_in(key, value)
+            except SessionLostError:
+                raise
+            except Exception as error:
+                wrong = wrong or error
+        if wrong is not None:
+            raise wrong
+
+    def _take_in(self, key: Hashable, value: Any) -> None:
+        rest: list[Any]
+        kind, *rest = key if isinstance(key, tuple) else (None,)
+        if kind == "sample":
+            self._sampled(rest[0], rest[1], rest[2], value)
+        elif kind == "up":
+            if self.members.arrived(rest[0], rest[1], value):
+                self._news.append(RunnerUp(rest[0]))
+        elif kind == "mail":
+            self._posted(rest[0], rest[1], value)
+        elif kind == "called":
+            self._called(rest[0], rest[1], value)
+        else:
+            self._others.append((key, value))
 
     def _sampled(self, runner: int, life: int, request: int, ref: Any) -> None:
         fragments = self._asked.pop(request)
@@ -148,7 +179,7 @@ class RemoteRunners:
         except Exception as error:
             self.fail(runner, life, error)
             return
-        self.members.worked()
+        self.members.worked(runner, life)
         self._arrived[request] = (brief, fragments)
         self._news.append(SampleDone(runner, request, brief.env_steps, mean_version(brief)))
 
@@ -163,10 +194,23 @@ class RemoteRunners:
         except Exception as error:
             self.fail(runner, life, error)
 
+    def _called(self, runner: int, life: int, ref: Any) -> None:
+        try:
+            hpc.get(ref)
+        except SessionLostError:
+            raise
+        except Exception as error:
+            self.fail(runner, life, error)
+
     def fail(self, runner: int, life: int, error: Exception) -> None:
-        """A call to a runner has failed."""
-        if self.members.failed(runner, life, error):
-            self._news.append(RunnerDied(runner))
+        """A call to a runner has failed. Whoever asks runners hears of it, also where the error is raised: a program
+        may catch it and go on."""
+        is_news = self.members.is_of(runner, life)
+        try:
+            self.members.failed(runner, life, error)
+        finally:
+            if is_news:
+                self._news.append(RunnerDied(runner))
 
     # -------------------------------------------------------------- calls
 
@@ -186,6 +230,11 @@ class RemoteRunners:
             calls.append((index, member.life, ref))
         return calls
 
+    def leave_alone(self, calls: Iterable[tuple[int, int, Any]]) -> None:
+        """Nobody will ask for the answers to these calls; errors are heard of."""
+        for index, life, ref in calls:
+            self.answers.expect(("called", index, life), ref)
+
     def leave_open(self, calls: Iterable[tuple[int, int, Any]], tag: str | None = None) -> None:
         """Nobody waits for these calls now; `fetch` may bring them."""
         self._open.extend((index, life, tag, ref) for index, life, ref in calls)
@@ -195,7 +244,7 @@ class RemoteRunners:
         return sum(1 for index, _, its, _ in self._open if tag in (None, its) and runner in (None, index))
 
     def results(self, calls: Sequence[tuple[int, int, Any]], timeout_s: float | None) -> list[tuple[int, Any]]:
-        """The answers to calls, each with its runner. What does not come in time, is left open."""
+        """The answers to calls, each with its runner. What does not come in time is left alone."""
         if calls and timeout_s is not None:
             hpc.wait([ref for _, _, ref in calls], num_returns=len(calls), timeout=timeout_s)
         return [pair for call in calls for pair in self._result(*call, None if timeout_s is None else 0.0)]
@@ -207,7 +256,7 @@ class RemoteRunners:
             raise
         except GetTimeoutError:
             self.late += 1
-            self._open.append((index, life, None, ref))
+            self.leave_alone([(index, life, ref)])
         except Exception as error:
             self.fail(index, life, error)
         return []

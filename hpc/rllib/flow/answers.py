@@ -15,16 +15,13 @@ class Answers:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[tuple[Hashable, Any]] = queue.SimpleQueue()
-        self.open = 0
 
     def expect(self, key: Hashable, ref: Any) -> None:
         """Have the key and the reference come up when the reference has a value or an error."""
-        self.open += 1
         spi.when_ready(ref, self._queue.put, (key, ref))
 
     def tell(self, key: Hashable, value: Any) -> None:
         """Put something into the queue: any thread may."""
-        self.open += 1
         self._queue.put((key, value))
 
     def next(self, timeout_s: float | None) -> list[tuple[Hashable, Any]]:
@@ -35,5 +32,4 @@ class Answers:
             while True:
                 found.append(self._queue.get_nowait())
         except queue.Empty:
-            self.open -= len(found)
             return found

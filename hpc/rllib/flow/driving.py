@@ -5,17 +5,20 @@ Fragments go from runners to learners by reference. This process sees how many s
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hpc.exceptions import ObjectLostError, SessionLostError
 from hpc.rllib.core.learner.learner_group import LearnerGroup
 from hpc.rllib.env.env_runner_group import EnvRunnerGroup
 from hpc.rllib.env.fragment import Sample
 from hpc.rllib.flow import machine as m
 from hpc.rllib.flow.stream import Stream, StreamSettings
 
+_log = logging.getLogger(__name__)
 #: The longest wait for something to happen until it is looked around.
 LOOK_S = 0.25
 
@@ -49,6 +52,8 @@ class StreamDriver:
         self._numbers: dict[int, int] = {}
         """number of the learners: that of the machine"""
         self._progress = Progress()
+        self._wrong: Exception | None = None
+        """What learners have raised"""
         runners.is_streaming = True
         learners.use_answers(self._remote.answers)
         self.stream = Stream(settings, tuple(self._remote.members.up()))
@@ -77,11 +82,14 @@ class StreamDriver:
         for event in events:
             if isinstance(event, m.SampleDone):
                 self._keep(event.request)
+                event = self._as_here(event)
             self._apply(self.stream.step(event))
         for key, value in answers:
-            for done in self._learners.finish(key, value):
-                self._updated(done)
+            self._answer(key, value)
         self._progress.busy_s += time.thread_time() - began
+        wrong, self._wrong = self._wrong, None
+        if wrong is not None:
+            raise wrong
         if not len(self.stream.pool) and not self._remote.members.any_coming:
             raise RuntimeError(
                 f"all {len(self._remote.members)} env runners have failed, and none is made anew: see the warnings "
@@ -92,6 +100,31 @@ class StreamDriver:
         brief, fragments = self._remote.take(request)
         self._held[request] = (brief, fragments)
         self._progress.samples.append(brief)
+
+    def _as_here(self, event: m.SampleDone) -> m.SampleDone:
+        """The version as the machine counts it: learners go on counting after a checkpoint, which may be of another
+        run."""
+        before = self._learners.weights_version - self.stream.version
+        return replace(event, version=min(event.version - before, self.stream.version))
+
+    def _answer(self, key: Hashable, value: Any) -> None:
+        try:
+            for done in self._learners.finish(key, value):
+                self._updated(done)
+        except SessionLostError:
+            raise
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Learners have raised: updates that have ended by that are lost, and those that go on are waited for. Lost
+        data cost these updates and no more; other errors are raised, and nothing new begins before."""
+        if isinstance(error, ObjectLostError):
+            _log.warning("fragments of an update were lost with their node: %s", error)
+        else:
+            self._wrong, self.stream.is_paused = self._wrong or error, True
+        for number in [number for number in self._numbers if number not in self._learners.under_way]:
+            self._apply(self.stream.step(m.UpdateDone(self._numbers.pop(number), is_lost=True)))
 
     def _updated(self, done: Any) -> None:
         self._progress.results.extend(done.results)
@@ -133,7 +166,7 @@ class StreamDriver:
             "num_fragments_queued": self.stream.held_fragments,
             "num_fragments_lost_lifetime": tally.fragments_lost,
             "num_fragments_dropped_lifetime": tally.fragments_lost_with_learners,
-            "num_env_steps_dropped_lifetime": 0,
+            "num_env_steps_dropped_lifetime": tally.steps_lost_with_learners,
             "num_env_runners_died_lifetime": tally.runners_died,
             "policy_lag_mean": tally.lag_mean,
             "policy_lag_max": tally.lag_max,

@@ -54,7 +54,7 @@ class SampleFailed:
 @dataclass(frozen=True)
 class UpdateDone:
     """An update of the learners is done; the weights have the version ``number`` now. ``is_lost``: it was not applied
-    and will not be, since learners died meanwhile."""
+    and will not be: a learner has raised, or its data were lost with their node."""
 
     number: int
     is_lost: bool = False
@@ -84,6 +84,14 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class StoreFailed:
+    """A shard is well, but the fragment was lost on its way: with the node that it lay on, for example."""
+
+    shard: int
+    request: int
+
+
+@dataclass(frozen=True)
 class Drawn:
     """A shard has drawn a batch of so many steps; 0 where it had too few."""
 
@@ -92,19 +100,23 @@ class Drawn:
     steps: int
 
 
-Event = RunnerUp | RunnerDied | SampleDone | SampleFailed | UpdateDone | ShardUp | ShardDied | Stored | Drawn
+Event = (
+    RunnerUp | RunnerDied | SampleDone | SampleFailed | UpdateDone | ShardUp | ShardDied | Stored | StoreFailed | Drawn
+)
 
 # ---------------------------------------------------------------- commands
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Ask a runner for a fragment. ``version``: of the weights that it is to have first. ``piece``: of a round."""
+    """Ask a runner for a fragment. ``version``: of the weights that it is to have first. ``piece``: of a round.
+    ``takes_weights``: whether it gets newer ones, where there are some."""
 
     runner: int
     request: int
     version: int = 0
     piece: int = 0
+    takes_weights: bool = True
 
 
 @dataclass(frozen=True)
@@ -175,6 +187,7 @@ class Tally:
     steps_received: int = 0
     steps_trained: int = 0
     steps_stale: int = 0
+    steps_lost_with_learners: int = 0
     runners_died: int = 0
     updates: int = 0
     updates_lost: int = 0

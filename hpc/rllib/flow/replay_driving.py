@@ -5,6 +5,7 @@ Fragments go from runners to shards, and batches from shards to learners, by ref
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import hpc
-from hpc.exceptions import SessionLostError
+from hpc.exceptions import ActorError, HpcError, ObjectLostError, SessionLostError
 from hpc.rllib.core.learner.learner_group import LearnerGroup
 from hpc.rllib.env.env_runner_group import EnvRunnerGroup
 from hpc.rllib.env.fragment import Sample
@@ -59,6 +60,8 @@ class ReplayDriver:
         self._learning: dict[int, tuple[int, int, int]] = {}
         """number of the learners: (number of the machine, shard, draw)"""
         self._progress = Progress()
+        self._wrong: Exception | None = None
+        """What learners have raised"""
         self.shards_died = 0
         runners.is_streaming = True
         learners.use_answers(self._remote.answers)
@@ -75,6 +78,7 @@ class ReplayDriver:
             self._apply(self.flow.begin())
         if self._is_paused:
             self._is_paused = False
+            self.flow.freshen()
             waiting, self._waiting = self._waiting, []
             self._apply(waiting)
         while self._progress.updates < updates:
@@ -103,6 +107,9 @@ class ReplayDriver:
         for key, value in answers:
             self._answer(key, value)
         self._progress.busy_s += time.thread_time() - began
+        wrong, self._wrong = self._wrong, None
+        if wrong is not None:
+            raise wrong
         if not len(self.flow.pool) and not self._remote.members.any_coming:
             raise RuntimeError(
                 f"all {len(self._remote.members)} env runners have failed, and none is made anew: see the warnings "
@@ -114,21 +121,38 @@ class ReplayDriver:
         if kind in ("stored", "drawn", "rated"):
             self._of_shard(key, value)
             return
-        for done in self._learners.finish(key, value):
-            self._updated(done)
+        try:
+            for done in self._learners.finish(key, value):
+                self._updated(done)
+        except SessionLostError:
+            raise
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Learners have raised: updates that have ended by that are lost. A lost batch costs these updates and no
+        more; other errors are raised, and nothing new begins before."""
+        if isinstance(error, ObjectLostError):
+            _log.warning("the batch of an update was lost with its node: %s", error)
+        else:
+            self._wrong, self._is_paused = self._wrong or error, True
+        for number in [number for number in self._learning if number not in self._learners.under_way]:
+            self._apply(self.flow.step(m.UpdateDone(self._learning.pop(number)[0], is_lost=True)))
 
     # -------------------------------------------------------------- shards
 
     def _of_shard(self, key: Any, ref: Any) -> None:
         kind, shard, life, number = key
         if self._shards[shard].life != life:
+            if kind == "drawn":
+                self._batches.pop(number, None)
             return
         try:
             value = hpc.get(ref)
         except SessionLostError:
             raise
         except Exception as error:
-            self._lose(shard, error)
+            self._shard_failed(kind, shard, number, error)
             return
         if kind == "stored":
             self._held.pop(number, None)
@@ -138,9 +162,19 @@ class ReplayDriver:
                 self._batches.pop(number, None)
             self._apply(self.flow.step(m.Drawn(shard, number, value)))
 
+    def _shard_failed(self, kind: str, shard: int, number: int, error: Exception) -> None:
+        if kind == "stored" and isinstance(error, ObjectLostError):
+            _log.warning("a fragment was lost with its node: %s", error)
+            self._held.pop(number, None)
+            self._apply(self.flow.step(m.StoreFailed(shard, number)))
+            return
+        if kind == "drawn":
+            self._batches.pop(number, None)
+        self._lose(shard, error)
+
     def _lose(self, shard: int, error: Exception) -> None:
         """A shard has ended, with its steps: an empty one takes its place."""
-        if not isinstance(error, hpc.exceptions.ActorError) or error.actor_init_failed:
+        if not isinstance(error, ActorError) or error.actor_init_failed:
             raise error
         _log.warning("replay shard %d has died with all that it held: a new one begins empty (%s)", shard, error)
         self.shards_died += 1
@@ -154,7 +188,7 @@ class ReplayDriver:
     def _apply(self, commands: Iterable[m.Command]) -> None:
         for command in commands:
             if isinstance(command, m.Sample):
-                self._remote.ask(command.runner, command.request, self._amount)
+                self._remote.ask(command.runner, command.request, self._amount, takes_weights=command.takes_weights)
             elif isinstance(command, m.Store):
                 self._store(command)
             elif isinstance(command, m.Draw):
@@ -215,11 +249,22 @@ class ReplayDriver:
 
     def shard_metrics(self) -> list[dict[str, Any]]:
         """Counts of each shard's buffer."""
-        return list(hpc.get([row.actor.get_metrics.remote() for row in self._shards.values()]))
+        return self._of_each("get_metrics")
+
+    def _of_each(self, method: str) -> list[dict[str, Any]]:
+        """What a method of each shard returns; that of a new one where a shard has died."""
+        found: list[dict[str, Any]] = []
+        for shard, ref in [(shard, getattr(row.actor, method).remote()) for shard, row in self._shards.items()]:
+            try:
+                found.append(hpc.get(ref))
+            except ActorError as error:
+                self._lose(shard, error)
+                found.append(hpc.get(getattr(self._shards[shard].actor, method).remote()))
+        return found
 
     def get_state(self) -> list[dict[str, Any]]:
         """The contents of all shards."""
-        return list(hpc.get([row.actor.get_state.remote() for row in self._shards.values()]))
+        return self._of_each("get_state")
 
     def set_state(self, states: list[dict[str, Any]]) -> None:
         """Fill the shards. Raises ValueError unless there are as many states as shards."""
@@ -235,5 +280,6 @@ class ReplayDriver:
     def end(self) -> None:
         """End the shards."""
         for row in self._shards.values():
-            hpc.kill(row.actor)
+            with contextlib.suppress(HpcError, OSError):
+                hpc.kill(row.actor)
         self._shards.clear()

@@ -26,6 +26,7 @@ from hpc.rllib.flow.machine import (
     ShardUp,
     Store,
     Stored,
+    StoreFailed,
     Tally,
     Throttle,
     UpdateDone,
@@ -124,6 +125,8 @@ class Replaying:
             return self._shard_died(event.shard) + self._go_on()
         elif isinstance(event, Stored):
             self._stored(event)
+        elif isinstance(event, StoreFailed):
+            self._store_failed(event)
         elif isinstance(event, Drawn):
             self._have_drawn(event)
         elif isinstance(event, UpdateDone):
@@ -139,14 +142,16 @@ class Replaying:
     # -------------------------------------------------------------- what has happened
 
     def _arrived(self, event: SampleDone) -> None:
-        self.pool.answer(event.runner, event.request)
+        if not self.pool.answer(event.runner, event.request):
+            self.tally.fragments_lost -= 1  # it was counted as such when the runner failed
         self.tally.fragments_received += 1
         self.tally.steps_received += event.steps
         self._steps[event.request] = event.steps
         seen = self._fragment_steps
         self._fragment_steps = event.steps if not seen else seen + (event.steps - seen) / 8
         self._waiting.append(event.request)
-        self._since[event.runner] = self._since.get(event.runner, 0) + event.steps
+        if event.runner in self._since:
+            self._since[event.runner] += event.steps
 
     def _runner_died(self, runner: int) -> None:
         if runner not in self.pool:
@@ -180,6 +185,11 @@ class Replaying:
             self._credit += steps * self.settings.intensity
         self.stored_steps += steps
         self.tally.fragments_trained += 1
+
+    def _store_failed(self, event: StoreFailed) -> None:
+        if self._storing.pop(event.request, None) is not None:
+            self._shards[event.shard].storing -= 1
+            self.tally.fragments_lost_with_shards += 1
 
     def _have_drawn(self, event: Drawn) -> None:
         if self._drawing.pop(event.draw, None) is None:
@@ -283,19 +293,18 @@ class Replaying:
             if self.has_started and outstanding + 1 > allowed and not is_idle:
                 break
             outstanding += 1
-            version = self._version_for(runner)
+            takes = self._since.get(runner, self.settings.sync_steps) >= self.settings.sync_steps
+            if takes:
+                self._since[runner] = 0
+            version = self.version if takes else 0
             request = self.pool.ask(runner, version)
             self.tally.fragments_requested += 1
-            commands.append(Sample(runner, request, version=version))
+            commands.append(Sample(runner, request, version=version, takes_weights=takes))
         return commands
 
-    def _version_for(self, runner: int) -> int:
-        """The version that it is to have: 0 where it may keep its own."""
-        since = self._since.get(runner)
-        if since is not None and since < self.settings.sync_steps:
-            return 0
-        self._since[runner] = 0
-        return self.version
+    def freshen(self) -> None:
+        """Weights may have come from outside: each runner gets them with its next request."""
+        self._since.clear()
 
     def _in_turn(self, shards: list[int]) -> int:
         self._turn += 1

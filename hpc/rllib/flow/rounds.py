@@ -87,7 +87,8 @@ class Round:
         return [self._done[piece] for piece in sorted(self._done)]
 
     def _answered(self, event: SampleDone) -> None:
-        self._pool.answer(event.runner, event.request)
+        if not self._pool.answer(event.runner, event.request):
+            self._tally.fragments_lost -= 1  # it was counted as such when the runner failed
         self._tally.fragments_received += 1
         self._tally.steps_received += event.steps
         piece, _, asked = self._open.pop(event.request, (-1, 0, 0.0))

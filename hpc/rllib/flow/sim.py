@@ -347,7 +347,10 @@ def run_replay(seed: int) -> dict[str, float]:
                 learners.ask(command.number)
 
     def store(command: m.Store) -> None:
-        if command.shard in held:
+        if seed % 7 == 6 and world.random.random() < 0.02:
+            if command.shard in held:
+                tell(m.StoreFailed(command.shard, command.request))
+        elif command.shard in held:
             held[command.shard] += steps
             tell(m.Stored(command.shard, command.request, held[command.shard]))
 

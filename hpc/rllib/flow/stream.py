@@ -118,7 +118,8 @@ class Stream:
         return self.go_on()
 
     def _arrived(self, event: SampleDone) -> None:
-        self.pool.answer(event.runner, event.request)
+        if not self.pool.answer(event.runner, event.request):
+            self.tally.fragments_lost -= 1  # it was counted as such when the runner failed
         self.tally.fragments_received += 1
         self.tally.steps_received += event.steps
         self._ready.append((event.request, event.steps, event.version))
@@ -159,6 +160,7 @@ class Stream:
         batch.is_trained = True
         if is_lost:
             self.tally.fragments_lost_with_learners += len(batch.fragments)
+            self.tally.steps_lost_with_learners += batch.steps
         else:
             self.tally.fragments_trained += len(batch.fragments)
 

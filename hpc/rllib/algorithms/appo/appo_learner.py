@@ -41,6 +41,8 @@ class APPOLearner(IMPALALearner):
         for module_id in list(self.module.keys()):
             config = self.config.get_config_for_module(module_id)
             module = self.module[module_id].unwrapped()
+            # The learner's state alone may have been taken up, by an algorithm that has trained for a shorter time.
+            self._last_update_ts_by_mid[module_id] = min(self._last_update_ts_by_mid[module_id], now)
             if isinstance(module, TargetNetworkAPI) and now - self._last_update_ts_by_mid[module_id] >= steps_of_target(
                 config
             ):

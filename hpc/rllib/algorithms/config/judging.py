@@ -183,7 +183,8 @@ class JudgingSections:
     ) -> Self:
         """Set what happens when a runner or an environment fails.
 
-        restart_failed_env_runners: begin it again, with the current weights, at most max_num_env_runner_restarts times.
+        restart_failed_env_runners: begin it again, with the current weights, each at most max_num_env_runner_restarts
+        times.
         ignore_env_runner_failures: go on without it. restart_failed_sub_environments: a runner makes an environment
         that raised anew, as opposed to failing itself.
         """

@@ -176,11 +176,15 @@ class IMPALA(Algorithm):
             settings = self.config.stream_settings()
             self._driver = StreamDriver(self.env_runner_group, self.learner_group, settings, self._keywords, amount)
 
+    @property
+    def _trained(self) -> int:
+        """Steps that were trained with, those before the checkpoint that was taken up counted."""
+        return self._steps_trained + (self._driver.stream.tally.steps_trained if self._driver is not None else 0)
+
     def _keywords(self) -> dict[str, Any]:
         """What `Learner.update` gets beside the data."""
-        trained = self._driver.stream.tally.steps_trained if self._driver is not None else self._steps_trained
         return {
-            "timesteps": {**self.timesteps(), NUM_ENV_STEPS_TRAINED_LIFETIME: trained},
+            "timesteps": {**self.timesteps(), NUM_ENV_STEPS_TRAINED_LIFETIME: self._trained},
             "num_epochs": self.config.num_epochs,
             "minibatch_size": self.config.minibatch_size,
             "shuffle_batch_per_epoch": self.config.shuffle_batch_per_epoch,
@@ -236,6 +240,16 @@ class IMPALA(Algorithm):
         """Wait for updates that are under way: learners keep still until the next training step."""
         if getattr(self, "_driver", None) is not None:
             self._driver.settle()
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The state of every algorithm, and how many steps were trained with: target policies move by that."""
+        return {**super().get_state(*args, **kwargs), NUM_ENV_STEPS_TRAINED_LIFETIME: self._trained}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take the state of an equal algorithm."""
+        super().set_state(state)
+        if NUM_ENV_STEPS_TRAINED_LIFETIME in state:
+            self._steps_trained += state[NUM_ENV_STEPS_TRAINED_LIFETIME] - self._trained
 
     def save_to_path(self, *args: Any, **kwargs: Any) -> str:
         """Write a checkpoint, between two updates."""

@@ -52,7 +52,8 @@ class Membership:
                 new_should_module_be_updated=new_should_module_be_updated,
             )
         policies = {**self.config.policies, module_id: PolicySpec()}
-        self._change(policies, spec, new_agent_to_module_mapping_fn, new_should_module_be_updated)
+        changed = (policies, spec, new_agent_to_module_mapping_fn, new_should_module_be_updated)
+        _change(self.config, *changed)
         if config_overrides is not None:
             self.config.algorithm_config_overrides_per_module[module_id] = config_overrides
 
@@ -64,7 +65,7 @@ class Membership:
             _tell(env_runner, policies, new_agent_to_module_mapping_fn, new_should_module_be_updated)
             return MultiRLModuleSpec.from_module(env_runner.module)
 
-        return self._on_runners(add, spec, add_to_env_runners, add_to_eval_env_runners)
+        return self._on_runners(add, changed, add_to_env_runners, add_to_eval_env_runners)
 
     def remove_module(
         self,
@@ -86,7 +87,8 @@ class Membership:
                 module_id=module_id, new_should_module_be_updated=new_should_module_be_updated
             )
         policies = {key: value for key, value in self.config.policies.items() if key != module_id}
-        self._change(policies, spec, new_agent_to_module_mapping_fn, new_should_module_be_updated)
+        changed = (policies, spec, new_agent_to_module_mapping_fn, new_should_module_be_updated)
+        _change(self.config, *changed)
         self.config.algorithm_config_overrides_per_module.pop(module_id, None)
 
         def remove(env_runner: Any) -> Any:
@@ -95,7 +97,7 @@ class Membership:
             env_runner._start_over()
             return MultiRLModuleSpec.from_module(env_runner.module)
 
-        return self._on_runners(remove, spec, remove_from_env_runners, remove_from_eval_env_runners)
+        return self._on_runners(remove, changed, remove_from_env_runners, remove_from_eval_env_runners)
 
     def _need_several(self) -> None:
         if not self.config.is_multi_agent:
@@ -104,29 +106,33 @@ class Membership:
                 f"that has several, or one of another id than {DEFAULT_MODULE_ID!r}"
             )
 
-    def _change(self, policies: dict[str, Any], spec: Any, mapping: Any, learns: Any) -> None:
-        """Have the configuration say what is so now: it is frozen for users, not for this."""
-        config = self.config
-        object.__setattr__(config, "_is_frozen", False)
-        try:
-            config.policies = policies
-            config._per_module_overrides.clear()
-            if spec is not None:
-                config._rl_module_spec = spec
-            if mapping is not None:
-                config.policy_mapping_fn = mapping
-            if learns is not None:
-                config.policies_to_train = learns
-        finally:
-            config._is_frozen = True
-
-    def _on_runners(self, change: Callable[[Any], Any], spec: Any, training: bool, evaluating: bool) -> Any:
+    def _on_runners(self, change: Callable[[Any], Any], changed: Any, training: bool, evaluating: bool) -> Any:
+        spec = changed[1]
         for wanted, group in ((training, self.env_runner_group), (evaluating, self.eval_env_runner_group)):
             if wanted and group is not None:
+                if group.config is not self.config:
+                    _change(group.config, *changed)
+                group.begin_anew_with(group.config)
                 specs = group.foreach_env_runner(change)
                 spec = spec if spec is not None else specs[0]
                 group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
         return spec
+
+
+def _change(config: Any, policies: dict[str, Any], spec: Any, mapping: Any, learns: Any) -> None:
+    """Have a configuration say what is so now: it is frozen for users, not for this."""
+    object.__setattr__(config, "_is_frozen", False)
+    try:
+        config.policies = policies
+        config._per_module_overrides.clear()
+        if spec is not None:
+            config._rl_module_spec = spec
+        if mapping is not None:
+            config.policy_mapping_fn = mapping
+        if learns is not None:
+            config.policies_to_train = learns
+    finally:
+        config._is_frozen = True
 
 
 def _tell(env_runner: Any, policies: Any, mapping: Any, learns: Any) -> None:

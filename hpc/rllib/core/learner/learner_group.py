@@ -44,6 +44,8 @@ class LearnerGroup(Checkpointable):
         self._is_driven = False
         self._version = 0
         self._ready: list[Done] = []
+        self._begun: set[int] = set()
+        """Updates of the local learner that are not done"""
         cls = self.config.learner_class
         if self.config.num_learners > 0:
             self.answers = Answers()
@@ -88,7 +90,8 @@ class LearnerGroup(Checkpointable):
         learner, ``{module_id: {...}, "__all_modules__": {...}}``.
 
         ``kwargs`` go to `Learner.update`: num_epochs, minibatch_size, shuffle_batch_per_epoch. ``async_update`` (with
-        remote learners): return the results of earlier updates that are done by now. ``return_state``: the first result
+        remote learners): return the results of earlier updates that are done by now. It waits while
+        ``max_requests_in_flight_per_learner`` of them are not. ``return_state``: the first result
         has the weights under ``_rl_module_state_after_update``.
 
         Raises ValueError unless exactly one kind of data is given, and for asynchronous updates of a local learner.
@@ -102,6 +105,10 @@ class LearnerGroup(Checkpointable):
                     "`config.num_learners > 0` to allow async updates."
                 )
             return [self._update_here(samples, batch, episodes, timesteps, return_state, kwargs)]
+        if async_update:
+            # Data of updates that wait would take more and more memory where learners are slower than their caller.
+            while self._ranks.pending >= max(1, self.config.max_requests_in_flight_per_learner):
+                self._read(None)
         pairs = None if samples is None else [(sample, None) for sample in samples]
         number = self.begin(
             samples=pairs, batch=batch, episodes=episodes, timesteps=timesteps, wants_weights=return_state, **kwargs
@@ -169,6 +176,7 @@ class LearnerGroup(Checkpointable):
         if self._ranks is not None:
             self._ranks.begin(self._next, share, keywords, wants_weights)
         else:
+            self._begun.add(self._next)
             self._thread_here().work.put((self._next, share(1)[0], keywords(1), wants_weights))
         return self._next
 
@@ -184,12 +192,19 @@ class LearnerGroup(Checkpointable):
         Raises what a learner raises."""
         if self._ranks is not None:
             done = self._ranks.take(key, value) if is_of_learners(key) else []
-        elif isinstance(value, Exception):
-            raise value
         else:
+            assert isinstance(key, tuple)
+            self._begun.discard(key[3])
+            if isinstance(value, Exception):
+                raise value
             done = [value]
         self._version += len(done)
         return done
+
+    @property
+    def under_way(self) -> Collection[int]:
+        """Numbers of updates that have begun, and have neither been done nor ended by an error."""
+        return self._begun if self._ranks is None else self._ranks.under_way
 
     def use_answers(self, answers: Answers) -> None:
         """Have answers come through this queue, which is another one's, too."""
@@ -231,11 +246,15 @@ class LearnerGroup(Checkpointable):
         kwargs = {"module_ids": module_ids, "inference_only": inference_only}
         if self._ranks is None:
             return hpc.put(self.get_weights(module_ids, inference_only=inference_only))
-        return self._ranks.call_first("get_weights", kwargs)
+        found = self._ranks.call_first("get_weights", kwargs)
+        self._ranks.note_weights(found, None if module_ids is None else sorted(module_ids))
+        return found
 
     def set_weights(self, weights: Mapping[str, Any]) -> None:
         """Set the weights of all learners."""
         self._all("set_weights", weights=weights)
+        if self._ranks is not None:
+            self._ranks.note_state()
 
     def _all(self, method: str, **kwargs: Any) -> list[Any]:
         if self._ranks is None:
@@ -259,17 +278,22 @@ class LearnerGroup(Checkpointable):
             config_overrides=config_overrides,
             new_should_module_be_updated=new_should_module_be_updated,
         )[0]
+        self._modules_changed(spec)
+        return spec
+
+    def _modules_changed(self, spec: Any) -> None:
+        """Learners that are made anew have the same modules and settings as those that are there."""
         if self._ranks is not None:
             self.config.rl_module(rl_module_spec=spec)
-        return spec
+            self._ranks.begin_with(hpc.get(self._ranks.call_first(_config_of, {})), spec)
+            self._ranks.note_state()
 
     def remove_module(self, module_id: str, *, new_should_module_be_updated: Any = None) -> Any:
         """Remove a module on all learners. Returns the new MultiRLModuleSpec."""
         spec = self._all(
             "remove_module", module_id=module_id, new_should_module_be_updated=new_should_module_be_updated
         )[0]
-        if self._ranks is not None:
-            self.config.rl_module(rl_module_spec=spec)
+        self._modules_changed(spec)
         return spec
 
     def get_stats(self) -> dict[str, Any]:
@@ -321,6 +345,8 @@ class LearnerGroup(Checkpointable):
 
     def _note_version(self) -> None:
         self._version = int(self.foreach_learner(_version_of)[0])
+        if self._ranks is not None:
+            self._ranks.note_state()
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The configuration, and the modules' spec."""
@@ -390,6 +416,10 @@ def _restore(learner: Any, files: Any, **kwargs: Any) -> None:
         learner.restore_from_path(folder, **kwargs)
     finally:
         shutil.rmtree(folder)
+
+
+def _config_of(learner: Any) -> Any:
+    return learner.config
 
 
 def _version_of(learner: Any) -> int:

@@ -16,13 +16,15 @@ from typing import Any
 import hpc
 from hpc import spi
 from hpc.collective import CollectiveError
-from hpc.exceptions import ActorError, HpcError, SessionLostError
+from hpc.exceptions import ActorError, HpcError, ObjectLostError, SessionLostError
 from hpc.rllib.core.learner.remote_learner import RemoteLearner, Share
 from hpc.rllib.flow.answers import Answers
 from hpc.runs.reservation import Request, Reservation
 from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 _log = logging.getLogger(__name__)
+#: Ranks that lost each other this often in one update, though none has died, will do so again.
+MOST_ATTEMPTS = 3
 
 #: Learners that have not begun after this time are told of, and then again.
 SAID_S, SAID_AGAIN_S = 10.0, 60.0
@@ -37,6 +39,8 @@ class Rank:
     life: int = 0
     is_in: bool = False
     """Whether it is in the group that updates"""
+    entering: Any = None
+    """Reference to the call by which it takes the others' state; None once it is known to have that"""
 
 
 @dataclass
@@ -91,7 +95,10 @@ class Ranks:
         self.rows = [Rank(index) for index in range(count)]
         self._pending: dict[int, Pending] = {}
         self._name, self._generation = uuid.uuid4().hex[:12], 0
-        self.weights: Any = None
+        self._whole: Any = None
+        """Reference to all weights, as they were set last from outside"""
+        self._newest: dict[Any, Any] = {}
+        """modules (None: all of them): reference to the newest weights that were given out, the latest one last"""
         self.died = 0
         try:
             for rank in self.rows:
@@ -102,7 +109,7 @@ class Ranks:
             raise
         for rank in self.rows:
             rank.is_in = True
-        self._make_equal()
+        self._make_equal(self.rows[0])
         hpc.get(self._join())
 
     # -------------------------------------------------------------- actors
@@ -188,6 +195,11 @@ class Ranks:
         """How many updates are under way."""
         return len(self._pending)
 
+    @property
+    def under_way(self) -> list[int]:
+        """Their numbers."""
+        return list(self._pending)
+
     def take(self, key: Hashable, ref: Any) -> list[Done]:
         """An answer of a rank has come: updates that are done with it, in their order.
 
@@ -214,11 +226,27 @@ class Ranks:
         weights = None
         if pending.wants_weights:
             first = next(iter(pending.calls))
-            self.weights = weights = pending.calls[first][1] if indices[0] == first else self._weights_now()
+            weights = pending.calls[first][1] if indices[0] == first else self._weights_now()
+            self.note_weights(weights)
         return Done(pending.number, [pending.answers[index] for index in indices], weights)
 
     def _weights_now(self) -> Any:
-        return self.members[0].actor.call.remote("get_weights", {"inference_only": True})
+        return self.call_first("get_weights", {"inference_only": True})
+
+    # -------------------------------------------------------------- what a learner begins with where none is left
+
+    def note_weights(self, weights: Any, modules: Sequence[str] | None = None) -> None:
+        """These weights, a reference, are the newest ones: of these modules, or of all."""
+        key = None if modules is None else tuple(modules)
+        if key is None:
+            self._newest.clear()
+        self._newest.pop(key, None)
+        self._newest[key] = weights
+
+    def note_state(self) -> None:
+        """The learners have got weights from outside: no older ones count."""
+        self._whole = self.call_first("get_weights", {})
+        self._newest.clear()
 
     # -------------------------------------------------------------- deaths
 
@@ -251,44 +279,69 @@ class Ranks:
         return [index for index, ref in calls.items() if isinstance(_value_or_error(ref), ActorError)]
 
     def _raised(self, is_death: bool) -> Exception | None:
-        """What users' code has raised; or the error of ranks that lost each other though none has died."""
+        """What users' code has raised; or the error of ranks that lost each other again and again, though none has
+        died."""
         answers = [answer for pending in self._pending.values() for answer in pending.answers.values()]
         errors = [answer for answer in answers if isinstance(answer, Exception)]
         own = [error for error in errors if not isinstance(error, (ActorError, CollectiveError))]
         if own or is_death:
             return own[0] if own else None
-        return errors[0]
+        tried = max(pending.attempt for pending in self._pending.values())
+        return errors[0] if tried >= MOST_ATTEMPTS else None
 
     def _lose(self, rank: Rank) -> None:
         _log.warning("learner %d of %d has died: the others go on, and a new one is made", rank.index, len(self.rows))
         self.died += 1
         _kill(rank.actor)
-        rank.is_in = False
+        rank.is_in, rank.entering = False, None
         rank.life += 1
         self._start(rank)
         ready = rank.actor.__getattr__("__ray_ready__").remote()
         self.answers.expect(("learner-up", rank.index, rank.life, 0), ready)
 
     def _regroup(self) -> None:
-        """The ranks that live become a group, with equal states. Where none does, the first new one gets the
-        newest weights; the state of its optimizers is lost."""
-        members = self.members
-        if not members:
-            first = self.rows[0]
-            _log.warning("no learner is left: the new one begins with the newest weights, and new optimizers")
-            hpc.get(first.actor.__getattr__("__ray_ready__").remote())
-            first.is_in = True
-            if self.weights is not None:
-                hpc.get(first.actor.call.remote("set_weights", {"weights": hpc.get(self.weights)}))
-        self._make_equal()
-        hpc.get(self._join())
+        """The ranks that live become a group, with equal states. One that dies meanwhile is left out, too."""
+        for left in reversed(range(len(self.rows))):
+            try:
+                self._make_equal(self._source())
+                hpc.get(self._join())
+                return
+            except (ActorError, CollectiveError):
+                if not left:
+                    raise
+                for index in self._dead():
+                    self._lose(self.rows[index])
 
-    def _make_equal(self) -> None:
-        """Give the state of the first member to the others."""
-        first, *others = self.members
+    def _source(self) -> Rank:
+        """A member that has the group's state. Where none has it, a new one gets the newest weights that were given
+        out. The state of its optimizers is lost then, and what acting does not need is as it was set last."""
+        for rank in self.members:
+            if rank.entering is None or _is_good(_value_or_error(rank.entering)):
+                return rank
+        first = (self.members or self.rows)[0]
+        _log.warning("no learner is left: the new one begins with the newest weights, and new optimizers")
+        hpc.get(first.actor.__getattr__("__ray_ready__").remote())
+        first.is_in = True
+        try:
+            for weights in (self._whole, *self._newest.values()):
+                if weights is not None:
+                    hpc.get(first.actor.call.remote(_set_weights, {"weights": [weights]}))
+            hpc.get(first.actor.call.remote(_have_targets_follow, {}))
+        except ObjectLostError as error:
+            raise RuntimeError(
+                "no learner is left, and the newest weights were lost with their node: restore from a checkpoint"
+            ) from error
+        return first
+
+    def _make_equal(self, source: Rank) -> None:
+        """Give the state of this member to the others."""
+        source.entering = None
+        others = [rank for rank in self.members if rank is not source]
         if others:
-            state = first.actor.call.remote("get_state", {})
-            hpc.get([rank.actor.call.remote(_set_state, {"state": [state]}) for rank in others])
+            state = source.actor.call.remote("get_state", {})
+            hpc.get([rank.actor.take_state.remote([state]) for rank in others])
+        for rank in others:
+            rank.entering = None
 
     def _came(self, rank: Rank, life: int, ref: Any) -> None:
         """A new learner is there: it gets the state of another one. All of them become a group, after what they
@@ -306,8 +359,7 @@ class Ranks:
                 raise error.cause or error
             self._lose(rank)
             return
-        state = self.members[0].actor.call.remote("get_state", {})
-        rank.actor.call.remote(_set_state, {"state": [state]})
+        rank.entering = rank.actor.take_state.remote([self.call_first("get_state", {})])
         rank.is_in = True
         self._join()
 
@@ -322,12 +374,29 @@ class Ranks:
         return found
 
     def call_first(self, function: Any, kwargs: Mapping[str, Any]) -> Any:
-        """The reference to what the first learner returns."""
-        return self.members[0].actor.call.remote(function, dict(kwargs))
+        """The reference to what the first learner returns that is known to have the group's state."""
+        first = next((rank for rank in self.members if rank.entering is None), self.members[0])
+        return first.actor.call.remote(function, dict(kwargs))
+
+    def begin_with(self, config: Any, module_spec: Any) -> None:
+        """Learners that are made from now on have this configuration and these modules."""
+        self._config, self._spec = hpc.put(config), hpc.put(module_spec)
 
 
-def _set_state(learner: Any, state: Sequence[Any]) -> None:
-    learner.set_state(hpc.get(state[0]))
+def _set_weights(learner: Any, weights: Sequence[Any]) -> None:
+    learner.set_weights(hpc.get(weights[0]))
+
+
+def _have_targets_follow(learner: Any) -> None:
+    """Target networks are no part of what acts: without this they would be as they were at the very beginning."""
+    from hpc.rllib.core.learner.utils import update_target_network
+    from hpc.rllib.core.rl_module.apis import TargetNetworkAPI
+
+    for module in learner.module.values():
+        inner = module.unwrapped()
+        if isinstance(inner, TargetNetworkAPI):
+            for main, target in inner.get_target_network_pairs():
+                update_target_network(main_net=main, target_net=target, tau=1.0)
 
 
 def _nothing(learner: Any) -> None:

@@ -79,19 +79,27 @@ class RemoteLearner:
         self._group = self._backend = ""
         self._is_out = False
         """Whether it must not update until it is in a group again: its gradients would be its own"""
+        self._is_whole = True
+        """Whether it has the state of the others"""
 
     def join(self, name: str, rank: int, ranks: int, backend: str) -> None:
         """Be a rank of this group from now on, and of no other."""
         self._leave()
-        self._backend, self._is_out = backend, False
         if ranks > 1:
             meet_ms = int(MEET_S * 1000)
             collective.init_collective_group(ranks, rank, backend, name, meet_ms)
             self._group = name
             self.learner.reduce_gradients = self._average
+        self._backend, self._is_out = backend, False
+
+    def take_state(self, state: list[Any]) -> None:
+        """Have the state that a reference leads to. Should that fail, it makes no update until it has one."""
+        self._is_whole = False
+        self.learner.set_state(hpc.get(state[0]))
+        self._is_whole = True
 
     def _leave(self) -> None:
-        group, self._group = self._group, ""
+        group, self._group, self._is_out = self._group, "", True
         self.learner.reduce_gradients = None
         if group:
             with contextlib.suppress(CollectiveError):
@@ -107,14 +115,13 @@ class RemoteLearner:
     @hpc.method(num_returns=2)  # type: ignore[untyped-decorator]
     def update(self, share: tuple[Any, ...], kwargs: Mapping[str, Any], wants_weights: bool) -> tuple[Any, Any]:
         """Update with this share. The results, and the weights of acting if they are wanted."""
-        if self._is_out:
-            raise CollectiveError("this learner has left its group after an error, and waits for the next one")
         try:
+            if self._is_out or not self._is_whole:
+                raise CollectiveError("this learner is in no group, or has not the others' state: it waits for both")
             results = self.learner.update(**Share(*share).open(), **kwargs)
         except BaseException:
             # The others wait for this rank's gradients otherwise.
             self._leave()
-            self._is_out = True
             raise
         return results, self.learner.get_weights(inference_only=True) if wants_weights else None
 

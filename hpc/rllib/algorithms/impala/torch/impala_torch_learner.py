@@ -78,6 +78,7 @@ class IMPALATorchLearner(IMPALALearner, TorchLearner):
             discounts=config.gamma * (~rows[Columns.TERMINATEDS]).float(),
             cuts=rows[Columns.TRUNCATEDS],
             mask=rows[Columns.LOSS_MASK],
+            lambda_=getattr(config, "lambda_", 1.0),
             clip_rho=config.vtrace_clip_rho_threshold,
             clip_pg_rho=config.vtrace_clip_pg_rho_threshold,
         )

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hpc.rllib.agent import Agent
+from hpc.rllib.algorithms.cql import CQLConfig
 from hpc.rllib.algorithms.dqn import DQNConfig
 from hpc.rllib.algorithms.dqn.replaying import calculate_rr_weights
 from hpc.rllib.algorithms.ppo import PPOConfig
@@ -16,6 +17,7 @@ from hpc.rllib.core.default_modules.ppo import DefaultPPOTorchRLModule
 from hpc.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModuleSpec
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
+from hpc.rllib.math.losses import cql_actor_loss
 
 SMALL = DefaultModelConfig(fcnet_hiddens=[16], head_fcnet_hiddens=[16], fusionnet_hiddens=[16])
 LSTM = DefaultModelConfig(fcnet_hiddens=[16], use_lstm=True, lstm_cell_size=8, max_seq_len=6)
@@ -249,6 +251,25 @@ def test_the_temperature_is_restored_by_a_state_that_was_taken_before():
         learner.log_alpha("default_policy").fill_(5.0)
     learner.set_state(state)
     assert learner.log_alpha("default_policy").item() == 0.0
+
+
+def test_cql_clones_in_as_many_updates_as_bc_iters_says(monkeypatch):
+    clones = []
+
+    def noted(**kwargs):
+        clones.append(kwargs["logp_data"] is not None)
+        return cql_actor_loss(**kwargs)
+
+    monkeypatch.setattr("hpc.rllib.algorithms.cql.torch.cql_torch_learner.cql_actor_loss", noted)
+    spaces = {"default_policy": (gym.spaces.Box(-1, 1, (2,)), gym.spaces.Box(-1, 1, (1,)))}
+    config = CQLConfig().rl_module(model_config=SMALL).training(bc_iters=2)
+    learner = config.offline_data(dataset_num_iters_per_learner=1).build_learner(spaces=spaces)
+    zeros = np.zeros(4, np.float32)
+    batch = {"obs": np.zeros((4, 2), np.float32), "new_obs": np.zeros((4, 2), np.float32), "rewards": zeros}
+    batch |= {"actions": np.zeros((4, 1), np.float32), "terminateds": np.zeros(4, bool), "n_step": zeros + 1}
+    for _ in range(3):
+        learner.update(batch={"default_policy": batch})
+    assert clones == [True, True, False]
 
 
 class Masked(gym.Env):

@@ -13,6 +13,7 @@ from hpc.rllib.algorithms.dqn import DQNConfig
 from hpc.rllib.algorithms.dqn.replaying import calculate_rr_weights
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.algorithms.sac import SACConfig
+from hpc.rllib.connectors.learner import ComputeReturnsToGo
 from hpc.rllib.core.default_modules.ppo import DefaultPPOTorchRLModule
 from hpc.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModuleSpec
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -337,9 +338,11 @@ class Splits(DefaultPPOTorchRLModule):
         return super().compute_values(batch, embeddings)
 
 
-@pytest.mark.parametrize("model", [SMALL, LSTM])
-def test_a_module_of_the_user_gets_masks_in_its_observations_and_trains_on_what_values_left(model):
+@pytest.mark.parametrize(("model", "connects"), [(SMALL, False), (SMALL, True), (LSTM, False)])
+def test_a_module_of_the_user_gets_masks_in_its_observations_and_trains_on_what_values_left(model, connects):
     config = ppo(Masked, model=None).rl_module(rl_module_spec=RLModuleSpec(module_class=Splits, model_config=model))
+    if connects:
+        config.learners(learner_connector=lambda *args: ComputeReturnsToGo(gamma=0.9))
     result, _ = ran(config)
     finite(result, "default_policy", *PPO_NAMES)
     assert result["env_runners"]["episode_len_mean"] == 12

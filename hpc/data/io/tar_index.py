@@ -115,11 +115,11 @@ def _members(descriptor: int, size: int) -> Generator[Member, None, None]:
     try:
         for begin in stretches:
             found = None if guesses is None else next(guesses, None)
-            at = walked.next
-            if at is None:
+            after = walked.next
+            if after is None:
                 return
-            if found is None or found.first != at:
-                found = _walk(descriptor, at, begin + STRETCH)
+            if found is None or found.first != after:
+                found = _walk(descriptor, after, begin + STRETCH)
             walked = found
             yield from walked.members
     finally:

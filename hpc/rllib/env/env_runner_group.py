@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import hpc
 from hpc.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR
 from hpc.rllib.env.collecting import Collector, count_steps
-from hpc.rllib.env.connector_states import Pipelines, has_content, merge, pipelines_of
+from hpc.rllib.env.connector_states import Pipelines, has_content, merge
 from hpc.rllib.env.remote_runner import by_module, take_sample
 from hpc.rllib.env.remote_runners import LOOK_S, RemoteRunners, nth
 from hpc.rllib.env.vector.registration import creator_of

@@ -9,14 +9,17 @@ import torch
 
 from hpc.rllib.agent import Agent
 from hpc.rllib.algorithms.algorithm import Algorithm
+from hpc.rllib.algorithms.cql import CQLConfig
 from hpc.rllib.algorithms.dqn import DQNConfig
 from hpc.rllib.algorithms.dqn.replaying import calculate_rr_weights
 from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.algorithms.sac import SACConfig
+from hpc.rllib.connectors.learner import ComputeReturnsToGo
 from hpc.rllib.core.default_modules.ppo import DefaultPPOTorchRLModule
 from hpc.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModuleSpec
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
+from hpc.rllib.math.losses import cql_actor_loss
 
 SMALL = DefaultModelConfig(fcnet_hiddens=[16], head_fcnet_hiddens=[16], fusionnet_hiddens=[16])
 LSTM = DefaultModelConfig(fcnet_hiddens=[16], use_lstm=True, lstm_cell_size=8, max_seq_len=6)
@@ -252,6 +255,25 @@ def test_the_temperature_is_restored_by_a_state_that_was_taken_before():
     assert learner.log_alpha("default_policy").item() == 0.0
 
 
+def test_cql_clones_in_as_many_updates_as_bc_iters_says(monkeypatch):
+    clones = []
+
+    def noted(**kwargs):
+        clones.append(kwargs["logp_data"] is not None)
+        return cql_actor_loss(**kwargs)
+
+    monkeypatch.setattr("hpc.rllib.algorithms.cql.torch.cql_torch_learner.cql_actor_loss", noted)
+    spaces = {"default_policy": (gym.spaces.Box(-1, 1, (2,)), gym.spaces.Box(-1, 1, (1,)))}
+    config = CQLConfig().rl_module(model_config=SMALL).training(bc_iters=2)
+    learner = config.offline_data(dataset_num_iters_per_learner=1).build_learner(spaces=spaces)
+    zeros = np.zeros(4, np.float32)
+    batch = {"obs": np.zeros((4, 2), np.float32), "new_obs": np.zeros((4, 2), np.float32), "rewards": zeros}
+    batch |= {"actions": np.zeros((4, 1), np.float32), "terminateds": np.zeros(4, bool), "n_step": zeros + 1}
+    for _ in range(3):
+        learner.update(batch={"default_policy": batch})
+    assert clones == [True, True, False]
+
+
 class Masked(gym.Env):
     """Action 0 is allowed in each second step only; an action that is not ends the test."""
 
@@ -317,9 +339,11 @@ class Splits(DefaultPPOTorchRLModule):
         return super().compute_values(batch, embeddings)
 
 
-@pytest.mark.parametrize("model", [SMALL, LSTM])
-def test_a_module_of_the_user_gets_masks_in_its_observations_and_trains_on_what_values_left(model):
+@pytest.mark.parametrize(("model", "connects"), [(SMALL, False), (SMALL, True), (LSTM, False)])
+def test_a_module_of_the_user_gets_masks_in_its_observations_and_trains_on_what_values_left(model, connects):
     config = ppo(Masked, model=None).rl_module(rl_module_spec=RLModuleSpec(module_class=Splits, model_config=model))
+    if connects:
+        config.learners(learner_connector=lambda *args: ComputeReturnsToGo(gamma=0.9))
     result, _ = ran(config)
     finite(result, "default_policy", *PPO_NAMES)
     assert result["env_runners"]["episode_len_mean"] == 12

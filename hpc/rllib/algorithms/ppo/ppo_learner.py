@@ -31,6 +31,7 @@ class PPOLearner(Learner):
             return
         self.entropy_coeff_schedulers_per_module: dict[str, Scheduler] = {}
         self.curr_kl_coeffs_per_module: dict[str, float] = {}
+        self._written: dict[str, set[str]] = {}
         super().build()
 
     def entropy_coeff(self, module_id: str) -> float:
@@ -58,11 +59,16 @@ class PPOLearner(Learner):
         columns = super().postprocess_fragment(module_id, fragment, config)
         written: dict[str, Any] = {}
         columns.update(advantages_of(self, module_id, fragment, config, written))
+        self._written[module_id] = set(written)
         for name, column in written.items():
             columns[name] = map_tree(lambda leaf: leaf[: fragment.rows], column)
         columns.pop(Columns.NEXT_OBS, None)
         columns.pop(Columns.VF_PREDS, None)
         return columns
+
+    def kept_columns(self, module_id: str) -> set[str]:
+        """What values wrote into their batch, as observations without the mask that was among them."""
+        return self._written.get(module_id, set())
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Move the coefficients of entropy and KL."""

@@ -62,6 +62,10 @@ class Preparing:
         """The whole train batch of a module, as tensors: override to standardise columns and the like."""
         return batch
 
+    def kept_columns(self, module_id: str) -> set[str]:
+        """Columns of `postprocess_fragment` that those of a learner connector do not replace."""
+        return set()
+
     def layout_of(self, module_id: str) -> str:
         """How a module's fragments become batches."""
         if self.batch_layout == "rows" and self.module[module_id].is_stateful():
@@ -189,7 +193,9 @@ class Preparing:
             parts = [self._laid_out(module_id, one, config, layout, connected is not None) for one in several]
             batch = joined(parts, axis=1 if layout == "fragments" else 0)
             if connected is not None:
-                batch = _with_connected(module_id, batch, connected.get(module_id, {}))
+                kept = self.kept_columns(module_id)
+                given = {name: one for name, one in connected.get(module_id, {}).items() if name not in kept}
+                batch = _with_connected(module_id, batch, given)
             prepared[module_id] = self.postprocess_batch(module_id, self._tensors(batch), config)
         for module_id, columns in (connected or {}).items():
             # Modules without an agent, as one that makes rewards of its own, have what the connector gave them.

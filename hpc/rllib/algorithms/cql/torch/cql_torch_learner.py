@@ -42,7 +42,7 @@ class CQLTorchLearner(SACTorchLearner):
         log_alpha, entropy = self.log_alpha(module_id), self.target_entropy_of(module_id)
         alpha = log_alpha.detach().exp()
         logp_data = None
-        if self.updates_by_module[module_id] < config.bc_iters:
+        if self.updates_by_module[module_id] <= config.bc_iters:
             kind = self.module[module_id].unwrapped().get_train_action_dist_cls()
             logp_data = kind.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS]).logp(batch[Columns.ACTIONS])
         logp_actor = fwd_out["logp_resampled"]

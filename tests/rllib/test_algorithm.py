@@ -11,6 +11,7 @@ import pytest
 import hpc
 from hpc.rllib.agent import Agent
 from hpc.rllib.algorithms.algorithm import Algorithm
+from hpc.rllib.algorithms.parts.resources import missing_of
 from hpc.rllib.algorithms.ppo import PPO, PPOConfig
 from hpc.rllib.callbacks.callbacks import RLlibCallback
 from hpc.rllib.connectors.env_to_module import MeanStdFilter, PrevActionsPrevRewards
@@ -377,5 +378,9 @@ def test_the_room_of_a_trial_has_a_bundle_for_each_process():
     alone = config.copy().env_runners(num_env_runners=0).learners(num_learners=0, num_gpus_per_learner=1)
     alone.evaluation(evaluation_num_env_runners=0, evaluation_interval=None)
     assert PPO.default_resource_request(alone.to_dict()).bundles == [{"CPU": 1.0, "GPU": 1.0}]
+    asked = config.get_evaluation_config_object()
+    assert missing_of(config, asked, {"CPU": 2.0}) == {"CPU": (2.5, 2.0)} and not missing_of(
+        config, asked, {"CPU": 2.5}
+    )
     several = config.copy().learners(num_learners=2, num_gpus_per_learner=1, num_aggregator_actors_per_learner=2)
     assert PPO.default_resource_request(several).bundles[-2:] == [{"GPU": 1.0}, {"GPU": 1.0}]

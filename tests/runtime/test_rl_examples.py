@@ -60,4 +60,6 @@ def test_a_search_finds_the_best_of_its_trials(tmp_path):
 def test_pong_is_played():
     for package in ("ale_py", "cv2"):
         pytest.importorskip(package)
-    assert re.search(r"\d+ steps, \d+ per second: return -?\d+", run("rl_pong.py", "--steps", 200, "--envs", 1))
+    assert re.search(
+        r"\d+ steps, \d+ per second: return -?\d+", run("rl_pong.py", "--steps", 200, "--envs", 1, "--runners", 1)
+    )

@@ -9,12 +9,13 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hpc
 from hpc.rllib.algorithms.algorithm_config import AlgorithmConfig
 from hpc.rllib.algorithms.parts.acting import Acting
 from hpc.rllib.algorithms.parts.evaluating import Evaluator
 from hpc.rllib.algorithms.parts.membership import Membership
 from hpc.rllib.algorithms.parts.reporting import Bounds, group_report, log_learner_results, requests_report
-from hpc.rllib.algorithms.parts.resources import room_of
+from hpc.rllib.algorithms.parts.resources import room_of, warn_of_room
 from hpc.rllib.algorithms.parts.saving import Saving
 from hpc.rllib.callbacks.utils import call_hook, callbacks_of
 from hpc.rllib.core import (
@@ -76,6 +77,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         self.learner_group: Any = None
         self.local_replay_buffer: Any = None
         self._evaluator: Evaluator | None = None
+        self._room_is_known = False
         try:
             super().__init__(made, **kwargs)  # type: ignore[arg-type]
         except BaseException:
@@ -109,6 +111,7 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         self.callbacks = callbacks_of(config)
         self._report = SampleReport(self.metrics, config.metrics_num_episodes_for_smoothing, config.is_multi_agent)
         room, runners = _room_of_trial(), config.num_env_runners
+        self._look_at_room(room)
         if config.is_online:
             self.env_runner_group = EnvRunnerGroup(
                 config=config,
@@ -123,10 +126,19 @@ class Algorithm(Saving, Membership, Acting, Trainable):
         self._make_learners(room)
         self._hook("on_algorithm_init", metrics_logger=self.metrics)
 
+    def _look_at_room(self, room: Any) -> None:
+        """Say it where actors do not fit: in a program of its own; a trial has its room."""
+        config: Any = self.config
+        if room is None and not self._room_is_known and hpc.is_initialized():
+            self._room_is_known = True
+            warn_of_room(config, config.get_evaluation_config_object())
+
     def _make_learners(self, room: Any) -> None:
         from hpc.rllib.core.learner.learner_group import LearnerGroup
 
         config: Any = self.config
+        if config.num_learners:
+            self._look_at_room(room)
         group = self.env_runner_group or self.eval_env_runner_group
         spaces = group.get_spaces() if group is not None else None
         spec = config.get_multi_rl_module_spec(spaces=spaces)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from typing import Any
 
+import hpc
 from hpc.tune.placement import PlacementGroupFactory
+
+logger = logging.getLogger("hpc.rllib")
 
 
 def room_of(config: Any, evaluation: Any | None) -> PlacementGroupFactory:
@@ -13,6 +18,27 @@ def room_of(config: Any, evaluation: Any | None) -> PlacementGroupFactory:
     if evaluation is not None:
         bundles += runner_bundles(evaluation)
     return PlacementGroupFactory([*bundles, *learner_bundles(config)], strategy=config.placement_strategy)
+
+
+def missing_of(config: Any, evaluation: Any | None, there: dict[str, float]) -> dict[str, tuple[float, float]]:
+    """What an algorithm's actors ask for beyond what is there: by resource, both numbers."""
+    asked: Counter[str] = Counter()
+    evaluating = [] if evaluation is None else runner_bundles(evaluation)
+    for bundle in [*runner_bundles(config), *evaluating, *(learner_bundles(config) if config.num_learners else [])]:
+        asked.update(bundle)
+    return {name: (much, there.get(name, 0.0)) for name, much in asked.items() if much > there.get(name, 0.0) + 1e-6}
+
+
+def warn_of_room(config: Any, evaluation: Any | None) -> None:
+    """Warn of actors that the session has no room for as it is: those that come last would be waited for."""
+    for name, (much, there) in missing_of(config, evaluation, hpc.cluster_resources()).items():
+        logger.warning(
+            "the env runners and learners ask for %g %s in all, and the session has %g: without more, the last ones "
+            "are waited for. Ask for fewer, or for less by num_cpus_per_env_runner and num_cpus_per_learner",
+            much,
+            name,
+            there,
+        )
 
 
 def main_bundle(config: Any) -> dict[str, float]:

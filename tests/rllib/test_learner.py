@@ -597,17 +597,3 @@ def test_a_connector_of_the_user_changes_rewards_and_adds_columns() -> None:
     learner._learner_connector = lambda **kwargs: {"p": {"short": np.zeros(2)}}
     with pytest.raises(ValueError, match="2 rows of column 'short'"):
         learner.prepare([sample])
-
-
-def test_a_learner_of_the_users_process_takes_the_gpu_that_is_named(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-
-    def index_of(**settings):
-        return TorchLearner(config=AlgorithmConfig().learners(num_gpus_per_learner=1, **settings))._gpu_index()
-
-    assert index_of() == 0 and index_of(local_gpu_idx=2) == 2
-    assert index_of(local_gpu_idx=2, num_learners=1) == 0, "an actor has its own GPU only"
-    with pytest.raises(ValueError, match="sees 4 GPUs"):
-        index_of(local_gpu_idx=4)

@@ -16,9 +16,10 @@ import pytest
 
 pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
 
+from hpc.serve.http.borrower import Borrower
 from hpc.serve.http.lane import Lane, Terms, packed_terms
 from hpc.serve.http.lending import Fixed, Lending
-from hpc.serve.http.lent import Borrower, Lent, ProxyLane
+from hpc.serve.http.lent import Lent, ProxyLane
 from hpc.serve.http.server import Limits
 from hpc.serve.http.slots import REQUEST_BYTES, ROOM_BYTES, Slots, State, new_memory
 from hpc.serve.messages import DeploymentID, DeploymentTable, HttpReply, HttpRequest, RouteRow, RouteTable

@@ -220,4 +220,4 @@ def cause_of(error: Exception) -> Exception:
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[-300:] or type(error).__name__
+    return str(error).replace("\n", " ")[-300:] or type(error).__name__

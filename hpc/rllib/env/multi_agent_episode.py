@@ -20,11 +20,12 @@ from hpc.rllib.env.agent_parts import (
     renumbered,
     space_of,
 )
+from hpc.rllib.env.agent_writing import Writable
 from hpc.rllib.env.single_agent_episode import SingleAgentEpisode
 from hpc.rllib.env.utils.infinite_lookback_buffer import Indices, InfiniteLookbackBuffer
 
 
-class MultiAgentEpisode:
+class MultiAgentEpisode(Writable):
     """The steps of an environment with several agents.
 
     An agent that acted and has no observation yet has a hanging action. Its step is added when the observation comes,
@@ -487,28 +488,6 @@ class MultiAgentEpisode:
     ) -> Any:
         """What the modules gave beside actions: of one column, or of all as dicts."""
         return Lookup(self, "extra_model_outputs", key).get(indices, agent_ids, **how)
-
-    def _set(self, what: str, new_data: dict[Any, Any], **how: Any) -> None:
-        for agent_id, new in new_data.items():
-            if agent_id not in self.agent_episodes:
-                raise KeyError(f"AgentID '{agent_id}' not found in this episode.")
-            getattr(self.agent_episodes[agent_id], f"set_{what}")(new_data=new, **how)
-
-    def set_observations(self, *, new_data: dict[Any, Any], **how: Any) -> None:
-        """Write over observations by agent; indices are steps of the agent."""
-        self._set("observations", new_data, **how)
-
-    def set_actions(self, *, new_data: dict[Any, Any], **how: Any) -> None:
-        """Write over actions by agent."""
-        self._set("actions", new_data, **how)
-
-    def set_rewards(self, *, new_data: dict[Any, Any], **how: Any) -> None:
-        """Write over rewards by agent."""
-        self._set("rewards", new_data, **how)
-
-    def set_extra_model_outputs(self, *, key: str, new_data: dict[Any, Any], **how: Any) -> None:
-        """Write over one column of what the modules gave, by agent."""
-        self._set("extra_model_outputs", new_data, key=key, **how)
 
     # -------------------------------------------------------------- facts
 

@@ -384,7 +384,7 @@ class Replica:
 
     async def join(self, path: str) -> None:
         """Let the proxy that listens at a path lend its connections."""
-        from hpc.serve.http.lent import Borrower
+        from hpc.serve.http.borrower import Borrower
 
         self._ready()
         if self._borrower is None:

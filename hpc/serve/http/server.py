@@ -449,10 +449,8 @@ def refusal(refused: Refused) -> bytes:
     """The answer to a request that was not taken."""
     body = refused.why.encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    if refused.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if refused.status == 429:
-        headers.append((b"retry-after", b"1"))
+    more = {401: (b"www-authenticate", b"Bearer"), 429: (b"retry-after", b"1")}.get(refused.status)
+    headers += [more] if more else []
     framing = b"content-length: %d\r\nconnection: close\r\n" % len(body)
     return head_lines(refused.status, headers, framing) + body
 

@@ -94,12 +94,6 @@ class ConnectorPipelineV2(ConnectorV2):
         for connector in self.connectors:
             connector.on_actions(acts)  # type: ignore[misc]
 
-    def on_fragment(self, fragment: Any) -> Any:
-        """Run all connectors on a fragment."""
-        for connector in self.connectors:
-            fragment = connector.on_fragment(fragment)  # type: ignore[misc]
-        return fragment
-
     # -------------------------------------------------------------- pieces
 
     def _find(self, name_or_class: str | type) -> int:

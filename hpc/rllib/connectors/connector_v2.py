@@ -38,13 +38,12 @@ class ConnectorV2(Checkpointable, abc.ABC):
 
     Subclasses write ``__call__``; it gets the episodes and returns the batch. Where all connectors of a pipeline also
     work on arrays of all environments, it builds no episodes. From environment to module that is ``on_rows(rows)``,
-    back it is ``on_actions(acts)``, and to the learner ``on_fragment(fragment)``.
+    back it is ``on_actions(acts)``.
     """
 
     #: Work on arrays; None where the connector works on episodes only.
     on_rows: Callable[[Rows], None] | None = None
     on_actions: Callable[[Acts], None] | None = None
-    on_fragment: Callable[[Any], Any] | None = None
     #: How many steps before the last one it reads of an episode: chunks of several agents' episodes keep as many.
     looks_back: int = 0
 
@@ -280,7 +279,7 @@ class ConnectorV2(Checkpointable, abc.ABC):
 
 
 def works_on_arrays(connector: ConnectorV2, way: str) -> bool:
-    """Whether a connector does all that it does by ``on_rows``, ``on_actions`` or ``on_fragment``.
+    """Whether a connector does all that it does by ``on_rows`` or ``on_actions``.
 
     A subclass that writes another ``__call__`` (or ``preprocess``) than the class that wrote the array method does not.
     """

@@ -18,12 +18,6 @@ class Seeds:
     #: Draws actions.
     actions: np.random.Generator
 
-    def env_seeds(self, count: int) -> list[int] | None:
-        """One seed for each of several environments."""
-        if self.env is None:
-            return None
-        return [int(part) for part in np.random.SeedSequence(self.env).generate_state(count) >> 1]
-
 
 def runner_seeds(seed: int | None, runner: int = 0, restarts: int = 0) -> Seeds:
     """The seeds of a runner by the job's seed, its index, and how often it was started anew.

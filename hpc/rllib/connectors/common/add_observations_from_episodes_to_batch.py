@@ -26,10 +26,6 @@ class AddObservationsFromEpisodesToBatch(ConnectorV2):
     def on_rows(self, rows: Rows) -> None:
         """Leave them: they are the batch."""
 
-    def on_fragment(self, fragment: Any) -> Any:
-        """Leave it: it has its observations."""
-        return fragment
-
     def __call__(
         self,
         *,

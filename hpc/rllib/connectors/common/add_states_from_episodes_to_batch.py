@@ -34,10 +34,6 @@ class AddStatesFromEpisodesToBatch(ConnectorV2):
     def on_rows(self, rows: Rows) -> None:
         """Leave them: the runner holds the states."""
 
-    def on_fragment(self, fragment: Any) -> Any:
-        """Leave it: it has the states before its rows."""
-        return fragment
-
     def __call__(
         self,
         *,

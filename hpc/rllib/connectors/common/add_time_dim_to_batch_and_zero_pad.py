@@ -52,10 +52,6 @@ class AddTimeDimToBatchAndZeroPad(ConnectorV2):
     def on_rows(self, rows: Rows) -> None:
         """Leave them: the module's actor adds the axis where it needs one."""
 
-    def on_fragment(self, fragment: Any) -> Any:
-        """Leave it: the learner cuts sequences of fragments."""
-        return fragment
-
     def __call__(
         self,
         *,

@@ -36,10 +36,6 @@ class AgentToModuleMapping(ConnectorV2):
     def on_rows(self, rows: Rows) -> None:
         """Leave them: the runner joins agents' rows by module."""
 
-    def on_fragment(self, fragment: Any) -> Any:
-        """Leave it: a fragment is of one module."""
-        return fragment
-
     def recompute_output_observation_space(self, input_observation_space: Any, input_action_space: Any) -> Any:
         """The observation spaces by module."""
         return self._by_module(input_observation_space, "observation_space")

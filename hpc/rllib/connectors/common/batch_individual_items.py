@@ -37,10 +37,6 @@ class BatchIndividualItems(ConnectorV2):
     def on_rows(self, rows: Rows) -> None:
         """Leave them: they are arrays."""
 
-    def on_fragment(self, fragment: Any) -> Any:
-        """Leave it: it holds arrays."""
-        return fragment
-
     def __call__(
         self,
         *,

@@ -73,15 +73,6 @@ class FlattenObservations(ConnectorV2):
         """Flatten the observations of all environments."""
         rows.obs = self._flattened(rows.obs, rows.agent_id, 1)
 
-    def on_fragment(self, fragment: Any) -> Any:
-        """Flatten a fragment's observations, unless the runner did."""
-        obs = fragment[Columns.OBS]
-        space = self.input_observation_space
-        if isinstance(obs, np.ndarray) and isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
-            return fragment
-        fragment.columns[Columns.OBS] = self._flattened(obs, None, 2)
-        return fragment
-
     def __call__(
         self,
         *,

@@ -67,10 +67,6 @@ class FrameStacking(ConnectorV2):
         held[where, ..., -1] = obs[where, ..., 0]
         rows.memory[self] = rows.obs = held
 
-    def on_fragment(self, fragment: Any) -> Any:
-        """Leave it: the runner stacked the frames."""
-        return fragment
-
     def __call__(
         self,
         *,

@@ -31,10 +31,6 @@ class NumpyToTensor(ConnectorV2):
     def on_rows(self, rows: Rows) -> None:
         """Leave them: the module's actor takes arrays."""
 
-    def on_fragment(self, fragment: Any) -> Any:
-        """Leave it: the learner makes the tensors."""
-        return fragment
-
     def _tensor(self, leaf: Any) -> Any:
         import torch
 

@@ -13,10 +13,6 @@ from hpc.rllib.core.columns import Columns
 class AddColumnsFromEpisodesToTrainBatch(ConnectorV2):
     """Add actions, rewards, ends and the module's outputs of all steps; columns that the batch has are left."""
 
-    def on_fragment(self, fragment: Any) -> Any:
-        """Leave it: it has all columns."""
-        return fragment
-
     def __call__(
         self,
         *,

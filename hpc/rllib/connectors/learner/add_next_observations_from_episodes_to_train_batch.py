@@ -11,10 +11,6 @@ from hpc.rllib.core.columns import Columns
 class AddNextObservationsFromEpisodesToTrainBatch(ConnectorV2):
     """Add what each step led to, unless the batch has it."""
 
-    def on_fragment(self, fragment: Any) -> Any:
-        """Leave it: its observations have one more row than it has steps."""
-        return fragment
-
     def __call__(
         self,
         *,

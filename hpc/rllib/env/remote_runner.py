@@ -107,7 +107,7 @@ class RemoteRunner:
             return found(**kwargs) if callable(found) else found
         return function(self.runner, **kwargs)
 
-    @hpc.method(num_returns=2)  # type: ignore[untyped-decorator]
+    @hpc.method(num_returns=2)
     def sample(self, fresh: tuple[Any, ...] | None, kwargs: Mapping[str, Any]) -> tuple[Sample, Sample]:
         """A sample without its fragments, which is small and goes to the coordinator. And one that has them and
         nothing for results, which goes to learners and shards."""
@@ -119,7 +119,7 @@ class RemoteRunner:
             taken, rows=rows, episodes=[], metrics={}, timers={}, faults={}
         )
 
-    @hpc.method(concurrency_group=MAIL)  # type: ignore[untyped-decorator]
+    @hpc.method(concurrency_group=MAIL)
     def post(self, serial: int, version: int, weights: list[Any]) -> None:
         """New weights, which the runner takes between two rows."""
         value = by_module(weights)

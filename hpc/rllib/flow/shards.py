@@ -39,7 +39,7 @@ class ReplayShard:
         several = getattr(self._buffer, "_of", None)
         return self._buffer if several is None else several(module_id)
 
-    @hpc.method(num_returns=2)  # type: ignore[untyped-decorator]
+    @hpc.method(num_returns=2)
     def draw(self, draw: int, count: int) -> tuple[int, dict[str, dict[str, Any]]]:
         """How many steps a batch has, and the batch by module. 0 where there are too few."""
         if len(self._buffer) < count:

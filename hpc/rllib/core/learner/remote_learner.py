@@ -112,7 +112,7 @@ class RemoteLearner:
         if own is not flat:
             flat.copy_(own)
 
-    @hpc.method(num_returns=2)  # type: ignore[untyped-decorator]
+    @hpc.method(num_returns=2)
     def update(self, share: tuple[Any, ...], kwargs: Mapping[str, Any], wants_weights: bool) -> tuple[Any, Any]:
         """Update with this share. The results, and the weights of acting if they are wanted."""
         try:

@@ -7,7 +7,8 @@ So lanes end at about the same time. HPC_TEST_LANES says how many there are (two
 With one lane this is pytest and nothing else.
 
 Tests with sessions leave a quarter of the processors idle. One lane more, with less priority, takes the files without
-sessions meanwhile, the last one first. Those compute, and take what the others leave.
+sessions meanwhile, the last one first. Those compute, and take what the others leave. When there are none left, a lane
+like the first ones comes in its place.
 
 /dev/shm and network namespaces belong to the machine. With several lanes nobody can say whose test has left something
 there, so the tests do not look (HPC_TEST_SHARED_MACHINE): it is looked for here, when all lanes have ended.
@@ -179,8 +180,11 @@ def main(arguments: Sequence[str]) -> int:
         env = {**os.environ, CLAIMS: claims, "HPC_TEST_SHARED_MACHINE": "1"}
         env.pop(BACK, None)
         running = [Lane(number, command, env) for number in range(1, lanes + 1)]
-        running.append(Lane(lanes + 1, command, {**env, BACK: "1"}))
-        codes = [lane.end() for lane in running]
+        back = Lane(lanes + 1, command, {**env, BACK: "1"})
+        codes = [back.end()]
+        if any(lane.runs() for lane in running):
+            running.append(Lane(lanes + 2, command, env))
+        codes += [lane.end() for lane in running]
     left = [] if shared else left_on_machine(before)
     if left:
         print("left behind by the whole run:\n  " + "\n  ".join(left))
@@ -216,6 +220,10 @@ class Lane:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             print(f"{self.number}  {line}", end="", flush=True)
+
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     def end(self) -> int:
         """Wait for it; its exit code."""

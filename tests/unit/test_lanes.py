@@ -99,6 +99,34 @@ def test_a_lane_with_less_priority_runs_what_has_no_session_from_its_end(tmp_pat
     assert {int(nice) for name, nice in lines if name.startswith("runtime")} == {usual}
 
 
+def test_a_further_lane_follows_the_one_with_less_priority(tmp_path: Path) -> None:
+    """Three files wait for each other: the third one runs when the file without sessions has ended."""
+    meets = """
+import os, time
+from pathlib import Path
+
+def test_meets():
+    here = Path(__file__).parent
+    (here / f"{Path(__file__).stem}.ran").touch()
+    until = time.monotonic() + 60
+    while len(list(here.glob("*.ran"))) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert os.nice(0) == int(os.environ["USUAL_NICE"])
+
+def test_more():
+    pass  # a lane takes its next file when it begins with the last test of one
+"""
+    for folder in ("runtime", "unit"):
+        (tmp_path / folder).mkdir()
+    for name in ("test_a", "test_b", "test_c"):
+        (tmp_path / "runtime" / f"{name}.py").write_text(meets)
+    (tmp_path / "unit" / "test_d.py").write_text("def test_nothing():\n    pass\n")
+    done = lanes(tmp_path, HPC_TEST_SHARED_MACHINE="1", USUAL_NICE=str(os.nice(0)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n4  2 passed" in done.stdout, done.stdout
+
+
 def test_a_failure_in_either_lane_and_what_stays_on_the_machine_fail_the_run(tmp_path: Path) -> None:
     left = Path("/dev/shm", f"hpc-lanes-{uuid.uuid4().hex}")
     (tmp_path / "test_good.py").write_text(f"def test_leaves():\n    open({str(left)!r}, 'w').close()\n")

@@ -1,6 +1,7 @@
 """What it costs that somebody looks, beside what it may cost: ``--only seeing``.
 
-Ways that are compared run in turns, and their CPU time is compared too: rates of a machine that others use say little.
+Ways that are compared run in turns, within one session where that can be. Their CPU time is compared too: rates of a
+machine that others use say little.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import importlib.util
 import shutil
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.children import Children
@@ -17,17 +18,18 @@ from bench.parts import table
 from bench.table import number
 
 LIMIT_S = 900.0
-#: What is run: (in words, pages of a dashboard, environment, the share of the rate that it may cost).
-WAYS = (
-    ("no metrics (`HPC_METRICS=0`)", "0", {"HPC_METRICS": "0"}, None),
-    ("nobody looks", "0", {}, 0.01),
-    ("one page is open", "1", {}, 0.02),
-    ("five pages are open", "5", {}, 0.02),
-)
+#: How tasks are run: by the probe's name, in words, and the share of the rate that it may cost.
+WAYS = {
+    "off": ("no metrics", None),
+    "nobody": ("nobody looks", 0.01),
+    "one": ("one page is open", 0.02),
+    "five": ("five pages are open", 0.02),
+}
 #: What is wanted of the head with 10,000 nodes: bytes a second, ms a packet, MB.
 TREE, TREE_WANTED = (10_000, 100), (1e6, 50.0, 50.0)
 HEAD = ["check", "what", "figure", "wanted", "ok"]
 Rows = Iterator[list[str]]
+Pair = tuple[float, float]
 
 
 def verdict(*is_met: bool) -> str:
@@ -41,8 +43,9 @@ def seeing(children: Children, quick: bool) -> dict[str, Any]:
     for part in (_cost, _tree, _names, _tab, _flame, _top):
         rows += part(children, quick)
     note = (
-        "1: the median of the differences to the first way in the same round, in turns; the verdict is by the rate. "
-        "CPU is that of all processes of the session for each task, without the dashboard. 2: the parts of raylets and "
+        "1: the mean of the differences to the first way in the same round, and its standard error: one session goes "
+        "from way to way. The verdict is by the rate. CPU is that of all processes of the session for each task, "
+        "without the dashboard. 2: the parts of raylets and "
         "of the head as they are, with packets every 2 s. 3: what the head's and the dashboard's memory has grown by; "
         "the slowest page of a dashboard that follows five. 6: Chromium; live memory of the tab after collections of "
         "garbage. 11: 8 workers that share the CPUs, sampled 100 times a second; there is no ptrace. 12: a terminal of "
@@ -56,24 +59,28 @@ def _probe(children: Children, *args: str, env: dict[str, str] | None = None) ->
 
 
 def _cost(children: Children, quick: bool) -> Rows:
-    seconds, rounds = ("2", 1) if quick else ("5", 7)
-    found: dict[str, list[dict[str, float]]] = {way: [] for way, *_ in WAYS}
-    for turn in range(rounds):
-        for way, pages, env, _ in WAYS if turn % 2 == 0 else WAYS[::-1]:
-            found[way] += _probe(children, "tasks", seconds, pages, env=env)
-    base = found[WAYS[0][0]]
-    for way, _, _, most in WAYS:
-        records = found[way]
-        rate, cpu, head, looker = (
-            statistics.median(one[key] for one in records)
-            for key in ("rate", "cpu_us", "head_share", "dashboard_share")
+    args = ("0.3", "5") if quick else ("0.7", "40")
+    records = children.probe(sys.executable, "cost_of_seeing.py", *args, timeout_s=LIMIT_S).records
+    found = {way: [one for one in records if one["way"] == way] for way in WAYS}
+    for way, (words, most) in WAYS.items():
+        rate, cpu, looker = (
+            statistics.median(one[key] for one in found[way]) for key in ("rate", "cpu_us", "dashboard_share")
         )
-        faster = statistics.median(one["rate"] / bare["rate"] for one, bare in zip(records, base)) - 1
-        more = statistics.median(one["cpu_us"] / bare["cpu_us"] for one, bare in zip(records, base)) - 1
-        figure = f"{number(rate)}/s ({faster:+.1%}), {cpu:.2f} us of CPU ({more:+.1%}), head {head:.1%} of a core"
-        figure += f", dashboard and reader {looker:.1%}" if looker else ""
+        figure, lost = f"{number(rate)}/s, {cpu:.2f} us of CPU", 0.0
+        if most is not None:
+            faster, error = _difference(found[way], found["off"], "rate")
+            more, its_error = _difference(found[way], found["off"], "cpu_us")
+            figure = f"{figure}: rate {faster:+.1%} +- {error:.1%}, CPU {more:+.1%} +- {its_error:.1%}"
+            figure += f"; dashboard and reader {looker:.1%} of a core"
+            lost = -faster
         wanted = "" if most is None else f"loses < {most:.0%}"
-        yield ["1", f"tasks, 1000 at a time: {way}", figure, wanted, "" if most is None else verdict(-faster < most)]
+        yield ["1", f"tasks, 1000 at a time: {words}", figure, wanted, "" if most is None else verdict(lost < most)]
+
+
+def _difference(these: Sequence[Mapping[str, float]], those: Sequence[Mapping[str, float]], key: str) -> Pair:
+    """By how much these are larger, as a share: the mean over rounds, and its standard error."""
+    shares = [one[key] / other[key] - 1 for one, other in zip(these, those, strict=True)]
+    return statistics.mean(shares), statistics.stdev(shares) / len(shares) ** 0.5
 
 
 def _tree(children: Children, quick: bool) -> Rows:

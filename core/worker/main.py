@@ -25,6 +25,7 @@ from hpc.core.crashpoints import arm
 from hpc.core.exceptions import ActorExit
 from hpc.core.failures import NEVER_BEGAN, cancelled_while_it_ran, pack_error, show_error
 from hpc.core.ids import Address
+from hpc.core.metrics.tally import SHORTEST_US, Counted
 from hpc.core.net.stream import listen
 from hpc.core.node.marks import shown
 from hpc.core.node.output import write_as
@@ -93,6 +94,8 @@ class Worker:
         self.hook = SetupHook(process.env, self.client)
         self.record = record.new_record()
         self.tally = client.telling.tally if client.telling.on else None
+        #: The tasks of the name that the title shows.
+        self._counted: Counted | None = None
         self.actor: ActorHost | None = None
         self.spec = spec
         process.devices = spec.devices
@@ -281,7 +284,7 @@ class Worker:
 
     def run(self) -> None:
         """Until the process is ended."""
-        self.title.show(IDLE)
+        self._entitle(IDLE)
         self.client.start()
         while True:
             src, msg = self.next_item()
@@ -322,6 +325,11 @@ class Worker:
             self.client.machine.state.job = begin.job
             enter_job(process.job)
 
+    def _entitle(self, name: str) -> None:
+        """From now on tasks of this name run."""
+        self.title.show(name)
+        self._counted = None if self.tally is None else self.tally.named(name)
+
     def function(self, ident: bytes) -> Any:
         """The function or class with this id, unpickled once."""
         function = self.functions.get(ident)
@@ -346,7 +354,7 @@ class Worker:
         name = self.title.now  # one object for all tasks of this name: what is done with many of them is quick
         if msg.name != name:
             name = msg.name
-            self.title.show(name)
+            self._entitle(name)
             self.write_as(name)
         met: list[bytes] = []
         retryable = False
@@ -383,13 +391,12 @@ class Worker:
         kind = results[-1].kind if results else INLINE
         end = record.mark() if run_us > record.MARK_US else None
         self.record.append((msg.task, msg.ran, name, start, run_us, kind, end, msg.fn))
-        if (tally := self.tally) is not None:
-            mine = tally.current
-            if name is not mine.name:
-                mine = tally.current = tally.named(name)
-            if kind:
-                mine.odd.append(kind)
-            mine.add(run_us)
+        if (counted := self._counted) is not None:
+            if kind or run_us > SHORTEST_US:
+                counted.note(run_us, kind)
+            else:
+                counted.short += 1
+                counted.short_us += run_us
         spent = self.hook.failed or (bool(max_calls) and loop.is_last(msg.fn, max_calls))
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met, False, not msg.retriable)
         if spent:

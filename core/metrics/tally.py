@@ -4,7 +4,7 @@ A source is a part of the process that keeps metrics (`hpc.util.metrics`): it sa
 last.
 
 Of tasks there may be 250,000 a second. So the thread that runs tasks adds the time of a short one to a sum (`Counted`):
-70 ns for each. All other times are appended to a list, which is looked at each tenth of a second: 120 ns for each in all.
+70 ns for each. All other times are appended to a list, which is looked at each tenth of a second: 120 ns each, in all.
 Rejected: to count from the events, many at a time. That took 140 to 390 ns for each, as they are in no cache by then.
 """
 

@@ -76,9 +76,9 @@ class Sources:
         return self.are_alike and pa.ipc.read_schema(self.schema.serialize()) == self.schema
 
     @cached_property
-    def arrays(self) -> list[list[pa.Array | None]]:
+    def arrays(self) -> list[list[Any]]:
         """For each column that of each table, None where that has no rows. The tables must be alike."""
-        found: list[list[pa.Array | None]] = [[] for _ in self.schema.types]
+        found: list[list[Any]] = [[] for _ in self.schema.types]
         for one in self.tables:
             for arrays, column in zip(found, one.columns):
                 arrays.append(column.chunk(0) if one.num_rows else None)

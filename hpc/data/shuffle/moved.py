@@ -51,8 +51,8 @@ class Run:
 class Sources:
     """Tables whose rows are moved. What is looked up in each of them is looked up once, for all blocks of a task.
 
-    A task of a sort of 1 GB in a store of 256 MB has more than 100 tables of 13 columns, and gives two blocks or more.
-    To look again for each block took a fifth of a worker's samples."""
+    A task of a sort of 1 GB in a store of 256 MB has more than 100 tables of 13 columns. It took a fifth of a
+    worker's samples to look again for each block."""
 
     def __init__(self, tables: Sequence[pa.Table]) -> None:
         self.tables = tables

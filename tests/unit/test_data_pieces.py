@@ -18,7 +18,7 @@ from hypothesis import strategies as st  # noqa: E402
 from hpc.core import serialization  # noqa: E402
 from hpc.data.block import build  # noqa: E402
 from hpc.data.exec.operators.exchange import MapBody, MergeBody, ReduceBody  # noqa: E402
-from hpc.data.shuffle import moved, partition, reorder  # noqa: E402
+from hpc.data.shuffle import gather, moved, partition, reorder  # noqa: E402
 from hpc.data.shuffle.exchange import Parts, packed  # noqa: E402
 from hpc.data.shuffle.order import SortKey  # noqa: E402
 from hpc.data.shuffle.partition import cut, cut_in_pieces, ends_of  # noqa: E402
@@ -232,3 +232,25 @@ def test_a_task_takes_each_column_once_for_many_partitions():
         taken = [call for call in take.call_args_list if len(call.args[1]) == 4000]
     assert sum(map(len, found)) == 4000
     assert len(taken) == 5, "three columns to the object, two to the block"
+
+
+def test_columns_are_looked_up_once_for_all_blocks_of_a_task():
+    """A task of many sources gives several blocks: each column of the sources is looked at once."""
+    sources = [pa.table({"key": np.arange(40)[::-1] + 40 * at, "value": np.arange(40) / 7}) for at in range(5)]
+    merger = Sort((SortKey("key"),)).plan([[]], [[]], 1)
+    ends = [np.array([[0, table.num_rows]]) for table in sources]
+    with small(), mock.patch.object(gather, "all_values", wraps=gather.all_values) as looked:
+        made = [moved.table_of(one) for one in reorder.reordered(merger, sources, ends, 0, 160, here=True)]
+    assert len(made) > 5
+    assert looked.call_count == 2
+    assert pa.concat_tables(made)["key"].to_pylist() == list(range(200))
+
+
+def test_values_of_lists_and_of_missing_tables_are_seen():
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(range(6), pa.int32()), 2)
+    seen = gather.all_values([lists.slice(1), None], lists.type)
+    assert seen is not None and [one.tobytes() for one in seen] == [np.arange(2, 6, dtype=np.int32).tobytes(), b""]
+    assert gather.all_values([pa.array([[1, 2], None], pa.list_(pa.int32(), 2))], lists.type) is None
+    assert gather.all_values([pa.array(["a"])], pa.string()) is None
+    (part,) = gather.all_values([pa.array([1, 2, 3], pa.int16()).slice(1)], pa.int16()) or [None]
+    assert part is not None and part.tolist() == [2, 3]

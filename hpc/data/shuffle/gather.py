@@ -124,6 +124,22 @@ def values(array: pa.Array) -> np.ndarray | None:
     return np.frombuffer(inner.buffers()[-1], item(width), len(array), start)
 
 
+def all_values(arrays: Sequence[pa.Array | None], kind: pa.DataType) -> list[np.ndarray] | None:
+    """The values of arrays of one type, as `values` gives them; none of None. None if one of them has none."""
+    width = fixed_width(kind)
+    if not width:
+        return None
+    cell = item(width)
+    if isinstance(kind, pa.BaseExtensionType) or pa.types.is_fixed_size_list(kind):
+        seen = [np.zeros(0, cell) if array is None else values(array) for array in arrays]
+        return None if any(one is None for one in seen) else seen  # type: ignore[return-value]
+    return [
+        np.zeros(0, cell) if array is None
+        else np.frombuffer(array.buffers()[-1], cell, len(array), array.offset * width)
+        for array in arrays
+    ]  # fmt: skip
+
+
 def valid(array: pa.Array) -> np.ndarray | None:
     """Which values of an array are not null, as one byte each; None: all."""
     if not array.null_count:

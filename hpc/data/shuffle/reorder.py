@@ -19,7 +19,7 @@ import pyarrow as pa
 from hpc.data.block.cut import RowSizes, bounds_of_blocks
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Reordering, packed
-from hpc.data.shuffle.moved import Run, moved, spanned
+from hpc.data.shuffle.moved import Run, Sources, moved, spanned
 
 #: Rows of partitions that are brought together have about so many bytes, where blocks have no size.
 RUN_BYTES = 32 << 20
@@ -83,21 +83,23 @@ def reordered(
     if not known:
         return
     pieces = Pieces.of([end for table, end in zip(sources, ends) if any(table is one for one in known)])
-    shown = [merger.shown(table) for table in known]
-    runs = (run for run in _runs(merger, known, pieces, first, target_bytes or RUN_BYTES) if run.taken)
+    all_of = Sources(known)
+    shown = Sources([merger.shown(table) for table in known]) if merger.hidden else all_of
+    runs = (run for run in _runs(merger, all_of, pieces, first, target_bytes or RUN_BYTES) if run.taken)
     given = False
     for block in _blocks(shown, runs, target_bytes):
         given = True
         yield moved(shown, block, here)
     if not given:
-        yield gather.concat([table.slice(0, 0) for table in shown])
+        yield gather.concat([table.slice(0, 0) for table in shown.tables])
 
 
-def _runs(merger: Reordering, sources: list[pa.Table], pieces: Pieces, first: int, size: int) -> Iterator[Run]:
+def _runs(merger: Reordering, sources: Sources, pieces: Pieces, first: int, size: int) -> Iterator[Run]:
     """The rows of neighbouring partitions, about so many bytes of them together, in their order."""
     counts = pieces.counts
     rows = int(counts.sum())
-    total = sum(table.nbytes for table in sources) * rows / max(1, sum(table.num_rows for table in sources))
+    total = sources.nbytes * rows / max(1, sum(table.num_rows for table in sources.tables))
+    keys = sources.select(merger.looks_at)
     number = max(1, round(total / size))
     groups = (np.cumsum(counts) - counts // 2) * number // max(1, rows)
     bounds = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), pieces.parts]
@@ -105,7 +107,7 @@ def _runs(merger: Reordering, sources: list[pa.Table], pieces: Pieces, first: in
         spans = pieces.spans(begin, end)
         if not spans:
             continue
-        looked_at = spanned(sources, spans, merger.looks_at)
+        looked_at = spanned(keys, spans)
         if end == begin + 1:
             yield Run(spans, merger.order_of(partial(_same, looked_at), int(counts[begin]), first + begin))
             continue
@@ -120,7 +122,7 @@ def _same(table: Any) -> Any:
     return table
 
 
-def _blocks(sources: Sequence[pa.Table], runs: Iterator[Run], target_bytes: int | None) -> Iterator[list[Run]]:
+def _blocks(sources: Sources, runs: Iterator[Run], target_bytes: int | None) -> Iterator[list[Run]]:
     """The runs of each block; without a size all are one."""
     if target_bytes is not None:
         for run in runs:
@@ -129,12 +131,11 @@ def _blocks(sources: Sequence[pa.Table], runs: Iterator[Run], target_bytes: int 
         yield together
 
 
-def _cut(sources: Sequence[pa.Table], run: Run, target_bytes: int) -> Iterator[Run]:
+def _cut(sources: Sources, run: Run, target_bytes: int) -> Iterator[Run]:
     """A run as blocks: one, unless it has too many bytes for that, as its rows are brought together for each."""
     sizes = RowSizes()
-    schema, count = sources[0].schema, run.taken
-    alike = all(table.schema.equals(schema) for table in sources)
-    each = sizes.fixed(schema) if alike else None
+    count = run.taken
+    each = sizes.fixed(sources.schema) if sources.are_alike else None
 
     def each_row() -> np.ndarray:
         return sizes.rows(spanned(sources, run.spans))[run.rows]

@@ -215,6 +215,10 @@ def rows_of_sample(sample: pa.Table | None) -> int:
 class CutExchangeOperator(ExchangeOperator):
     """An exchange whose rows are cut by the tasks that read them, if it comes to that: see the top of this file."""
 
+    def _is_few(self) -> bool:
+        """Its rows are in no block that one task could gather, however few they are."""
+        return False
+
     def begin_cuts(self, parts: Sequence[Part], samples: Sequence[Any]) -> tuple[MapBody, int | None] | None:
         """The plan is made, by these parts and their samples. How they are cut; None if that has failed."""
         most = ROUND * self._bundle_bytes()

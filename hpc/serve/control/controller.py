@@ -43,8 +43,9 @@ from hpc.serve.messages import (
     ReplicaLoad,
     deployment_key,
     encoded,
+    helper_name,
 )
-from hpc.serve.policies import policy_of
+from hpc.serve.policies import imported, policy_of
 from hpc.serve.schema import ServeStatus
 from hpc.serve.specs import AppSpec
 
@@ -78,7 +79,7 @@ class Controller:
         self._replicas = Replicas()
         self._proxies: dict[str, Any] = {}
         self._told_doors: dict[str, list[str]] | None = None
-        self._machine = Machine(_new_id, policy_of)
+        self._machine = Machine(_new_id, policy_of, imported)
         self._machine.proxies.location = options.location
         self._keys = Keys()
         self._telling = Telling(self._machine)
@@ -494,6 +495,36 @@ class Controller:
                 log.exception("the destructor of %s has failed", command.replica)
         hpc.kill(actor)
 
+    # -------------------------------------------------------------- what replicas share
+
+    async def _start_helper(self, command: commands.StartHelper) -> None:
+        why = ""
+        name = helper_name(command.deployment, command.version, command.helper.name)
+        try:
+            async with self._turn(name):
+                await actors.make_helper(command)
+        except Exception as error:
+            why = spi.said(error)
+        self._machine.helper_begun(command.deployment, command.version, command.helper.name, why, time.time())
+        self._act()
+
+    async def _kill_helper(self, command: commands.KillHelper) -> None:
+        name = helper_name(command.deployment, command.version, command.name)
+        async with self._turn(name):
+            await asyncio.to_thread(actors.end_helper, name)
+
+    async def _free_gang(self, command: commands.FreeGang) -> None:
+        await asyncio.to_thread(actors.free_group, command.name)
+
+    async def _sweep(self, command: commands.Sweep) -> None:
+        await asyncio.to_thread(actors.sweep, command.groups, command.helpers)
+
+    async def _look_at_helpers(self) -> None:
+        """Notice the end of actors that replicas share."""
+        if any(one.helpers for one in self._machine.deployments.values()):
+            self._machine.actors_seen(await asyncio.to_thread(actors.names_there), time.time())
+            self._act()
+
     # -------------------------------------------------------------- proxies and nodes
 
     async def _start_proxy(self, command: commands.StartProxy) -> None:
@@ -565,6 +596,7 @@ class Controller:
             await asyncio.sleep(NODES_EVERY_S)
             try:
                 await self._look_at_nodes()
+                await self._look_at_helpers()
             except Exception:
                 log.exception("the nodes of the session could not be looked at")
 
@@ -580,6 +612,10 @@ class Controller:
 
     _how: dict[type, Callable[[Controller, Any], Awaitable[None]]] = {
         commands.Start: _start,
+        commands.FreeGang: _free_gang,
+        commands.StartHelper: _start_helper,
+        commands.KillHelper: _kill_helper,
+        commands.Sweep: _sweep,
         commands.Adopt: _adopt,
         commands.Reconfigure: _reconfigure,
         commands.Check: _check,

@@ -1,0 +1,108 @@
+"""The actors that replicas of a deployment share: when they begin, when they are there, and when they end.
+
+Each version of the code has its own, so that old and new replicas do not meet in one while a change goes on. A replica
+begins when those of its version are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from hpc.serve.control.commands import Command, KillHelper, StartHelper
+from hpc.serve.messages import helper_name
+from hpc.serve.schema import DeploymentStatus, DeploymentStatusTrigger
+
+if TYPE_CHECKING:
+    from hpc.serve.control.fleet import Deployment
+
+HelperState = Literal["starting", "running"]
+
+
+@dataclass(slots=True)
+class Helper:
+    """Such an actor. began: when it was begun, in seconds since 1970."""
+
+    state: HelperState = "starting"
+    began: float = 0.0
+
+    @property
+    def runs(self) -> bool:
+        """Whether its constructor has ended."""
+        return self.state == "running"
+
+
+class Crew:
+    """The actors of all deployments. ``say``: takes a command."""
+
+    def __init__(self, say: Callable[[Command], None]) -> None:
+        self._say = say
+
+    def ready(self, one: Deployment, version: str, now: float) -> bool:
+        """Whether the actors of a version are there. Those that are missing begin, unless an attempt has to wait."""
+        spec = one.specs[version]
+        for helper in spec.helpers:
+            key = (version, helper.name)
+            if key not in one.helpers and one.retry_at <= now:
+                one.helpers[key] = Helper(began=now)
+                env = spec.config.ray_actor_options.get("runtime_env")
+                self._say(StartHelper(one.id, version, helper, env))
+        return all(key in one.helpers and one.helpers[key].runs for key in one.helper_keys(version))
+
+    def settle(self, one: Deployment, now: float) -> None:
+        """Those of versions that nothing runs any more end, and those that have died begin anew."""
+        used = {replica.version for replica in one.replicas.values()}
+        living = {replica.version for replica in one.live}
+        if not one.deleting:
+            used.add(one.spec.code_version)
+        for version, name in [key for key in one.helpers if key[0] not in used]:
+            del one.helpers[version, name]
+            self._say(KillHelper(one.id, version, name))
+        for version in [version for version in one.specs if version in living]:
+            self.ready(one, version, now)
+
+    def begun(self, one: Deployment, version: str, name: str) -> None:
+        """The constructor of one has ended."""
+        helper = one.helpers.get((version, name))
+        if helper is not None:
+            helper.state = "running"
+            if version == one.spec.code_version:
+                one.helper_failures = 0
+
+    def failed(self, one: Deployment, version: str, name: str, why: str, now: float) -> None:
+        """One could not begin."""
+        if one.helpers.pop((version, name), None) is None:
+            return
+        self._say(KillHelper(one.id, version, name))
+        one.helper_failures += 1
+        one.wait(one.helper_failures, now)
+        if version != one.spec.code_version or one.helper_failures < one.spec.config.max_constructor_retry_count:
+            return
+        one.failed = True
+        one.set_status(
+            DeploymentStatus.DEPLOY_FAILED,
+            DeploymentStatusTrigger.DEPLOYMENT_ACTOR_FAILED,
+            f"The deployment actor {name!r} failed to start {one.helper_failures} times in a row. It is not tried again "
+            f"until it is deployed anew. The last error:\n{why}",
+        )
+
+    def dead(self, one: Deployment, version: str, name: str, now: float) -> None:
+        """One that ran has ended: another one takes its place, and its name."""
+        helper = one.helpers.pop((version, name), None)
+        if helper is not None:
+            one.note_young_end(helper.began, now)
+
+    def missing(self, one: Deployment, names: Collection[str]) -> list[tuple[str, str]]:
+        """Those that run, as far as was known, and whose actors are not among these names."""
+        return [key for key, helper in one.helpers.items() if helper.runs and helper_name(one.id, *key) not in names]
+
+    def again(self, one: Deployment) -> None:
+        """Another controller has begun: it finds them, or makes them anew."""
+        for (version, name), helper in one.helpers.items():
+            spec = one.specs.get(version)
+            found = next((each for each in spec.helpers if each.name == name), None) if spec is not None else None
+            if spec is not None and found is not None:
+                helper.state = "starting"
+                env = spec.config.ray_actor_options.get("runtime_env")
+                self._say(StartHelper(one.id, version, found, env))

@@ -263,10 +263,10 @@ def build(
     policy: AutoscalingPolicy | None = None,
 ) -> AppSpec:
     """The spec of an application. ``seed`` is part of each version of code: another one makes new replicas.
-    ``options``: of deployments, which hold instead of the code's. ``policy``: of autoscaling, for all of them. Raises ValueError for those of a deployment that is
-    not there.
+    ``options``: of deployments, which hold instead of the code's. ``policy``: of autoscaling, for all of them.
 
-    Raises TypeError unless the target is an Application, and for arguments that cannot be pickled."""
+    Raises TypeError unless the target is an Application, and for arguments that cannot be pickled; ValueError for
+    options of a deployment that is not there."""
     if not isinstance(target, Application):
         raise TypeError(
             f"`serve.run` expects an Application, which Deployment.bind() returns, not {type(target).__name__}"

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 @dataclass
 class GangContext:
-    """The gang of a replica. rank: its own, from 0. world_size: how many replicas it has. member_replica_ids: theirs, by
-    their ranks. pg_name: of the placement group that all of them share."""
+    """The gang of a replica.
+
+    rank: its own, from 0. world_size: how many replicas it has. member_replica_ids: theirs, by their ranks. pg_name: of
+    the placement group that all of them share."""
 
     gang_id: str
     rank: int

@@ -22,6 +22,8 @@ from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 #: The label that each node has, with its own id.
 NODE_LABEL = "ray.io/node-id"
 PROXY_NAME = "SERVE_PROXY_ACTOR"
+#: Options of a shared actor that are not the user's.
+_OWN_OPTIONS = frozenset(("name", "max_restarts", "namespace", "lifetime"))
 #: How long the name of an actor that was ended may stay.
 GONE_S = 5.0
 #: Replicas and proxies count their requests themselves.
@@ -73,9 +75,7 @@ class Replicas:
                 group, placement_group_bundle_index=0, placement_group_capture_child_tasks=True
             )
         made = hpc.remote(max_concurrency=MAX_CONCURRENCY, concurrency_groups={CONTROL: 100})(Replica)
-        actor = made.options(**options).remote(
-            command.replica, command.spec, command.app, command.gang
-        )
+        actor = made.options(**options).remote(command.replica, command.spec, command.app, command.gang)
         self._actors[command.replica] = actor
         return actor
 
@@ -198,7 +198,7 @@ def names_there() -> set[str]:
 
 
 def end_all() -> None:
-    """End all replicas and proxies that are there, whichever controller has made them, and what replicas have shared."""
+    """End all replicas and proxies that are there, whichever controller has made them, and what they share."""
     for name in names_there():
         if name.startswith(PROXY_NAME) or ReplicaID.is_full_id_str(name):
             try:
@@ -231,7 +231,7 @@ async def make_helper(command: StartHelper) -> None:
 
 def _make_helper(name: str, target: bytes, env: dict[str, Any], about: tuple[str, str, str, str]) -> Any:
     cls, args, kwargs, given = cloudpickle.loads(target)
-    options = {key: value for key, value in given.items() if key not in ("name", "max_restarts", "namespace", "lifetime")}
+    options = {key: value for key, value in given.items() if key not in _OWN_OPTIONS}
     own = options.pop("runtime_env", None) or {}
     variables = {**(env.get("env_vars") or {}), **(own.get("env_vars") or {}), HELPER_ENV: json.dumps(about)}
     return cls.options(

@@ -7,6 +7,7 @@ this one dies, which reads the keys, finds the replicas by their names, and goes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -28,6 +29,7 @@ from hpc.serve.control import actors, commands, state
 from hpc.serve.control.actors import GoneError, Replicas
 from hpc.serve.control.keys import Keys, read_blob, read_state
 from hpc.serve.control.machine import Machine
+from hpc.serve.control.shared import Shared
 from hpc.serve.control.statuses import status_of
 from hpc.serve.control.tables import routes_of, table_of
 from hpc.serve.control.telling import Telling
@@ -43,7 +45,6 @@ from hpc.serve.messages import (
     ReplicaLoad,
     deployment_key,
     encoded,
-    helper_name,
 )
 from hpc.serve.policies import imported, policy_of
 from hpc.serve.schema import ServeStatus
@@ -82,6 +83,7 @@ class Controller:
         self._machine = Machine(_new_id, policy_of, imported)
         self._machine.proxies.location = options.location
         self._keys = Keys()
+        self._shared = Shared(self._machine, self._turn, self._act)
         self._telling = Telling(self._machine)
         self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
@@ -264,10 +266,8 @@ class Controller:
     async def _wait_for_change(self) -> None:
         due = self._machine.next_at()
         left = None if due is None else max(due - time.time(), 0.0)
-        try:
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._changed.wait(), left)
-        except asyncio.TimeoutError:
-            pass
 
     async def _step(self) -> None:
         """Write the state, then do what the machine says."""
@@ -373,7 +373,8 @@ class Controller:
 
     async def _do(self, command: Any) -> None:
         try:
-            await self._how[type(command)](self, command)
+            how = self._how.get(type(command))
+            await (self._shared.do(command) if how is None else how(self, command))
         except Exception as error:  # a defect here is a failure of the replica, and not a wait without an end
             log.exception("the controller could not do %s", type(command).__name__)
             if isinstance(command, (commands.Start, commands.Adopt, commands.Reconfigure)):
@@ -495,36 +496,6 @@ class Controller:
                 log.exception("the destructor of %s has failed", command.replica)
         hpc.kill(actor)
 
-    # -------------------------------------------------------------- what replicas share
-
-    async def _start_helper(self, command: commands.StartHelper) -> None:
-        why = ""
-        name = helper_name(command.deployment, command.version, command.helper.name)
-        try:
-            async with self._turn(name):
-                await actors.make_helper(command)
-        except Exception as error:
-            why = spi.said(error)
-        self._machine.helper_begun(command.deployment, command.version, command.helper.name, why, time.time())
-        self._act()
-
-    async def _kill_helper(self, command: commands.KillHelper) -> None:
-        name = helper_name(command.deployment, command.version, command.name)
-        async with self._turn(name):
-            await asyncio.to_thread(actors.end_helper, name)
-
-    async def _free_gang(self, command: commands.FreeGang) -> None:
-        await asyncio.to_thread(actors.free_group, command.name)
-
-    async def _sweep(self, command: commands.Sweep) -> None:
-        await asyncio.to_thread(actors.sweep, command.groups, command.helpers)
-
-    async def _look_at_helpers(self) -> None:
-        """Notice the end of actors that replicas share."""
-        if any(one.helpers for one in self._machine.deployments.values()):
-            self._machine.actors_seen(await asyncio.to_thread(actors.names_there), time.time())
-            self._act()
-
     # -------------------------------------------------------------- proxies and nodes
 
     async def _start_proxy(self, command: commands.StartProxy) -> None:
@@ -575,10 +546,8 @@ class Controller:
     async def _kill_proxy(self, command: commands.KillProxy) -> None:
         async with self._turn(command.node):
             actor = self._proxies.pop(command.node, None)
-            try:
+            with contextlib.suppress(GoneError):
                 hpc.kill(actor if actor is not None else await asyncio.to_thread(actors.find_proxy, command.node))
-            except GoneError:
-                pass
         self._act()
 
     def _doors(self) -> dict[str, list[str]]:
@@ -596,7 +565,7 @@ class Controller:
             await asyncio.sleep(NODES_EVERY_S)
             try:
                 await self._look_at_nodes()
-                await self._look_at_helpers()
+                await self._shared.look()
             except Exception:
                 log.exception("the nodes of the session could not be looked at")
 
@@ -612,10 +581,6 @@ class Controller:
 
     _how: dict[type, Callable[[Controller, Any], Awaitable[None]]] = {
         commands.Start: _start,
-        commands.FreeGang: _free_gang,
-        commands.StartHelper: _start_helper,
-        commands.KillHelper: _kill_helper,
-        commands.Sweep: _sweep,
         commands.Adopt: _adopt,
         commands.Reconfigure: _reconfigure,
         commands.Check: _check,

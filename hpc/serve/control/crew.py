@@ -6,11 +6,11 @@ begins when those of its version are there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from hpc.serve.control.commands import Command, KillHelper, StartHelper
+from hpc.serve.control.commands import Command, KillHelper, StartHelper, Sweep
 from hpc.serve.messages import helper_name
 from hpc.serve.schema import DeploymentStatus, DeploymentStatusTrigger
 
@@ -59,19 +59,22 @@ class Crew:
         for version, name in [key for key in one.helpers if key[0] not in used]:
             del one.helpers[version, name]
             self._say(KillHelper(one.id, version, name))
+        if not one.deleting and not one.failed:
+            living.add(one.spec.code_version)
         for version in [version for version in one.specs if version in living]:
             self.ready(one, version, now)
 
-    def begun(self, one: Deployment, version: str, name: str) -> None:
-        """The constructor of one has ended."""
+    def begun(self, one: Deployment, version: str, name: str, why: str, now: float) -> None:
+        """The constructor of one has ended; ``why`` it has failed."""
         helper = one.helpers.get((version, name))
-        if helper is not None:
+        if why:
+            self._failed(one, version, name, why, now)
+        elif helper is not None:
             helper.state = "running"
             if version == one.spec.code_version:
                 one.helper_failures = 0
 
-    def failed(self, one: Deployment, version: str, name: str, why: str, now: float) -> None:
-        """One could not begin."""
+    def _failed(self, one: Deployment, version: str, name: str, why: str, now: float) -> None:
         if one.helpers.pop((version, name), None) is None:
             return
         self._say(KillHelper(one.id, version, name))
@@ -83,19 +86,17 @@ class Crew:
         one.set_status(
             DeploymentStatus.DEPLOY_FAILED,
             DeploymentStatusTrigger.DEPLOYMENT_ACTOR_FAILED,
-            f"The deployment actor {name!r} failed to start {one.helper_failures} times in a row. It is not tried again "
-            f"until it is deployed anew. The last error:\n{why}",
+            f"The deployment actor {name!r} failed to start {one.helper_failures} times in a row. It is not tried "
+            f"again until it is deployed anew. The last error:\n{why}",
         )
 
-    def dead(self, one: Deployment, version: str, name: str, now: float) -> None:
-        """One that ran has ended: another one takes its place, and its name."""
-        helper = one.helpers.pop((version, name), None)
-        if helper is not None:
-            one.note_young_end(helper.began, now)
-
-    def missing(self, one: Deployment, names: Collection[str]) -> list[tuple[str, str]]:
-        """Those that run, as far as was known, and whose actors are not among these names."""
-        return [key for key, helper in one.helpers.items() if helper.runs and helper_name(one.id, *key) not in names]
+    def lost(self, one: Deployment, names: Collection[str], now: float) -> bool:
+        """Whether some that ran have ended, since they are not among these names. Others take their places, and their
+        names."""
+        gone = [key for key, helper in one.helpers.items() if helper.runs and helper_name(one.id, *key) not in names]
+        for key in gone:
+            one.note_young_end(one.helpers.pop(key).began, now)
+        return bool(gone)
 
     def again(self, one: Deployment) -> None:
         """Another controller has begun: it finds them, or makes them anew."""
@@ -106,3 +107,11 @@ class Crew:
                 helper.state = "starting"
                 env = spec.config.ray_actor_options.get("runtime_env")
                 self._say(StartHelper(one.id, version, found, env))
+
+
+def sweep_of(deployments: Iterable[Deployment]) -> Sweep:
+    """What replicas share, as far as is known: whatever else another controller has left is taken away."""
+    deployments = list(deployments)
+    gangs = {row.gang.pg_name for one in deployments for row in one.replicas.values() if row.gang is not None}
+    names = {helper_name(one.id, *key) for one in deployments for key in one.helpers}
+    return Sweep(tuple(sorted(gangs)), tuple(sorted(names)))

@@ -189,11 +189,15 @@ class Deployment:
         shall be. So are the actors that they share."""
         live = self.live
         there = all(self.helpers[key].runs if key in self.helpers else False for key in self.helper_keys())
-        return (there or self.deleting) and len(live) == self.wanted_count(share) and all(
-            one.version == self.spec.code_version
-            and one.epoch == self.epoch
-            and one.state in (ReplicaState.RUNNING, ReplicaState.RECOVERING)
-            for one in live
+        return (
+            (there or self.deleting)
+            and len(live) == self.wanted_count(share)
+            and all(
+                one.version == self.spec.code_version
+                and one.epoch == self.epoch
+                and one.state in (ReplicaState.RUNNING, ReplicaState.RECOVERING)
+                for one in live
+            )
         )
 
     def helper_keys(self, version: str = "") -> list[tuple[str, str]]:
@@ -297,6 +301,11 @@ class Deployment:
     def set_status(self, status: DeploymentStatus, trigger: DeploymentStatusTrigger, message: str = "") -> None:
         """It stands so from now on."""
         self.status, self.trigger, self.message = status, trigger, message
+
+
+def are_whole(members: list[Replica]) -> bool:
+    """Whether they are all of a gang, and take requests. One in no gang is whole."""
+    return all(one.gang is None or (one.serves and len(members) == one.gang.world_size) for one in members)
 
 
 def for_replicas(spec: DeploymentSpec) -> tuple[Any, ...]:

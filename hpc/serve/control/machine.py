@@ -13,16 +13,26 @@ from hpc.serve.canary import AppOutcomes, Judge, Split
 from hpc.serve.control.applications import Applications
 from hpc.serve.control.autoscale import Policy
 from hpc.serve.control.commands import (
-    Adopt, Check, Command, Drain, FreeGang, Kill, Push, PushRoutes, Reconfigure, Start, Sweep, gang_name,
+    Adopt,
+    Check,
+    Command,
+    Drain,
+    FreeGang,
+    Kill,
+    Push,
+    PushRoutes,
+    Reconfigure,
+    Start,
+    gang_name,
 )  # fmt: skip
-from hpc.serve.control.crew import Crew
-from hpc.serve.control.fleet import MISSES, Deployment, Replica, for_replicas
+from hpc.serve.control.crew import Crew, sweep_of
+from hpc.serve.control.fleet import MISSES, Deployment, Replica, are_whole
 from hpc.serve.control.proxies import Proxies
 from hpc.serve.control.rollout import SERVING, plan
 from hpc.serve.control.scaling import Scaling
 from hpc.serve.control.tables import told_of
 from hpc.serve.gang import GangContext
-from hpc.serve.messages import DeploymentID, HandleMetrics, ReplicaFacts, ReplicaID, ReplicaStats, helper_name
+from hpc.serve.messages import DeploymentID, HandleMetrics, ReplicaFacts, ReplicaID, ReplicaStats
 from hpc.serve.schema import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
 from hpc.serve.specs import AppSpec, DeploymentSpec
 
@@ -334,21 +344,14 @@ class Machine:
         """An actor that replicas share is there; ``why`` it is not."""
         self.now = now
         one = self.deployments.get(ident)
-        if one is None:
-            return
-        if why:
-            self.crew.failed(one, version, name, why, now)
-        else:
-            self.crew.begun(one, version, name)
-        self._changed(one)
+        if one is not None:
+            self.crew.begun(one, version, name, why, now)
+            self._changed(one)
 
     def actors_seen(self, names: Collection[str], now: float) -> None:
         """These named actors are there."""
         self.now = now
-        for one in self.deployments.values():
-            for version, name in self.crew.missing(one, names):
-                self.crew.dead(one, version, name, now)
-                self._dirty[one.id] = None
+        self._dirty |= dict.fromkeys(one.id for one in self.deployments.values() if self.crew.lost(one, names, now))
         self._settle()
 
     def drained(self, ident: ReplicaID, now: float) -> None:
@@ -426,9 +429,6 @@ class Machine:
         one = self.deployments.get(ident.deployment_id)
         replica = one.replicas.get(ident.unique_id) if one is not None else None
         return None if one is None or replica is None else (one, replica)
-
-    def _replicas(self) -> list[Replica]:
-        return [replica for one in self.deployments.values() for replica in one.replicas.values()]
 
     def _changed(self, one: Deployment) -> None:
         self._dirty[one.id] = None
@@ -516,7 +516,7 @@ class Machine:
     def _stop_unit(self, one: Deployment, unit: str, gently: bool) -> None:
         """A replica ends, or a gang as a whole: what one has that is not whole is no use to anybody."""
         members = one.members(unit)
-        gently = gently and all(each.gang is None or (each.serves and len(members) == each.gang.world_size) for each in members)
+        gently = gently and are_whole(members)
         for each in members:
             if each.lives:
                 self._stop(one, each, gently)
@@ -597,13 +597,7 @@ class Machine:
             self.crew.again(one)
             one.scaler.look_again(now, is_deaf=True)
             self._dirty[one.id] = None
-        self._say(
-            Sweep(
-                tuple(sorted(replica.gang.pg_name for replica in self._replicas() if replica.gang is not None)),
-                tuple(sorted(helper_name(one.id, *key) for one in self.deployments.values() for key in one.helpers)),
-            )
-        )
+        self._say(sweep_of(self.deployments.values()))
         self.proxies.adopt()
         self._routes_dirty = True
         self._settle()
-

@@ -80,8 +80,9 @@ def in_gangs(count: int, size: int) -> int:
 
 
 def by_gangs(wanted: Wanted, there: Iterable[int]) -> Wanted:
-    """Steps of whole gangs. ``there``: the sizes of those that run. While versions have gangs of several sizes a step is as large as one of each: a smaller one
-    could stop nothing, and leave no room for a new one."""
+    """Steps of whole gangs. ``there``: the sizes of those that run.
+
+    Where these are several, a step is as large as one of each: a smaller one could stop nothing, and leave no room."""
     own = wanted.gangs.get(wanted.version, 1)
     sizes = {own, *there}
     if sizes == {1}:

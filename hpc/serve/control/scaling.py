@@ -27,7 +27,7 @@ class Scaling:
     def decide(
         self, one: Deployment, app: Application | None, deployments: Iterable[Deployment], share: float, now: float
     ) -> list[tuple[Deployment, int]]:
-        """The numbers of replicas from now on: of a deployment, or of all of its application where that has a policy."""
+        """The numbers of replicas from now on: of a deployment, or of all of an application that has a policy."""
         config = one.spec.config.autoscaling_config
         if config is None or one.deleting:
             one.scaler.next_at = None
@@ -42,7 +42,16 @@ class Scaling:
             return self._policy_of(one.spec)(ctx)
 
         count = one.scaler.decide(
-            one.id, config, asked, one.load, _serving(one), one.target, share, now, _stats(one), one.spec.config.gang_size
+            one.id,
+            config,
+            asked,
+            one.load,
+            _serving(one),
+            one.target,
+            share,
+            now,
+            _stats(one),
+            one.spec.config.gang_size,
         )
         one.message = one.scaler.wrong or one.message
         return [(one, count)]

@@ -22,7 +22,15 @@ from hpc.serve.control.fleet import Deployment
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.state import Writer, restore
 from hpc.serve.control.tables import routes_of, table_of
-from hpc.serve.messages import DeploymentID, DeploymentTable, HandleMetrics, ReplicaFacts, ReplicaID, ReplicaStats, helper_name
+from hpc.serve.messages import (
+    DeploymentID,
+    DeploymentTable,
+    HandleMetrics,
+    ReplicaFacts,
+    ReplicaID,
+    ReplicaStats,
+    helper_name,
+)
 from hpc.serve.schema import DeploymentStatus, ReplicaState
 from hpc.serve.specs import AppSpec, DeploymentSpec, HelperSpec
 
@@ -151,6 +159,10 @@ class World:
             actor.sick = False
         self._told_nodes(())
         self._until(BEGAN_S + TROUBLE_S + QUIET_S)
+        seen = -1
+        while seen != self.answered and any(not call.outcome for call in self.calls.values()):
+            seen = self.answered  # one slow replica for many callers: the queue becomes shorter, and is not empty yet
+            self._until(self.now + QUIET_S)
         self.check_end()
         self.machine.shutdown(self.now)
         self.follow()
@@ -251,7 +263,9 @@ class World:
         fails = version in self.bad_versions or (not self.quiet and self.random.random() < 0.03)
         limit = command.spec.config.max_ongoing_requests
         actor = Actor(command.replica, version, self.random.choice(NODES), limit, self.now + begins_s, fails)
-        actor.mates = frozenset((command.replica.unique_id,) if command.gang is None else command.gang.member_replica_ids)
+        actor.mates = frozenset(
+            (command.replica.unique_id,) if command.gang is None else command.gang.member_replica_ids
+        )
         self.actors[command.replica] = actor
         self.at(begins_s, lambda: self._begun(actor))
         if not self.quiet and self.random.random() < 0.1:
@@ -265,12 +279,10 @@ class World:
             self.helpers[name] = False
 
         def begun() -> None:
-            if name in self.helpers and not fails:
+            why = "it fails" if fails else "" if name in self.helpers else "it has died"
+            if not why:
                 self.helpers[name] = True
                 self.began.add(name)
-            why = "it fails" if fails else ""
-            if not fails and name not in self.helpers:
-                return
             self.told(lambda machine: machine.helper_begun(ident, version, own, why, self.now))()
 
         self.later(1.0, self.told(lambda machine: begun()))
@@ -513,11 +525,13 @@ class World:
 
     def _tell(self, caller: Caller) -> None:
         self.at(0.5, lambda: self._tell(caller))
-        for ident, router in caller.routers.items() if not self.is_adopting else ():
+        for ident, router in list(caller.routers.items()):
+            if self.is_adopting:
+                return
             running = {seat.id: seat.running for seat in router.seats.values()}
             row = HandleMetrics(str(caller.number), ident.app_name, ident.name, router.queued, running)
             self.machine.note_handle(row, self.now)
-        self.follow()
+            self.follow()
 
     # -------------------------------------------------------------- what must hold
 

@@ -504,8 +504,9 @@ class DeploymentConfig:
         scaling = self.autoscaling_config
         for name in ("max_replicas_per_node", "placement_group_strategy"):
             if getattr(self, name) is not None:
-                more = "" if name[0] == "m" else " Use gang_scheduling_config.gang_placement_strategy instead."
-                raise ValueError(f"Setting {name} is not allowed when gang_scheduling_config is provided.{more}")
+                raise ValueError(
+                    f"Setting {name} is not allowed when gang_scheduling_config is provided. Leave it out."
+                )
         if scaling is None:
             counts = {"num_replicas": self.num_replicas}
         else:

@@ -68,6 +68,12 @@ def groups() -> list[str]:
     return [row["name"] for row in rows if row["name"].startswith("SERVE_GANG::") and row["state"] != "REMOVED"]
 
 
+def shared() -> list[str]:
+    """The names of actors that replicas share."""
+    rows = hpc.util.list_named_actors(all_namespaces=True)
+    return [row["name"] for row in rows if row["name"].startswith("SERVE_DEPLOYMENT_ACTOR::")]
+
+
 def members(handle: Any, gangs: int) -> list[tuple[str, int, int]]:
     """The facts of all members, once they are two in each of so many gangs."""
 
@@ -129,8 +135,7 @@ def test_replicas_share_an_actor_that_is_replaced_when_it_dies() -> None:
 
     assert until(again, "another actor")[0] == 11
     serve.delete("default")
-    names = {row["name"] for row in hpc.util.list_named_actors(all_namespaces=True)}
-    assert not any(name.startswith("SERVE_DEPLOYMENT_ACTOR::") for name in names)
+    until(lambda: not shared(), "the end of the actor")
 
 
 def test_an_actor_that_cannot_begin_is_told() -> None:

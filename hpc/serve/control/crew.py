@@ -7,30 +7,12 @@ begins when those of its version are there.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 from hpc.serve.control.commands import Command, KillHelper, StartHelper, Sweep
+from hpc.serve.control.fleet import Deployment
+from hpc.serve.control.helpers import Helper
 from hpc.serve.messages import helper_name
 from hpc.serve.schema import DeploymentStatus, DeploymentStatusTrigger
-
-if TYPE_CHECKING:
-    from hpc.serve.control.fleet import Deployment
-
-HelperState = Literal["starting", "running"]
-
-
-@dataclass(slots=True)
-class Helper:
-    """Such an actor. began: when it was begun, in seconds since 1970."""
-
-    state: HelperState = "starting"
-    began: float = 0.0
-
-    @property
-    def runs(self) -> bool:
-        """Whether its constructor has ended."""
-        return self.state == "running"
 
 
 class Crew:
@@ -51,7 +33,7 @@ class Crew:
         return all(key in one.helpers and one.helpers[key].runs for key in one.helper_keys(version))
 
     def settle(self, one: Deployment, now: float) -> None:
-        """Those of versions that nothing runs any more end, and those that have died begin anew."""
+        """Actors of versions that nothing runs any more end, and actors that have died begin anew."""
         used = {replica.version for replica in one.replicas.values()}
         living = {replica.version for replica in one.live}
         if not one.deleting:

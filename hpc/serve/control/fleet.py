@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpc.serve.control.autoscale import Load, Scaler, bounds, capacity_of
-from hpc.serve.control.crew import Helper
+from hpc.serve.control.helpers import Helper
 from hpc.serve.control.rollout import ENDING, SERVING, Row, Wanted, batch_of, by_gangs, in_gangs, surge_of
 from hpc.serve.gang import GangContext
 from hpc.serve.messages import DeploymentID, ReplicaFacts, ReplicaID, ReplicaStats

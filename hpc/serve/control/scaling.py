@@ -1,4 +1,4 @@
-"""Who says how many replicas the deployments of an application have: a policy of each, or one of all of them."""
+"""How many replicas the deployments of an application have: by a policy of each, or by one of all of them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class Scaling:
             contexts[one.id] = one.scaler.context(
                 one.id, config, one.load, _serving(one), one.target, share, now, _stats(one)
             )
-        wrong, wanted = "", {}
+        wrong = ""
+        wanted: dict[DeploymentID, float] = {}
         try:
             wanted, states = _read(self._policy(name, policy)(contexts), contexts)
             for one in scaled:

@@ -287,7 +287,10 @@ class World:
 
         self.later(1.0, self.told(lambda machine: begun()))
         if not self.quiet and self.random.random() < 0.2:
-            self.later(60.0, lambda: self.helpers.pop(name, None))
+            self.later(60.0, lambda: self._end_helper(name))
+
+    def _end_helper(self, name: str) -> None:
+        self.helpers.pop(name, None)
 
     def _see(self) -> None:
         self.at(1.0, self._see)

@@ -504,9 +504,7 @@ class DeploymentConfig:
         scaling = self.autoscaling_config
         for name in ("max_replicas_per_node", "placement_group_strategy"):
             if getattr(self, name) is not None:
-                raise ValueError(
-                    f"Setting {name} is not allowed when gang_scheduling_config is provided. Leave it out."
-                )
+                raise ValueError(f"Setting {name} is not allowed when gang_scheduling_config is provided.")
         if scaling is None:
             counts = {"num_replicas": self.num_replicas}
         else:

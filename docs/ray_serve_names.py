@@ -8,7 +8,6 @@ from __future__ import annotations
 
 OWN = "serves Ray's own code"
 REST = "is of Ray's REST API: `serve.status()` and `hpc serve status` say it"
-ACTORS = "replicas find a named actor by `hpc.get_actor`"
 QUEUES = "is for a broker of tasks beside the service"
 PLAN = "is not there yet"
 
@@ -16,7 +15,7 @@ PLAN = "is not there yet"
 DIFFERS: dict[str, str] = {
     "ray.serve.HTTPOptions": "a door on TCP only where a host or port is given; `api_keys_file`, `allowed_hosts`, "
     "`rate_limit_per_s` and `max_body_bytes` are ours",
-    "ray.serve.deployment": "`gang_scheduling_config`, `deployment_actors` raise NotImplementedError; `retry` is ours",
+    "ray.serve.deployment": "`retry` is ours",
     "ray.serve.run": "the same code again restarts nothing: only what is another one changes",
     "ray.serve.start": "`grpc_options` with services raise NotImplementedError",
     "ray.serve.config.AutoscalingConfig": "the delays hold for policies of users, too",
@@ -27,9 +26,6 @@ DIFFERS: dict[str, str] = {
 NO: dict[str, str] = {
     "ray.serve.TracingConfig": "the export of spans is an option of the session",
     "ray.serve.schema.TracingConfig": "the export of spans is an option of the session",
-    "ray.serve.get_deployment_actor": ACTORS,
-    "ray.serve.get_deployment_actor_context": ACTORS,
-    "ray.serve.gang": PLAN,
     "ray.serve.grpc_util": PLAN,
     "ray.serve.generated": OWN,
     "ray.serve.utils": OWN,

@@ -15,6 +15,7 @@ from typing import Any
 
 from hpc.cli.helping import help_text
 from hpc.cli.serve_gateway import BATCH, GATEWAY, serve_batch, serve_gateway
+from hpc.cli.serve_reload import follow, forget
 from hpc.cli.session import connected, is_there
 from hpc.cli.words import ADDRESS, HELP, JSON, parse_mixed
 from hpc.settings.errors import CliError
@@ -37,6 +38,9 @@ _PREFIX = Option(
     "route_prefix", ("--route-prefix",), "text", "below which it gets requests (default: /)", "", metavar="PATH"
 )
 _PORT = Option("port", ("--port",), "number", "listen on this port of 127.0.0.1 too (0: any free one)", "", metavar="N")
+_RELOAD = Option(
+    "reload", ("--reload",), "switch", "deploy again when a file below --app-dir changes", "", default=False
+)
 _OUT = Option("output", ("-o", "--output-path"), "path", "the file (default: print it)", "", metavar="FILE")
 _YES = Option("yes", ("-y", "--yes"), "switch", "do not ask", "", default=False)
 _LOGIN = Option("login", ("--login",), "text", "the machine by which ssh reaches this one", "", metavar="HOST")
@@ -125,6 +129,8 @@ def serve_run(given: dict[str, Any], rest: list[str]) -> int:
     from hpc import serve
     from hpc.serve import declared
 
+    if given.get("reload"):  # bytecode tells the seconds of its source alone: a second change within one was not seen
+        sys.dont_write_bytecode = True
     config, paths = _config(given, rest)
     address = given.get("address")
     hpc.init(address=address or ("auto" if is_there() else None))
@@ -133,6 +139,9 @@ def serve_run(given: dict[str, Any], rest: list[str]) -> int:
         for line in where():
             print(line, flush=True)
         print("Ctrl-C ends the service", flush=True)
+        if given.get("reload"):
+            files = [rest[0]] if rest[0].endswith(FILES) else []
+            follow([*paths, *files], lambda: _run_again(given, rest, paths), threading.Event())
         threading.Event().wait()
     except KeyboardInterrupt:
         print("the service ends", flush=True)
@@ -140,6 +149,16 @@ def serve_run(given: dict[str, Any], rest: list[str]) -> int:
         serve.shutdown()
         hpc.shutdown()
     return 0
+
+
+def _run_again(given: dict[str, Any], rest: list[str], paths: list[str]) -> None:
+    """Import the modules anew, and deploy what has changed."""
+    from hpc.serve import declared
+
+    for place in paths:
+        forget(place)
+    config, _ = _config(given, rest)
+    declared.deploy(config, paths=paths, only=rest[0].endswith(FILES))
 
 
 def serve_deploy(given: dict[str, Any], rest: list[str]) -> int:
@@ -277,7 +296,7 @@ def serve_tunnel(given: dict[str, Any], rest: list[str]) -> int:
 
 
 COMMANDS: dict[str, tuple[Callable[[dict[str, Any], list[str]], int], tuple[Option, ...]]] = {
-    "run": (serve_run, (ADDRESS, _APP_DIR, _NAME, _PREFIX, _PORT, _ENV)),
+    "run": (serve_run, (ADDRESS, _APP_DIR, _NAME, _PREFIX, _PORT, _ENV, _RELOAD)),
     "deploy": (serve_deploy, (ADDRESS, _APP_DIR, _NAME, _PREFIX, _PORT, _ENV)),
     "status": (serve_status, (ADDRESS, JSON)),
     "config": (serve_config, (ADDRESS,)),

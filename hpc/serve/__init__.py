@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from hpc.serve.batching import batch as batch
     from hpc.serve.config import ControllerOptions as ControllerOptions
     from hpc.serve.config import HTTPOptions as HTTPOptions
+    from hpc.serve.context import get_deployment_actor as get_deployment_actor
+    from hpc.serve.context import get_deployment_actor_context as get_deployment_actor_context
     from hpc.serve.context import get_multiplexed_model_id as get_multiplexed_model_id
     from hpc.serve.context import get_replica_context as get_replica_context
     from hpc.serve.context import get_trace_context as get_trace_context
@@ -52,6 +54,8 @@ _HOME = {
     "delete": "hpc.serve.api",
     "deployment": "hpc.serve.api",
     "get_app_handle": "hpc.serve.api",
+    "get_deployment_actor": "hpc.serve.context",
+    "get_deployment_actor_context": "hpc.serve.context",
     "get_deployment_handle": "hpc.serve.api",
     "get_multiplexed_model_id": "hpc.serve.context",
     "get_replica_context": "hpc.serve.context",
@@ -77,6 +81,7 @@ _MODULES = frozenset(
         "config",
         "context",
         "exceptions",
+        "gang",
         "handle",
         "metrics",
         "multiplex",

@@ -315,11 +315,19 @@ class GangSchedulingConfig:
         self.runtime_failure_policy = choice(
             name + "runtime_failure_policy", GangRuntimeFailurePolicy, self.runtime_failure_policy
         )
+        if self.runtime_failure_policy is GangRuntimeFailurePolicy.RESTART_REPLICA:
+            raise NotImplementedError(
+                "RESTART_REPLICA is not supported, as under Ray: the other replicas of a gang would wait for one that "
+                "has begun anew. RESTART_GANG begins all of them anew"
+            )
 
 
 @dataclass(kw_only=True)
 class DeploymentActorConfig:
-    """An actor that all replicas of a deployment share: `serve.get_deployment_actor` finds it by its name."""
+    """An actor that all replicas of a deployment share: `serve.get_deployment_actor` finds it by its name.
+
+    actor_class: a class with `hpc.remote`, or its import path. init_args, init_kwargs: of its constructor.
+    actor_options: its own; the environment of the deployment is its, too."""
 
     name: str
     actor_class: Any
@@ -330,7 +338,14 @@ class DeploymentActorConfig:
     def __post_init__(self) -> None:
         if not text("DeploymentActorConfig.name", self.name):
             raise ValueError("DeploymentActorConfig.name must not be empty")
-        self.init_args = tuple(self.init_args)
+        self.init_args = tuple(self.init_args or ())
+        mapping("DeploymentActorConfig.init_kwargs", self.init_kwargs)
+        mapping("DeploymentActorConfig.actor_options", self.actor_options)
+        if not isinstance(self.actor_class, str) and not hasattr(self.actor_class, "options"):
+            raise ValueError(
+                "DeploymentActorConfig.actor_class must be a class with @hpc.remote, or its import path, not "
+                f"{self.actor_class!r}"
+            )
 
 
 @dataclass(kw_only=True)
@@ -478,11 +493,28 @@ class DeploymentConfig:
                 as_config(f"deployment_actors[{at}]", DeploymentActorConfig, one)
                 for at, one in enumerate(self.deployment_actors)
             ]
-        if self.gang_scheduling_config is not None or self.deployment_actors:
-            raise NotImplementedError(
-                "gang_scheduling_config and deployment_actors are not supported yet: use placement_group_bundles, and "
-                "a named actor that replicas find by hpc.get_actor"
-            )
+            names = [one.name for one in self.deployment_actors]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"deployment_actors must have unique names. Duplicate name(s): {twice}")
+        if self.gang_scheduling_config is not None:
+            self._check_gang(self.gang_scheduling_config.gang_size)
+
+    def _check_gang(self, size: int) -> None:
+        scaling = self.autoscaling_config
+        for name in ("max_replicas_per_node", "placement_group_strategy"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"Setting {name} is not allowed when gang_scheduling_config is provided.")
+        if scaling is None:
+            counts = {"num_replicas": self.num_replicas}
+        else:
+            counts = {
+                f"autoscaling_config.{name}": getattr(scaling, name) or 0
+                for name in ("min_replicas", "max_replicas", "initial_replicas")
+            }
+        for name, count in counts.items():
+            if count % size and not (count == 1 and name == "autoscaling_config.min_replicas"):
+                raise ValueError(f"{name} ({count}) must be a multiple of gang_size ({size}).")
 
     def _check_actor(self) -> None:
         if self.ray_actor_options is None:
@@ -532,7 +564,13 @@ class DeploymentConfig:
     @property
     def first_replicas(self) -> int:
         """How many replicas there are before anything is known of the load."""
-        return self.num_replicas if self.autoscaling_config is None else self.autoscaling_config.first
+        count = self.num_replicas if self.autoscaling_config is None else self.autoscaling_config.first
+        return -(-count // self.gang_size) * self.gang_size
+
+    @property
+    def gang_size(self) -> int:
+        """How many replicas begin and end together."""
+        return 1 if self.gang_scheduling_config is None else self.gang_scheduling_config.gang_size
 
     def changed(self, **options: Any) -> DeploymentConfig:
         """A copy with other options, checked again."""

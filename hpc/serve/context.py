@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import itertools
+import json
 import os
 import secrets
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import msgspec
 
 import hpc
 from hpc.serve.exceptions import RayServeException
-from hpc.serve.messages import CONTROLLER_NAME, NAMESPACE, DeploymentID, ReplicaID
+from hpc.serve.messages import CONTROLLER_NAME, NAMESPACE, DeploymentID, ReplicaID, helper_name
 
 
 class ReplicaRank(NamedTuple):
@@ -94,6 +95,10 @@ current_request: contextvars.ContextVar[RequestContext] = contextvars.ContextVar
 current_batch: contextvars.ContextVar[tuple[RequestContext, ...]] = contextvars.ContextVar(
     "hpc_serve_batch", default=()
 )
+
+
+#: The variable that tells an actor of a deployment which one it is.
+HELPER_ENV = "HPC_SERVE_DEPLOYMENT_ACTOR"
 
 
 class _Here:
@@ -205,6 +210,31 @@ class DeploymentActorContext(NamedTuple):
     def deployment(self) -> str:
         """The deployment."""
         return self.deployment_id.name
+
+
+def get_deployment_actor_context() -> DeploymentActorContext:
+    """Which actor of a deployment this is. Raises RayServeException elsewhere."""
+    about = os.environ.get(HELPER_ENV)
+    if about is None:
+        raise RayServeException(
+            "`serve.get_deployment_actor_context()` may only be called from within a Ray Serve deployment actor."
+        )
+    name, app, own, version = json.loads(about)
+    return DeploymentActorContext(DeploymentID(name, app), own, version)
+
+
+def get_deployment_actor(actor_name: str) -> Any:
+    """The handle of an actor that the replicas of this deployment share (`deployment_actors`). One that has died gets a
+    successor: ask again then.
+
+    Raises RayServeException outside of a replica, ValueError while there is no such actor."""
+    own = replica_context()
+    if own is None:
+        raise RayServeException(
+            "`serve.get_deployment_actor()` may only be called from within a Ray Serve deployment replica."
+        )
+    ident = own.replica_id.deployment_id
+    return hpc.get_actor(helper_name(ident, own.code_version, actor_name), namespace=NAMESPACE)
 
 
 def controller() -> Any:

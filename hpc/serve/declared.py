@@ -103,7 +103,15 @@ def _with_others(config: ServeDeploySchema) -> ServeDeploySchema:
 def _spec(one: ServeApplicationSchema, paths: Sequence[str]) -> AppSpec:
     target = application(one.import_path, one.args)
     options = {each.name: dict(each.options) for each in one.deployments}
-    spec = build(target, one.name, one.route_prefix, one.logging_config, one.external_scaler_enabled, options=options)
+    spec = build(
+        target,
+        one.name,
+        one.route_prefix,
+        one.logging_config,
+        one.external_scaler_enabled,
+        options=options,
+        policy=one.policy,
+    )
     spec.source = "declarative"
     for deployment in spec.deployments:
         given = dict(deployment.config.ray_actor_options)

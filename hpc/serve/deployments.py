@@ -18,12 +18,15 @@ from typing import Any
 from hpc import cloudpickle
 from hpc.serve.config import (
     RESTARTING,
+    AutoscalingPolicy,
+    DeploymentActorConfig,
     DeploymentConfig,
     LoggingConfig,
     RequestRouterConfig,
     auto_config,
 )
-from hpc.serve.specs import AppFacts, AppSpec, DeploymentSpec
+from hpc.serve.policies import imported
+from hpc.serve.specs import AppFacts, AppSpec, DeploymentSpec, HelperSpec
 
 
 class _Unset:
@@ -257,12 +260,13 @@ def build(
     external_scaler_enabled: bool = False,
     seed: str = "",
     options: dict[str, dict[str, Any]] | None = None,
+    policy: AutoscalingPolicy | None = None,
 ) -> AppSpec:
     """The spec of an application. ``seed`` is part of each version of code: another one makes new replicas.
-    ``options``: of deployments, which hold instead of the code's. Raises ValueError for those of a deployment that is
-    not there.
+    ``options``: of deployments, which hold instead of the code's. ``policy``: of autoscaling, for all of them.
 
-    Raises TypeError unless the target is an Application, and for arguments that cannot be pickled."""
+    Raises TypeError unless the target is an Application, and for arguments that cannot be pickled; ValueError for
+    options of a deployment that is not there."""
     if not isinstance(target, Application):
         raise TypeError(
             f"`serve.run` expects an Application, which Deployment.bind() returns, not {type(target).__name__}"
@@ -279,7 +283,9 @@ def build(
         raise ValueError(
             f"application {name!r} has no deployment {', '.join(unknown)}: it has {', '.join(sorted(graph.taken))}"
         )
-    return AppSpec(name, route_prefix, ingress, graph.specs, logging_config, external_scaler_enabled)
+    return AppSpec(
+        name, route_prefix, ingress, graph.specs, logging_config, external_scaler_enabled, autoscaling_policy=policy
+    )
 
 
 class _Graph:
@@ -325,11 +331,16 @@ class _Graph:
         if config.logging_config is None and self.logging_config is not None:
             config = config.changed(logging_config=self.logging_config)
         code = _pickled(target, f"the deployment {name!r}")
-        version = code_version(code, init_args, config, self.seed)
+        helpers = [_helper(one) for one in config.deployment_actors or ()]
+        if helpers:
+            config = config.changed(deployment_actors=[_named(one) for one in config.deployment_actors or ()])
+        seed = self.seed + "".join(hashlib.sha256(one.target).hexdigest() for one in helpers)
+        version = code_version(code, init_args, config, seed)
         is_asgi = bool(getattr(target, "_hpc_ingress", False))
         asked = config.request_router_config
         router = b"" if asked == RequestRouterConfig() else _pickled(asked, f"the router of {name!r}")
-        return DeploymentSpec(name, code, init_args, config, version, is_asgi, inspect.isclass(target), uses, router)
+        is_class = inspect.isclass(target)
+        return DeploymentSpec(name, code, init_args, config, version, is_asgi, is_class, uses, router, helpers)
 
 
 class _ArgsPickler(cloudpickle.CloudPickler):  # type: ignore[misc]
@@ -364,6 +375,21 @@ def _handle(name: str, app: str) -> Any:
     from hpc.serve.handle import DeploymentHandle
 
     return DeploymentHandle(name, app)
+
+
+def _helper(one: DeploymentActorConfig) -> HelperSpec:
+    """An actor that replicas share, as the controller has it."""
+    cls = imported(one.actor_class)
+    if not hasattr(cls, "options"):
+        raise TypeError(f"the actor_class of {one.name!r}, {one.actor_class!r}, is no class with @hpc.remote")
+    target = (cls, one.init_args, one.init_kwargs, one.actor_options)
+    return HelperSpec(one.name, _pickled(target, f"the deployment actor {one.name!r}"))
+
+
+def _named(one: DeploymentActorConfig) -> DeploymentActorConfig:
+    """The same without code and arguments, which a `HelperSpec` has."""
+    path = one.actor_class if isinstance(one.actor_class, str) else f"{one.name}:class"
+    return DeploymentActorConfig(name=one.name, actor_class=path)
 
 
 def _pickled(value: Any, what: str) -> bytes:

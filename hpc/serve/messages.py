@@ -16,6 +16,8 @@ CONTROLLER_NAME = "SERVE_CONTROLLER_ACTOR"
 ROUTES_KEY = "routes"
 DOORS_KEY = "doors"
 DEFAULT_APP = "default"
+#: How the names of actors that replicas share begin, as under Ray.
+HELPER_PREFIX = "SERVE_DEPLOYMENT_ACTOR::"
 
 
 class DeploymentID(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -63,6 +65,11 @@ class ReplicaID(msgspec.Struct, frozen=True, array_like=True):
 def deployment_key(app: str, name: str) -> str:
     """The key of a deployment's table. Names may have a slash, and never this sign."""
     return f"deployment/{app}#{name}"
+
+
+def helper_name(deployment: DeploymentID, version: str, name: str) -> str:
+    """The name of an actor that replicas of a version share."""
+    return f"{HELPER_PREFIX}{deployment.app_name}::{deployment.name}::{version}::{name}"
 
 
 # ---------------------------------------------------------------- requests

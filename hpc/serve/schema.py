@@ -10,6 +10,7 @@ from typing import Any
 
 from hpc.serve.checks import as_config, choice, flag, mapping, number, text
 from hpc.serve.config import (
+    AutoscalingPolicy,
     ControllerOptions,
     DeploymentConfig,
     EncodingType,
@@ -185,9 +186,8 @@ class ServeApplicationSchema:
 
         check_prefix(self.route_prefix)
         if self.autoscaling_policy is not None:
-            raise NotImplementedError(
-                f"{where}autoscaling_policy, one policy for all deployments, is not supported: give each deployment "
-                "its own, in autoscaling_config.policy"
+            self.autoscaling_policy = as_plain(
+                as_config(where + "autoscaling_policy", AutoscalingPolicy, self.autoscaling_policy)
             )
         self.args = mapping(where + "args", self.args or {})
         self.runtime_env = mapping(where + "runtime_env", self.runtime_env or {})
@@ -204,6 +204,11 @@ class ServeApplicationSchema:
         if self.logging_config is not None:
             self.logging_config = as_config(where + "logging_config", LoggingConfig, self.logging_config)
         flag(where + "external_scaler_enabled", self.external_scaler_enabled)
+
+    @property
+    def policy(self) -> AutoscalingPolicy | None:
+        """The policy of autoscaling for all deployments together."""
+        return None if self.autoscaling_policy is None else AutoscalingPolicy(**self.autoscaling_policy)
 
     def plain(self) -> dict[str, Any]:
         """As it is written."""

@@ -88,3 +88,8 @@ def load(handle: Any, *args: Any) -> Iterator[list[Any]]:
 def failed(given: list[Any]) -> list[Any]:
     """The errors among what calls gave."""
     return [one for one in given if isinstance(one, BaseException)]
+
+
+def three_of_each(contexts: dict[Any, Any]) -> tuple[dict[Any, int], dict[Any, Any]]:
+    """A policy of an application."""
+    return dict.fromkeys(contexts, 3), {}

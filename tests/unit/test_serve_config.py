@@ -55,7 +55,7 @@ def test_what_is_no_option_is_a_type_error() -> None:
         One.options(most=1)
     with pytest.raises(RuntimeError, match="bind"):
         One()
-    with pytest.raises(NotImplementedError, match="gang"):
+    with pytest.raises(ValueError, match="multiple of gang_size"):
         One.options(gang_scheduling_config={"gang_size": 2})
 
 
@@ -109,9 +109,3 @@ def test_a_graph_becomes_specs_that_others_use_first() -> None:
 def test_what_is_wrong_with_a_file_is_named(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_config(given)
-
-
-def test_one_policy_for_a_whole_application_is_refused_and_not_left_out() -> None:
-    one = {"import_path": "a:b", "autoscaling_policy": {"policy_function": "a:c"}}
-    with pytest.raises(NotImplementedError, match="autoscaling_config"):
-        read_config({"applications": [one]})

@@ -65,10 +65,11 @@ class Replica:
     """One replica of a deployment. Its actor has a concurrency group `CONTROL`. The controller calls all but `call`,
     `stream`, `http`, `http_rest` and `http_drop`."""
 
-    def __init__(self, replica_id: ReplicaID, spec: Any, app: Any) -> None:
+    def __init__(self, replica_id: ReplicaID, spec: Any, app: Any, gang: Any = None) -> None:
         self._id = replica_id
         self._spec = spec
         self._app = app
+        self._gang = gang
         self._config = spec.config
         self._limit: int = spec.config.max_ongoing_requests
         self._ongoing = 0
@@ -107,7 +108,7 @@ class Replica:
 
         def known(instance: Any) -> None:
             contexts.here.replica = contexts.ReplicaContext(
-                self._id, instance, self._config, contexts.ReplicaRank(rank), world_size, spec.code_version
+                self._id, instance, self._config, contexts.ReplicaRank(rank), world_size, spec.code_version, self._gang
             )
 
         await servable.construct(known)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
+import threading
+import time
+from collections.abc import Collection
 from typing import Any
 
 import hpc
-from hpc.serve.control.commands import Start
-from hpc.serve.messages import NAMESPACE, ReplicaFacts, ReplicaID
+from hpc import cloudpickle
+from hpc.serve.config import DeploymentConfig
+from hpc.serve.context import HELPER_ENV
+from hpc.serve.control.commands import GANG_PREFIX, Start, StartHelper
+from hpc.serve.gang import GangContext
+from hpc.serve.messages import HELPER_PREFIX, NAMESPACE, ReplicaFacts, ReplicaID, helper_name
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 #: The label that each node has, with its own id.
 NODE_LABEL = "ray.io/node-id"
 PROXY_NAME = "SERVE_PROXY_ACTOR"
+#: Options of a shared actor that are not the user's.
+_OWN_OPTIONS = frozenset(("name", "max_restarts", "namespace", "lifetime"))
+#: How long the name of an actor that was ended may stay.
+GONE_S = 5.0
 #: Replicas and proxies count their requests themselves.
 MAX_CONCURRENCY = 1_000_000
 
@@ -35,6 +47,7 @@ class Replicas:
 
     def __init__(self) -> None:
         self._actors: dict[ReplicaID, Any] = {}
+        self._making = threading.Lock()
 
     def make(self, command: Start) -> Any:
         """Make the actor of a replica. It is found by its name, should the controller end now."""
@@ -48,7 +61,9 @@ class Replicas:
             "lifetime": "detached",
             "max_restarts": 0,
         }
-        if config.placement_group_bundles is not None:
+        if command.gang is not None:
+            options["scheduling_strategy"] = self._place_in_gang(config, command.gang)
+        elif config.placement_group_bundles is not None:
             group = hpc.util.placement_group(
                 config.placement_group_bundles,
                 config.placement_group_strategy or "PACK",
@@ -60,9 +75,30 @@ class Replicas:
                 group, placement_group_bundle_index=0, placement_group_capture_child_tasks=True
             )
         made = hpc.remote(max_concurrency=MAX_CONCURRENCY, concurrency_groups={CONTROL: 100})(Replica)
-        actor = made.options(**options).remote(command.replica, command.spec, command.app)
+        actor = made.options(**options).remote(command.replica, command.spec, command.app, command.gang)
         self._actors[command.replica] = actor
         return actor
+
+    def _place_in_gang(self, config: DeploymentConfig, gang: GangContext) -> PlacementGroupSchedulingStrategy:
+        """The place of one member: the first that comes makes the group of all, which has room for all or for none."""
+        bundles = config.placement_group_bundles or [_bundle(config.ray_actor_options)]
+        with self._making:
+            try:
+                group = hpc.util.get_placement_group(gang.pg_name)
+            except ValueError:
+                selectors = config.placement_group_bundle_label_selector
+                group = hpc.util.placement_group(
+                    bundles * gang.world_size,
+                    config.gang_scheduling_config.gang_placement_strategy.value,  # type: ignore[union-attr]
+                    name=gang.pg_name,
+                    lifetime="detached",
+                    bundle_label_selector=None if selectors is None else selectors * gang.world_size,
+                )
+        return PlacementGroupSchedulingStrategy(
+            group,
+            placement_group_bundle_index=gang.rank * len(bundles),
+            placement_group_capture_child_tasks=config.placement_group_bundles is not None,
+        )
 
     def get(self, replica: ReplicaID) -> Any:
         """The actor of a replica. Raises GoneError if there is none."""
@@ -90,10 +126,22 @@ def group_name(replica: ReplicaID) -> str:
     return f"SERVE_GROUP::{replica.to_full_id_str()}"
 
 
+def _bundle(options: dict[str, Any]) -> dict[str, float]:
+    """What a replica needs, as a bundle of a placement group."""
+    found = {"CPU": options.get("num_cpus") or 0, "GPU": options.get("num_gpus") or 0}
+    found |= {"memory": options.get("memory") or 0, **(options.get("resources") or {})}
+    return {name: amount for name, amount in found.items() if amount} or {"CPU": 0.001}
+
+
 def remove_group(replica: ReplicaID) -> None:
     """Give a replica's placement group back, if it has one."""
+    free_group(group_name(replica))
+
+
+def free_group(name: str) -> None:
+    """Give a placement group back, if there is one of this name."""
     try:
-        group = hpc.util.get_placement_group(group_name(replica))
+        group = hpc.util.get_placement_group(name)
     except ValueError:
         return
     hpc.util.remove_placement_group(group)
@@ -143,15 +191,70 @@ def make_proxy(node: str, http_options: Any, grpc_options: Any) -> Any:
     )
 
 
+def names_there() -> set[str]:
+    """The names of all actors of the service."""
+    rows = hpc.util.list_named_actors(all_namespaces=True)
+    return {row["name"] for row in rows if row["namespace"] == NAMESPACE}
+
+
 def end_all() -> None:
-    """End all replicas and proxies that are there, whichever controller has made them."""
-    for row in hpc.util.list_named_actors(all_namespaces=True):
-        name = row["name"]
-        if row["namespace"] == NAMESPACE and (name.startswith(PROXY_NAME) or ReplicaID.is_full_id_str(name)):
+    """End all replicas and proxies that are there, whichever controller has made them, and what they share."""
+    for name in names_there():
+        if name.startswith(PROXY_NAME) or ReplicaID.is_full_id_str(name):
             try:
                 hpc.kill(find(name))
             except GoneError:
                 pass
+    sweep((), ())
+
+
+def sweep(groups: Collection[str], helpers: Collection[str]) -> None:
+    """Take away all placement groups of gangs, and all actors that replicas share, but these."""
+    for name in sorted(names_there()):
+        if name.startswith(HELPER_PREFIX) and name not in helpers:
+            end_helper(name)
+    for row in hpc.util.placement_group_table().values():
+        if row["name"].startswith(GANG_PREFIX) and row["name"] not in groups and row["state"] != "REMOVED":
+            free_group(row["name"])
+
+
+async def make_helper(command: StartHelper) -> None:
+    """Make an actor that replicas share, or find it, and wait until it is there. Its class may need the environment of
+    the replicas, so that a task that has it makes the actor. Raises what the constructor raises."""
+    name = helper_name(command.deployment, command.version, command.helper.name)
+    made = hpc.remote(_make_helper).options(num_cpus=0, max_retries=0, runtime_env=command.env or None)
+    ident = command.deployment
+    about = (ident.name, ident.app_name, command.helper.name, command.version)
+    actor = await made.remote(name, command.helper.target, command.env or {}, about)
+    await actor.__getattr__("__ray_ready__").remote()
+
+
+def _make_helper(name: str, target: bytes, env: dict[str, Any], about: tuple[str, str, str, str]) -> Any:
+    cls, args, kwargs, given = cloudpickle.loads(target)
+    options = {key: value for key, value in given.items() if key not in _OWN_OPTIONS}
+    own = options.pop("runtime_env", None) or {}
+    variables = {**(env.get("env_vars") or {}), **(own.get("env_vars") or {}), HELPER_ENV: json.dumps(about)}
+    return cls.options(
+        **options,
+        name=name,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        max_restarts=0,
+        get_if_exists=True,
+        runtime_env={**env, **own, "env_vars": variables},
+    ).remote(*args, **kwargs)
+
+
+def end_helper(name: str) -> None:
+    """End an actor that replicas share, and wait until its name is free."""
+    try:
+        hpc.kill(find(name))
+        until = time.monotonic() + GONE_S
+        while time.monotonic() < until:
+            find(name)
+            time.sleep(0.02)
+    except GoneError:
+        pass
 
 
 def find_proxy(node: str) -> Any:

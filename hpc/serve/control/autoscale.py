@@ -13,6 +13,7 @@ from typing import Any
 
 from hpc.serve.autoscaling_policy import AutoscalingContext
 from hpc.serve.config import AggregationFunction, AutoscalingConfig
+from hpc.serve.control.rollout import in_gangs
 from hpc.serve.messages import DeploymentID, HandleMetrics
 
 Policy = Callable[[AutoscalingContext], Any]
@@ -104,29 +105,47 @@ class Scaler:
         share: float,
         now: float,
         stats: dict[str, dict[str, float]] | None = None,
+        size: int = 1,
     ) -> int:
         """The number of replicas from now on. ``share``: the target capacity, of 1. ``serving``: replicas that take
-        requests. ``stats``: by the replica, what its own metrics are."""
+        requests. ``stats``: by the replica, what its own metrics are. ``size``: how many are a gang."""
+        ctx = self.context(ident, config, load, serving, target, share, now, stats)
+        return self.settled(ctx, self._asked(policy, ctx, target), load, config.policy.is_default, size)
+
+    def context(
+        self,
+        ident: DeploymentID,
+        config: AutoscalingConfig,
+        load: Load,
+        serving: list[str],
+        target: int,
+        share: float,
+        now: float,
+        stats: dict[str, dict[str, float]] | None = None,
+    ) -> AutoscalingContext:
+        """What a policy is told."""
         least, most = bounds(config, share)
         load.forget(now, config.look_back_period_s, config.metrics_interval_s)
         queued, running = load.totals(AggregationFunction(config.aggregation_function))
         if target == 0 and load.waiting:
             queued = max(queued, load.waiting)
-        ctx = AutoscalingContext(
+        return AutoscalingContext(
             ident, ident.name, ident.app_name, target, target, serving, queued + running, queued, running,
             _by_metric(stats or {}), {}, least, most, self.policy_state, self.last_up, self.last_down, now, config,
             policy_kwargs=dict(config.policy.policy_kwargs),
         )  # fmt: skip
-        wanted = self._asked(policy, ctx, target)
-        wanted = min(max(wanted, least), most)
-        if wanted == 0 and target > 1:
-            wanted = 1
+
+    def settled(self, ctx: AutoscalingContext, wanted: int, load: Load, is_default: bool, size: int = 1) -> int:
+        """The number of replicas from now on, where a policy has said this one."""
+        config, target, now = ctx.config, ctx.target_num_replicas, ctx.current_time
+        wanted = min(max(wanted, ctx.capacity_adjusted_min_replicas), ctx.capacity_adjusted_max_replicas)
+        wanted = in_gangs(size if wanted == 0 and target > size else wanted, size)
         decided = self._held(config, wanted, target, now)
         if decided > target:
             self.last_up = now
         elif decided < target:
             self.last_down = now
-        self._set_next(load, config, now)
+        self._set_next(load, is_default, now)
         return decided
 
     def _asked(self, policy: Policy, ctx: AutoscalingContext, target: int) -> int:
@@ -159,9 +178,9 @@ class Scaler:
             return config.downscale_to_zero_delay_s
         return config.downscale_delay_s
 
-    def _set_next(self, load: Load, config: AutoscalingConfig, now: float) -> None:
+    def _set_next(self, load: Load, is_default: bool, now: float) -> None:
         self.next_at = None
-        if self.direction or load.routers or not config.policy.is_default or now < self.deaf_until:
+        if self.direction or load.routers or not is_default or now < self.deaf_until:
             self.next_at = now + LOOK_EVERY_S
 
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from hpc.serve.config import DeploymentConfig
+from hpc.serve.gang import GangContext
 from hpc.serve.messages import DeploymentID, ReplicaID
-from hpc.serve.specs import AppFacts, DeploymentSpec
+from hpc.serve.specs import AppFacts, DeploymentSpec, HelperSpec
+
+#: How the names of placement groups of gangs begin.
+GANG_PREFIX = "SERVE_GANG::"
+
+
+def gang_name(deployment: DeploymentID, gang: str) -> str:
+    """The name of the placement group of a gang."""
+    return f"{GANG_PREFIX}{deployment.app_name}#{deployment.name}#{gang}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +29,42 @@ class Start:
     rank: int
     world_size: int
     full_nodes: tuple[str, ...] = ()
+    gang: GangContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FreeGang:
+    """Give back the placement group that the replicas of a gang have shared."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartHelper:
+    """Make an actor that the replicas of a version share, or find it. env: the runtime environment of the replicas."""
+
+    deployment: DeploymentID
+    version: str
+    helper: HelperSpec
+    env: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class KillHelper:
+    """End such an actor."""
+
+    deployment: DeploymentID
+    version: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Take away what another controller may have left: all placement groups of gangs, and all actors that replicas
+    share, but these."""
+
+    groups: tuple[str, ...]
+    helpers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +156,10 @@ class KillProxy:
 
 Command = (
     Start
+    | FreeGang
+    | StartHelper
+    | KillHelper
+    | Sweep
     | Adopt
     | Reconfigure
     | Check

@@ -7,6 +7,7 @@ this one dies, which reads the keys, finds the replicas by their names, and goes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -28,6 +29,7 @@ from hpc.serve.control import actors, commands, state
 from hpc.serve.control.actors import GoneError, Replicas
 from hpc.serve.control.keys import Keys, read_blob, read_state
 from hpc.serve.control.machine import Machine
+from hpc.serve.control.shared import Shared
 from hpc.serve.control.statuses import status_of
 from hpc.serve.control.tables import routes_of, table_of
 from hpc.serve.control.telling import Telling
@@ -44,7 +46,7 @@ from hpc.serve.messages import (
     deployment_key,
     encoded,
 )
-from hpc.serve.policies import policy_of
+from hpc.serve.policies import imported, policy_of
 from hpc.serve.schema import ServeStatus
 from hpc.serve.specs import AppSpec
 
@@ -78,9 +80,10 @@ class Controller:
         self._replicas = Replicas()
         self._proxies: dict[str, Any] = {}
         self._told_doors: dict[str, list[str]] | None = None
-        self._machine = Machine(_new_id, policy_of)
+        self._machine = Machine(_new_id, policy_of, imported)
         self._machine.proxies.location = options.location
         self._keys = Keys()
+        self._shared = Shared(self._machine, self._turn, self._act)
         self._telling = Telling(self._machine)
         self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
@@ -263,10 +266,8 @@ class Controller:
     async def _wait_for_change(self) -> None:
         due = self._machine.next_at()
         left = None if due is None else max(due - time.time(), 0.0)
-        try:
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._changed.wait(), left)
-        except asyncio.TimeoutError:
-            pass
 
     async def _step(self) -> None:
         """Write the state, then do what the machine says."""
@@ -372,7 +373,8 @@ class Controller:
 
     async def _do(self, command: Any) -> None:
         try:
-            await self._how[type(command)](self, command)
+            how = self._how.get(type(command))
+            await (self._shared.do(command) if how is None else how(self, command))
         except Exception as error:  # a defect here is a failure of the replica, and not a wait without an end
             log.exception("the controller could not do %s", type(command).__name__)
             if isinstance(command, (commands.Start, commands.Adopt, commands.Reconfigure)):
@@ -544,10 +546,8 @@ class Controller:
     async def _kill_proxy(self, command: commands.KillProxy) -> None:
         async with self._turn(command.node):
             actor = self._proxies.pop(command.node, None)
-            try:
+            with contextlib.suppress(GoneError):
                 hpc.kill(actor if actor is not None else await asyncio.to_thread(actors.find_proxy, command.node))
-            except GoneError:
-                pass
         self._act()
 
     def _doors(self) -> dict[str, list[str]]:
@@ -565,6 +565,7 @@ class Controller:
             await asyncio.sleep(NODES_EVERY_S)
             try:
                 await self._look_at_nodes()
+                await self._shared.look()
             except Exception:
                 log.exception("the nodes of the session could not be looked at")
 

@@ -5,18 +5,33 @@ Each event ends in `_settle`, which brings every deployment that has changed one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from hpc.serve.autoscaling_policy import default_autoscaling_policy
 from hpc.serve.canary import AppOutcomes, Judge, Split
 from hpc.serve.control.applications import Applications
 from hpc.serve.control.autoscale import Policy
-from hpc.serve.control.commands import Adopt, Check, Command, Drain, Kill, Push, PushRoutes, Reconfigure, Start
-from hpc.serve.control.fleet import MISSES, Deployment, Replica
+from hpc.serve.control.commands import (
+    Adopt,
+    Check,
+    Command,
+    Drain,
+    FreeGang,
+    Kill,
+    Push,
+    PushRoutes,
+    Reconfigure,
+    Start,
+    gang_name,
+)  # fmt: skip
+from hpc.serve.control.crew import Crew, sweep_of
+from hpc.serve.control.fleet import MISSES, Deployment, Replica, are_whole
 from hpc.serve.control.proxies import Proxies
 from hpc.serve.control.rollout import SERVING, plan
+from hpc.serve.control.scaling import Scaling
 from hpc.serve.control.tables import told_of
+from hpc.serve.gang import GangContext
 from hpc.serve.messages import DeploymentID, HandleMetrics, ReplicaFacts, ReplicaID, ReplicaStats
 from hpc.serve.schema import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
 from hpc.serve.specs import AppSpec, DeploymentSpec
@@ -30,19 +45,20 @@ END_S = 5.0
 
 class Machine:
     """The service. ``new_id``: a name for each replica, never given twice. ``policy_of``: a user's function by the
-    configuration, which the shell has imported."""
+    configuration; ``imported``: what an import path leads to. Both are the shell's."""
 
     def __init__(
         self,
         new_id: Callable[[], str],
         policy_of: Callable[[DeploymentSpec], Policy] = lambda spec: default_autoscaling_policy,
+        imported: Callable[[Any], Any] = lambda what: what,
     ) -> None:
-        self._new_id, self._policy_of = new_id, policy_of
+        self._new_id, self.scaling = new_id, Scaling(policy_of, imported)
         self.deployments: dict[DeploymentID, Deployment] = {}
         self.apps = Applications()
         self.splits: dict[str, Split] = {}
         self.judges: dict[str, Judge] = {}
-        self.proxies = Proxies(self._say)
+        self.proxies, self.crew = Proxies(self._say), Crew(self._say)
         self.target_capacity: float | None = None
         self.alive: set[str] = set()
         self.leaving: set[str] = set()
@@ -119,40 +135,11 @@ class Machine:
         elif one.deleting:
             one.deleting = False
             one.target = spec.config.first_replicas
-            self._new_spec(one, spec)
+            one.new_spec(spec)
         else:
-            self._update(one, spec)
+            one.update(spec)
         one.scaler.look_again(self.now)
         self._dirty[ident] = None
-
-    def _update(self, one: Deployment, spec: DeploymentSpec) -> None:
-        before, target = one.spec, one.target
-        scaling = spec.config.autoscaling_config
-        if scaling is None:
-            one.target = spec.config.num_replicas
-        elif before.config.autoscaling_config is None:
-            one.target = min(max(target, scaling.min_replicas), scaling.max_replicas)
-        else:
-            one.target = min(max(target, scaling.min_replicas), scaling.max_replicas)
-        if spec.code_version != before.code_version or one.failed:
-            self._new_spec(one, spec)
-            return
-        is_same = _for_replicas(spec) == _for_replicas(before)
-        one.spec = one.specs[spec.code_version] = spec
-        if not is_same:
-            one.epoch += 1
-            one.set_status(Status.UPDATING, Trigger.CONFIG_UPDATE_STARTED)
-        elif one.target != target:
-            status = Status.UPSCALING if one.target > target else Status.DOWNSCALING
-            one.set_status(status, Trigger.CONFIG_UPDATE_STARTED)
-        elif spec.config != before.config:
-            one.set_status(Status.UPDATING, Trigger.CONFIG_UPDATE_STARTED)
-
-    def _new_spec(self, one: Deployment, spec: DeploymentSpec) -> None:
-        one.spec = one.specs[spec.code_version] = spec
-        one.epoch += 1
-        one.failed, one.failures, one.crashes, one.retry_at = False, 0, 0, 0.0
-        one.set_status(Status.UPDATING, Trigger.CONFIG_UPDATE_STARTED)
 
     def delete(self, names: Iterable[str], now: float) -> None:
         """Applications shall end: those that are there."""
@@ -194,6 +181,9 @@ class Machine:
             raise ValueError(f"there is no deployment {deployment!r} in application {app!r}")
         if not self.apps.table[app].spec.external_scaler_enabled:
             raise ValueError(f"application {app!r} was deployed without external_scaler_enabled=True")
+        size = one.spec.config.gang_size
+        if count % size:
+            raise ValueError(f"{count} replicas of {deployment!r} are no whole gangs: it has gangs of {size}")
         self._retarget(one, count, Trigger.CONFIG_UPDATE_STARTED)
         self._settle()
 
@@ -273,7 +263,7 @@ class Machine:
         one, replica = found
         if replica.lives:
             self._count_failure(one, replica, why)
-            self._stop(one, replica, gently=False)
+            self._stop_unit(one, replica.unit, gently=False)
         self._changed(one)
 
     def _count_failure(self, one: Deployment, failed: Replica, why: str) -> None:
@@ -305,6 +295,9 @@ class Machine:
         was = replica.state
         del one.replicas[ident.unique_id]
         self._stop_by.pop(ident, None)
+        self._stop_unit(one, replica.unit, gently=False)
+        if replica.gang is not None and not one.members(replica.unit):
+            self._say(FreeGang(replica.gang.pg_name))
         if was is ReplicaState.STARTING:
             if not is_missing:
                 self._count_failure(one, replica, why)
@@ -329,7 +322,7 @@ class Machine:
         if replica.misses >= MISSES and replica.lives:
             if not one.deleting and not one.failed:
                 one.set_status(Status.UNHEALTHY, Trigger.HEALTH_CHECK_FAILED, f"{replica.id} is not well: {why}")
-            self._stop(one, replica, gently=True)
+            self._stop_unit(one, replica.unit, gently=True)
         self._changed(one)
 
     def reconfigured(self, ident: ReplicaID, why: str, now: float) -> None:
@@ -344,6 +337,22 @@ class Machine:
         if replica.state is ReplicaState.UPDATING:
             replica.state = one.running_state(replica, self.leaving)
         self._changed(one)
+
+    # -------------------------------------------------------------- what actors do that replicas share
+
+    def helper_begun(self, ident: DeploymentID, version: str, name: str, why: str, now: float) -> None:
+        """An actor that replicas share is there; ``why`` it is not."""
+        self.now = now
+        one = self.deployments.get(ident)
+        if one is not None:
+            self.crew.begun(one, version, name, why, now)
+            self._changed(one)
+
+    def actors_seen(self, names: Collection[str], now: float) -> None:
+        """These named actors are there."""
+        self.now = now
+        self._dirty |= dict.fromkeys(one.id for one in self.deployments.values() if self.crew.lost(one, names, now))
+        self._settle()
 
     def drained(self, ident: ReplicaID, now: float) -> None:
         """Nothing runs in a replica any more, or its time is over."""
@@ -426,21 +435,9 @@ class Machine:
         self._settle()
 
     def _scale(self, one: Deployment) -> None:
-        config = one.spec.config.autoscaling_config
-        if config is None or one.deleting:
-            one.scaler.next_at = None
-            return
-        serving = [replica.id.unique_id for replica in one.serving]
-        stats = {
-            replica.id.unique_id: replica.stats.autoscaling for replica in one.serving if replica.stats.autoscaling
-        }
-
-        def policy(ctx: Any) -> Any:  # one that cannot be imported has failed
-            return self._policy_of(one.spec)(ctx)
-
-        count = one.scaler.decide(one.id, config, policy, one.load, serving, one.target, self.share, self.now, stats)
-        one.message = one.scaler.wrong or one.message
-        self._retarget(one, count, Trigger.AUTOSCALING)
+        app = self.apps.table.get(one.id.app_name)
+        for each, count in self.scaling.decide(one, app, self.deployments.values(), self.share, self.now):
+            self._retarget(each, count, Trigger.AUTOSCALING)
 
     def _retarget(self, one: Deployment, count: int, trigger: DeploymentStatusTrigger) -> None:
         if count == one.target or one.deleting:
@@ -473,14 +470,15 @@ class Machine:
     def _settle_one(self, one: Deployment) -> None:
         for _ in range(MOST_STEPS):
             step = plan(one.wanted(self.share), one.rows())
-            for unique in step.stop:
-                self._stop(one, one.replicas[unique], gently=True)
+            for unit in step.stop:
+                self._stop_unit(one, unit, gently=True)
             if not self._start_some(one, step.start) and not step.stop:
                 break
         self._reconfigure(one)
         self._set_status(one)
         used = {replica.version for replica in one.replicas.values()} | {one.spec.code_version, one.good}
         one.specs = {version: spec for version, spec in one.specs.items() if version in used}
+        self.crew.settle(one, self.now)
         told = told_of(one)
         if told != one.told:
             one.told = told
@@ -490,11 +488,14 @@ class Machine:
             del self.deployments[one.id]
 
     def _start_some(self, one: Deployment, counts: Mapping[str, int]) -> bool:
-        """Whether any replica begins: not while an attempt that failed has to be waited for."""
+        """Whether any replica begins: not while an attempt that failed has to be waited for, nor before the actors that
+        it shares with others."""
         if one.retry_at > self.now:
             return False
         started = False
         for version, count in counts.items():
+            if count and not self.crew.ready(one, version, self.now):
+                continue
             for _ in range(count):
                 if not one.is_placing:
                     self._start(one, version)
@@ -502,11 +503,23 @@ class Machine:
         return started
 
     def _start(self, one: Deployment, version: str) -> None:
+        """A replica begins, or a gang of them."""
         spec = one.specs[version]
-        replica = one.new_replica(self._new_id(), version, self.now)
-        app = self.apps.table[one.id.app_name]
-        count = one.wanted_count(self.share)
-        self._say(Start(replica.id, spec, app.facts, replica.rank, count, one.full_nodes()))
+        app, count, size = self.apps.table[one.id.app_name], one.wanted_count(self.share), spec.config.gang_size
+        idents = [self._new_id() for _ in range(size)]
+        gang = None if spec.config.gang_scheduling_config is None else self._new_id()
+        for rank, ident in enumerate(idents):
+            known = None if gang is None else GangContext(gang, rank, size, idents, gang_name(one.id, gang))
+            replica = one.new_replica(ident, version, self.now, known)
+            self._say(Start(replica.id, spec, app.facts, replica.rank, count, one.full_nodes(), known))
+
+    def _stop_unit(self, one: Deployment, unit: str, gently: bool) -> None:
+        """A replica ends, or a gang as a whole: what one has that is not whole is no use to anybody."""
+        members = one.members(unit)
+        gently = gently and are_whole(members)
+        for each in members:
+            if each.lives:
+                self._stop(one, each, gently)
 
     def _stop(self, one: Deployment, replica: Replica, gently: bool) -> None:
         """A replica takes nothing any more. Its work comes to an end first if it serves, and is to end gently."""
@@ -581,21 +594,10 @@ class Machine:
                     wait_loop, timeout = config.graceful_shutdown_wait_loop_s, config.graceful_shutdown_timeout_s
                     self._say(Drain(replica.id, wait_loop, timeout))
                     self._stop_by[replica.id] = now + timeout + END_S
+            self.crew.again(one)
             one.scaler.look_again(now, is_deaf=True)
             self._dirty[one.id] = None
+        self._say(sweep_of(self.deployments.values()))
         self.proxies.adopt()
         self._routes_dirty = True
         self._settle()
-
-
-def _for_replicas(spec: DeploymentSpec) -> tuple[Any, ...]:
-    """What replicas and callers have to be told when it changes."""
-    config = spec.config
-    return (
-        config.user_config,
-        config.max_ongoing_requests,
-        config.graceful_shutdown_wait_loop_s,
-        config.graceful_shutdown_timeout_s,
-        config.logging_config,
-        config.request_router_config,
-    )

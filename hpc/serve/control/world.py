@@ -10,21 +10,29 @@ import heapq
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from hpc.serve.calls.router import Request, RouterMachine
 from hpc.serve.canary import AppOutcomes, Split
-from hpc.serve.config import AutoscalingConfig, DeploymentConfig
+from hpc.serve.config import AutoscalingConfig, AutoscalingPolicy, DeploymentConfig, GangSchedulingConfig
 from hpc.serve.control import commands as say
 from hpc.serve.control.fleet import Deployment
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.state import Writer, restore
 from hpc.serve.control.tables import routes_of, table_of
-from hpc.serve.messages import DeploymentID, DeploymentTable, HandleMetrics, ReplicaFacts, ReplicaID, ReplicaStats
+from hpc.serve.messages import (
+    DeploymentID,
+    DeploymentTable,
+    HandleMetrics,
+    ReplicaFacts,
+    ReplicaID,
+    ReplicaStats,
+    helper_name,
+)
 from hpc.serve.schema import DeploymentStatus, ReplicaState
-from hpc.serve.specs import AppSpec, DeploymentSpec
+from hpc.serve.specs import AppSpec, DeploymentSpec, HelperSpec
 
 #: The time of trouble, then that of quiet, in which all must become whole.
 TROUBLE_S, QUIET_S = 120.0, 300.0
@@ -46,6 +54,7 @@ class Actor:
     draining: bool = False
     sick: bool = False
     running: set[int] = field(default_factory=set)
+    mates: frozenset[str] = frozenset()
     drain_by: float | None = None
 
 
@@ -82,14 +91,20 @@ class World:
         self.callers = [Caller(number) for number in range(self.random.randint(1, 3))]
         self.tables: dict[DeploymentID, DeploymentTable] = {}
         self.bad_versions: set[str] = set()
+        self._sizes: dict[str, int] = {}
+        self._sharing: dict[str, int] = {}
         self.unwell: set[str] = set()
         self.drained: set[ReplicaID] = set()
+        self.groups: set[str] = set()
+        #: The actors that replicas share, by their names: whether each has begun.
+        self.helpers: dict[str, bool] = {}
+        self.began: set[str] = set()
         self.kept = b""
         self.blobs: dict[str, bytes] = {}
         self.epoch = 0
         self.is_adopting = False
         self.deaths = self.crashes = self.answered = self.broken = self.started = 0
-        self.quiet = False
+        self.quiet = self._moves = False
         #: When each router is to look again.
         self._wakes: dict[int, float] = {}
         self._versions = 0
@@ -102,7 +117,15 @@ class World:
             self._ids += 1
             return f"r{self._ids}"
 
-        return Machine(new_id)
+        return Machine(new_id, imported=lambda what: self._together)
+
+    def _together(self, contexts: dict[DeploymentID, Any]) -> Any:
+        """The policy of an application: its deployments are alike."""
+        assert len({ident.app_name for ident in contexts}) == 1, "a policy is told of several applications"
+        if self.random.random() < 0.05 and not self.quiet:
+            raise RuntimeError("the policy fails")
+        need = math.ceil(max(ctx.total_num_requests for ctx in contexts.values()) / 2)
+        return dict.fromkeys(contexts, need), {ident: {"seen": ctx.current_time} for ident, ctx in contexts.items()}
 
     # -------------------------------------------------------------- time
 
@@ -136,12 +159,18 @@ class World:
             actor.sick = False
         self._told_nodes(())
         self._until(BEGAN_S + TROUBLE_S + QUIET_S)
+        seen = self.answered
+        if any(not call.outcome for call in self.calls.values()):
+            self._until(self.now + QUIET_S)
+        #: One slow replica for many callers: the queue becomes shorter, and is not empty yet.
+        self._moves = self.answered > seen
         self.check_end()
         self.machine.shutdown(self.now)
         self.follow()
         self._until(self.now + 100.0)
         assert self.machine.is_over, f"the service does not end: {self.machine.deployments}"
         assert not self.actors, f"replicas are left: {sorted(str(ident) for ident in self.actors)}"
+        assert not self.groups and not self.helpers, f"left are {sorted(self.groups)}, {sorted(self.helpers)}"
 
     def _until(self, end: float) -> None:
         while True:
@@ -195,6 +224,15 @@ class World:
         ident: Any = getattr(command, "replica", None)
         if isinstance(command, say.Start):
             self._start(command)
+        elif isinstance(command, say.FreeGang):
+            self.groups.discard(command.name)
+        elif isinstance(command, say.StartHelper):
+            self._start_helper(command)
+        elif isinstance(command, say.KillHelper):
+            self.helpers.pop(helper_name(command.deployment, command.version, command.name), None)
+        elif isinstance(command, say.Sweep):
+            self.groups &= set(command.groups)
+            self.helpers = {name: begun for name, begun in self.helpers.items() if name in command.helpers}
         elif isinstance(command, say.Adopt):
             self._adopt(command.replica)
         elif isinstance(command, say.Push):
@@ -215,15 +253,51 @@ class World:
     def _start(self, command: say.Start) -> None:
         assert command.replica not in self.actors, f"{command.replica} begins twice"
         self.started += 1
+        for helper in command.spec.helpers:
+            name = helper_name(command.replica.deployment_id, command.spec.code_version, helper.name)
+            assert name in self.began, f"{command.replica} begins before {name}"
+        if command.gang is not None:
+            assert command.gang.member_replica_ids[command.gang.rank] == command.replica.unique_id
+            self.groups.add(command.gang.pg_name)
         begins_s = self.random.choice((0.05, 1.0, 5.0)) * self.random.random()
         version = command.spec.code_version
         fails = version in self.bad_versions or (not self.quiet and self.random.random() < 0.03)
         limit = command.spec.config.max_ongoing_requests
         actor = Actor(command.replica, version, self.random.choice(NODES), limit, self.now + begins_s, fails)
+        actor.mates = frozenset(
+            (command.replica.unique_id,) if command.gang is None else command.gang.member_replica_ids
+        )
         self.actors[command.replica] = actor
         self.at(begins_s, lambda: self._begun(actor))
         if not self.quiet and self.random.random() < 0.1:
             self.later(60.0, lambda: self.die(actor.id, "it was killed"))
+
+    def _start_helper(self, command: say.StartHelper) -> None:
+        name = helper_name(command.deployment, command.version, command.helper.name)
+        ident, version, own = command.deployment, command.version, command.helper.name
+        fails = not self.quiet and self.random.random() < 0.1
+        if name not in self.helpers:
+            self.helpers[name] = False
+
+        def begun() -> None:
+            why = "it fails" if fails else "" if name in self.helpers else "it has died"
+            if not why:
+                self.helpers[name] = True
+                self.began.add(name)
+            self.told(lambda machine: machine.helper_begun(ident, version, own, why, self.now))()
+
+        self.later(1.0, self.told(lambda machine: begun()))
+        if not self.quiet and self.random.random() < 0.2:
+            self.later(60.0, lambda: self._end_helper(name))
+
+    def _end_helper(self, name: str) -> None:
+        self.helpers.pop(name, None)
+
+    def _see(self) -> None:
+        self.at(1.0, self._see)
+        if not self.is_adopting:
+            self.machine.actors_seen(set(self.helpers), self.now)
+            self.follow()
 
     def _begun(self, actor: Actor) -> None:
         if actor.id not in self.actors:
@@ -287,7 +361,7 @@ class World:
         if not self.quiet and self.random.random() < 0.01:
             actor.sick = True
         if actor.sick:
-            self.unwell.add(actor.id.unique_id)
+            self.unwell |= actor.mates
         stats = ReplicaStats(len(actor.running))
         self.told(lambda machine: machine.checked(actor.id, not actor.sick, "it is ill", stats, self.now))()
 
@@ -307,6 +381,7 @@ class World:
     # -------------------------------------------------------------- users
 
     def _first(self) -> None:
+        self._see()
         for number in range(self.random.randint(1, 2)):
             self._deploy(f"app{number}")
         for _ in range(self.random.randint(3, 10)):
@@ -316,14 +391,16 @@ class World:
             self.later(1.0, lambda caller=caller: self._tell(caller))  # type: ignore[misc]
 
     def _spec(self, version: str, config: DeploymentConfig) -> DeploymentSpec:
-        return DeploymentSpec("d", b"", b"", config, version)
+        helpers = [HelperSpec("shared", b"")] if config.user_config == 3 else []
+        return DeploymentSpec("d", b"", b"", config, version, helpers=helpers)
 
-    def _config(self) -> DeploymentConfig:
+    def _config(self, version: str) -> DeploymentConfig:
         chance = self.random
         scaled = chance.random() < 0.4
+        size = self._sizes.setdefault(version, chance.choice((1, 1, 1, 2, 3)))
         scaling = AutoscalingConfig(
-            min_replicas=chance.choice((0, 1, 2)),
-            max_replicas=chance.randint(2, 6),
+            min_replicas=chance.choice((0, 1, 2)) * size,
+            max_replicas=chance.randint(2, 6) * size,
             target_ongoing_requests=chance.choice((1, 2)),
             upscale_delay_s=chance.choice((0, 1, 5)),
             downscale_delay_s=chance.choice((0, 2, 10)),
@@ -331,12 +408,13 @@ class World:
             metrics_interval_s=0.5,
         )
         return DeploymentConfig(
-            num_replicas=chance.randint(1, 6),
+            num_replicas=chance.randint(1, 6) * size,
+            gang_scheduling_config=None if size == 1 else GangSchedulingConfig(gang_size=size),
             autoscaling_config=scaling if scaled else None,
             max_surge_percent=chance.choice((0, 0, 25, 100)),
             rolling_update_percentage=chance.choice((0.2, 0.5, 1.0)),
             max_ongoing_requests=chance.randint(1, 5),
-            user_config=chance.randint(0, 3),
+            user_config=self._sharing.setdefault(version, chance.choice((0, 0, 3))) or chance.randint(0, 2),
             health_check_period_s=chance.choice((1, 10)),
             graceful_shutdown_timeout_s=chance.choice((1, 20)),
             max_constructor_retry_count=chance.choice((2, 20)),
@@ -350,7 +428,12 @@ class World:
             version = f"v{self._versions}"
             if self.random.random() < 0.25:
                 self.bad_versions.add(version)
-        spec = AppSpec(name, f"/{name}", "d", [self._spec(version, self._config())])
+        specs = [self._spec(version, self._config(version))]
+        policy = None
+        if self.random.random() < 0.3:
+            policy = AutoscalingPolicy(policy_function="together")
+            specs.append(replace(self._spec(version, self._config(version)), name="e"))
+        spec = AppSpec(name, f"/{name}", "d", specs, autoscaling_policy=policy)
         self.machine.deploy([spec], self.now)
         self.follow()
 
@@ -446,11 +529,13 @@ class World:
 
     def _tell(self, caller: Caller) -> None:
         self.at(0.5, lambda: self._tell(caller))
-        for ident, router in caller.routers.items() if not self.is_adopting else ():
+        for ident, router in list(caller.routers.items()):
+            if self.is_adopting:
+                return
             running = {seat.id: seat.running for seat in router.seats.values()}
             row = HandleMetrics(str(caller.number), ident.app_name, ident.name, router.queued, running)
             self.machine.note_handle(row, self.now)
-        self.follow()
+            self.follow()
 
     # -------------------------------------------------------------- what must hold
 
@@ -461,8 +546,10 @@ class World:
         self.drained |= drained
         for one in self.machine.deployments.values():
             wanted = one.wanted(self.machine.share)
-            staying = [replica for replica in one.live if replica.state is not ReplicaState.PENDING_MIGRATION]
-            most = wanted.target + wanted.surge
+            moving = {replica.unit for replica in one.live if replica.state is ReplicaState.PENDING_MIGRATION}
+            staying = [replica for replica in one.live if replica.unit not in moving]
+            sizes = one.sizes | {one.spec.config.gang_size}  # a gang that is larger than what is too many stays
+            most = wanted.target + wanted.surge + (max(sizes) - 1 if len(sizes) > 1 else 0)
             assert len(staying) <= most, f"{len(staying)} replicas of {one.id}, where {most} may be"
             self._check_floor(one, drained)
 
@@ -486,7 +573,24 @@ class World:
                 assert sorted(replica.rank for replica in one.live) == list(range(count)), "ranks have holes"
         known = {replica.id for one in self.machine.deployments.values() for replica in one.replicas.values()}
         assert set(self.actors) == known, f"{set(self.actors) ^ known} are known to one only"
+        self._check_gangs()
         for call in self.calls.values():
             there = self.machine.deployments.get(call.deployment)
-            if not call.outcome and there is not None and there.serving:
+            if not call.outcome and not self._moves and there is not None and there.serving:
                 raise AssertionError(f"request {call.ident} of {call.deployment} is {call.state}")
+
+    def _check_gangs(self) -> None:
+        """Each gang is whole, and has its group; each shared actor is one that the machine knows."""
+        gangs: dict[str, list[Any]] = {}
+        names = set()
+        for one in self.machine.deployments.values():
+            names |= {helper_name(one.id, *key) for key in one.helpers}
+            for replica in one.replicas.values():
+                if replica.gang is not None:
+                    gangs.setdefault(replica.gang.pg_name, []).append(replica)
+        assert self.groups == set(gangs), f"{self.groups ^ set(gangs)} are groups of one only"
+        for name, members in gangs.items():
+            ranks = sorted(each.gang.rank for each in members)
+            assert ranks == list(range(members[0].gang.world_size)), f"gang {name} has {ranks}"
+            assert len({each.version for each in members}) == 1, f"gang {name} has several versions"
+        assert set(self.helpers) == names, f"{set(self.helpers) ^ names} are known to one only"

@@ -9,7 +9,6 @@ from __future__ import annotations
 OWN = "serves Ray's own code"
 REST = "is of Ray's REST API: `serve.status()` and `hpc serve status` say it"
 QUEUES = "is for a broker of tasks beside the service"
-PLAN = "is not there yet"
 
 #: Names that exist and do less, or something else, than Ray's.
 DIFFERS: dict[str, str] = {
@@ -17,7 +16,8 @@ DIFFERS: dict[str, str] = {
     "`rate_limit_per_s` and `max_body_bytes` are ours",
     "ray.serve.deployment": "`retry` is ours",
     "ray.serve.run": "the same code again restarts nothing: only what is another one changes",
-    "ray.serve.start": "`grpc_options` with services raise NotImplementedError",
+    "ray.serve.config.gRPCOptions": "a door on TCP only where a port is given, and on this machine alone unless "
+    "`HTTPOptions.host` says more",
     "ray.serve.config.AutoscalingConfig": "the delays hold for policies of users, too",
     "ray.serve.schema.DeploymentSchema": "has `name`, and the options that are given in `options`",
 }
@@ -26,7 +26,6 @@ DIFFERS: dict[str, str] = {
 NO: dict[str, str] = {
     "ray.serve.TracingConfig": "the export of spans is an option of the session",
     "ray.serve.schema.TracingConfig": "the export of spans is an option of the session",
-    "ray.serve.grpc_util": PLAN,
     "ray.serve.generated": OWN,
     "ray.serve.utils": OWN,
     "ray.serve.autoscaling_policy.PrometheusQueryMixin": "a policy is a function, and may ask whom it likes",

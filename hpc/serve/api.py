@@ -24,6 +24,7 @@ from hpc.serve.deployments import UNSET, Application, Deployment, build, check_n
 from hpc.serve.exceptions import RayServeException
 from hpc.serve.handle import DeploymentHandle
 from hpc.serve.messages import CONTROLLER_NAME, DEFAULT_APP, DOORS_KEY, NAMESPACE, DeploymentID
+from hpc.serve.policies import imported
 from hpc.serve.schema import ServeStatus
 
 if TYPE_CHECKING:
@@ -96,7 +97,12 @@ def start(
     options = _service_options(proxy_location, http_options, grpc_options, logging_config)
     controller = _begin(options, controller_options)
     there = hpc.get(controller.ready.remote())
-    given = {"http_options": http_options, "proxy_location": proxy_location, "logging_config": logging_config}
+    given = {
+        "http_options": http_options,
+        "grpc_options": grpc_options,
+        "proxy_location": proxy_location,
+        "logging_config": logging_config,
+    }
     differs = [
         name
         for name, value in given.items()
@@ -109,7 +115,12 @@ def start(
         )
 
 
-_FIELDS = {"http_options": "http", "proxy_location": "location", "logging_config": "logging"}
+_FIELDS = {
+    "http_options": "http",
+    "grpc_options": "grpc",
+    "proxy_location": "location",
+    "logging_config": "logging",
+}
 
 
 def _service_options(proxy_location: Any, http_options: Any, grpc_options: Any, logging_config: Any) -> ServiceOptions:
@@ -129,9 +140,20 @@ def _service_options(proxy_location: Any, http_options: Any, grpc_options: Any, 
             location = ProxyLocation.Disabled
     grpc = None if grpc_options is None else as_config("grpc_options", gRPCOptions, grpc_options)
     if grpc is not None and grpc.grpc_servicer_functions:
-        raise NotImplementedError("gRPC is not supported yet: use HTTP, or handles")
+        _check_grpc(grpc)
     logs = None if logging_config is None else as_config("logging_config", LoggingConfig, logging_config)
     return ServiceOptions(http, grpc, logs, location)
+
+
+def _check_grpc(options: gRPCOptions) -> None:
+    """Raises ImportError where a package or a function is missing, ValueError for what is no function."""
+    needed = ["grpc", "google", *(["grpc_reflection"] if options.enable_reflection else [])]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"gRPC needs {', '.join(missing)}: pip install 'hpc[grpc]'")
+    for path in options.grpc_servicer_functions:
+        if not callable(imported(path)):
+            raise ValueError(f"gRPCOptions.grpc_servicer_functions: {path} is no function that adds a servicer")
 
 
 def _begin(options: ServiceOptions, controller_options: Any = None) -> Any:

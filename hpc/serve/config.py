@@ -408,9 +408,15 @@ class HTTPOptions:
 
 @dataclass(kw_only=True)
 class gRPCOptions:
-    """Where gRPC is served, and the functions that add its services to a server, by their import paths."""
+    """Where gRPC is served, and what is.
 
-    port: int = 9000
+    grpc_servicer_functions: import paths of the generated functions ``add_...Servicer_to_server``; without any there is
+    no gRPC. port: a door on TCP, only where it is given; the door is a socket of the user's own otherwise.
+    request_timeout_s: a call that takes longer ends as DEADLINE_EXCEEDED. enable_reflection: clients may ask for the
+    services. Host, keys, certificates and limits are those of `HTTPOptions`.
+    """
+
+    port: int = _NoPort(9000)
     grpc_servicer_functions: list[str] = field(default_factory=list)
     request_timeout_s: float | None = None
     enable_reflection: bool = True
@@ -419,6 +425,11 @@ class gRPCOptions:
         self.port = whole("gRPCOptions.port", self.port, 0, 65535)
         if self.request_timeout_s is not None:
             number("gRPCOptions.request_timeout_s", self.request_timeout_s)
+
+    @property
+    def is_tcp(self) -> bool:
+        """Whether a door on TCP was asked for."""
+        return not isinstance(self.port, _NoPort)
 
 
 @dataclass(kw_only=True)

@@ -93,6 +93,7 @@ class RequestMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     trace: str = ""
     parent: str = ""
     attempt: int = 0
+    is_grpc: bool = False
 
 
 class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -20,7 +20,7 @@ MODULES = tuple(
     f"ray.serve{name}"
     for name in (
         "", ".config", ".handle", ".exceptions", ".context", ".schema", ".metrics", ".request_router",
-        ".autoscaling_policy",
+        ".autoscaling_policy", ".grpc_util",
     )
 )  # fmt: skip
 

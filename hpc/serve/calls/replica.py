@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import hpc
 from hpc import cloudpickle, spi
 from hpc.serve import context as contexts
+from hpc.serve.calls import remote_calls
 from hpc.serve.calls.reporting import LoadTeller
 from hpc.serve.calls.servable import Servable
 from hpc.serve.context import NO_REQUEST, RequestContext, cancel_children, current_request
@@ -211,7 +212,9 @@ class Replica:
         servable = self._ready()
         try:
             method = servable.method(request.method)
-            if method.kind == "async":
+            if told.is_grpc:
+                value = await remote_calls.value(servable, method.name, args[0])
+            elif method.kind == "async":
                 value = await method.call(*args, **kwargs)
                 if inspect.isasyncgen(value):
                     raise TypeError(_GENERATOR.format(method.name))
@@ -234,7 +237,8 @@ class Replica:
             yield self._reject(told)
             return
         request = self._enter(told)
-        items = self._ready().items(request.method, args, kwargs)
+        servable, name = self._ready(), request.method
+        items = remote_calls.items(servable, name, args[0]) if told.is_grpc else servable.items(name, args, kwargs)
         try:
             yield None
             async for item in items:

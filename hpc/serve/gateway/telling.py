@@ -70,7 +70,8 @@ class Teller:
         now, left_s = time.time(), context.time_left_s()
         data = await asyncio.to_thread(spi.kv_get, NAMESPACE, DOORS_KEY)
         listed: dict[str, list[str]] = msgspec.msgpack.decode(data) if data else {}
-        doors = [door for node in sorted(listed) for door in listed[node]]
+        # Of gRPC there is no gateway.
+        doors = [door for node in sorted(listed) for door in listed[node] if not door.startswith("grpc")]
         is_ready = bool(doors) and await self._is_ready()
         keys_file, certificate = self._files or ("", "")
         return JobRow(

@@ -13,7 +13,6 @@ import pickle
 import random
 import secrets
 import time
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import hpc
@@ -23,19 +22,15 @@ from hpc.serve.calls.routers import router_of
 from hpc.serve.calls.routing import Router
 from hpc.serve.canary import Outcomes, choose
 from hpc.serve.context import controller, new_request_id
-from hpc.serve.exceptions import (
-    BackPressureError,
-    DeploymentUnavailableError,
-    ReplicaDiedError,
-)
+from hpc.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from hpc.serve.http import door
 from hpc.serve.http.accesslog import AccessLog
 from hpc.serve.http.asgi import BYTES, CLOSE, TEXT, frames
-from hpc.serve.http.convert import ERROR, retry_after, to_json
-from hpc.serve.http.convert import TEXT as TEXT_TYPE
+from hpc.serve.http.convert import to_json
 from hpc.serve.http.exchange import ClientGone, Exchange
+from hpc.serve.http.failures import PLAIN, Failure, failure_of, timed_out
 from hpc.serve.http.gate import Gate, KeyFileError, Keys, Names
-from hpc.serve.http.head import Head, Refused
+from hpc.serve.http.head import Head
 from hpc.serve.http.lending import Fixed, Lending
 from hpc.serve.http.routes import Routes, ingress_of, plain_path, sticky_key
 from hpc.serve.http.server import Connection, Limits, Server
@@ -65,7 +60,6 @@ DRAIN_S = 30.0
 #: Copies for shadows that are under way, and bytes of their bodies. What is beyond that is not copied.
 MOST_COPIES = 500
 COPIED_BYTES = 64 << 20
-_PLAIN = [(b"content-type", TEXT_TYPE)]
 
 
 class Source:
@@ -83,14 +77,6 @@ class Source:
     def remote(self, request_id: str) -> Any:
         """A reference to the next event."""
         return self._actor.receive.remote(self._key)
-
-
-class Failure(Exception):
-    """An answer that is made here."""
-
-    def __init__(self, status: int, text: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        super().__init__(text)
-        self.reply = HttpReply(status, [*_PLAIN, *headers], text.encode())
 
 
 class Asked:
@@ -154,6 +140,8 @@ class Proxy:
     def __init__(self, node: str, http_options: Any, grpc_options: Any = None) -> None:
         self._node = node
         self._options = http_options
+        self._grpc_options = grpc_options
+        self._grpc: Any = None
         self._routes = Routes(RouteTable(0))
         self._routers: dict[DeploymentID, Router] = {}
         self._sources: dict[int, Exchange | Socket] = {}
@@ -220,6 +208,11 @@ class Proxy:
             if host in ("0.0.0.0", "::"):
                 host = await asyncio.to_thread(door.reachable_name)
             doors.append(f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}")
+        if self._grpc_options is not None and self._grpc_options.grpc_servicer_functions:
+            from hpc.serve.rpc.server import GrpcServer
+
+            self._grpc = GrpcServer(self, self._actor, self._grpc_options, options, self._keys)
+            doors += await self._grpc.start(spi.own_directory())
         self._tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._look())]
         self._doors = doors
 
@@ -241,6 +234,8 @@ class Proxy:
         if self._lending is not None:
             self._lending.close()
         is_empty = await self._server.drain(timeout_s)
+        if self._grpc is not None:
+            await self._grpc.stop(timeout_s)
         for task in self._tasks:
             task.cancel()
         door.clear(door.socket_path(spi.own_directory()))
@@ -312,13 +307,13 @@ class Proxy:
             if exchange.is_gone or not asked.is_late:
                 exchange.status = exchange.status or 499
                 raise
-            self._fail(exchange, asked, _timed_out(asked))
+            self._fail(exchange, asked, timed_out(asked.request_id, asked.timeout_s))
         except TimeoutError:
-            self._fail(exchange, asked, _timed_out(asked))
+            self._fail(exchange, asked, timed_out(asked.request_id, asked.timeout_s))
         except ClientGone:
             exchange.status = 499
         except Exception as error:
-            self._fail(exchange, asked, _failure(error))
+            self._fail(exchange, asked, failure_of(error))
         finally:
             if asked.timer is not None:
                 asked.timer.cancel()
@@ -448,7 +443,7 @@ class Proxy:
                 is_error = answer.status >= 500
             except Exception as error:
                 logger.debug("a shadow's request has failed: %s", error)
-            self._count(row.shadow, is_error, time.monotonic() - began)
+            self.count(row.shadow, is_error, time.monotonic() - began)
 
         def ended(task: asyncio.Task[Any]) -> None:
             self._shadows.discard(task)
@@ -488,14 +483,15 @@ class Proxy:
 
     def _own(self, path: str) -> HttpReply:
         """The answer of /-/healthz or /-/routes."""
-        why = self._why_not_ready()
+        why = self.why_not_ready()
         if why:
-            return HttpReply(503, _PLAIN, why.encode())
+            return HttpReply(503, PLAIN, why.encode())
         if path == "/-/healthz":
-            return HttpReply(200, _PLAIN, b"success")
+            return HttpReply(200, PLAIN, b"success")
         return HttpReply(200, [(b"content-type", b"application/json")], to_json(self._routes.listing()))
 
-    def _why_not_ready(self) -> str:
+    def why_not_ready(self) -> str:
+        """Why it serves nobody; empty where it does."""
         if self._is_draining:
             return DRAINING
         return "" if self._routes else NO_ROUTES
@@ -504,10 +500,11 @@ class Proxy:
         latency_s = time.monotonic() - asked.began
         row = asked.row
         if row is not None and (row.split or row.shadow):
-            self._count(asked.app or row.app, asked.has_failed or exchange.status >= 500, latency_s)
+            self.count(asked.app or row.app, asked.has_failed or exchange.status >= 500, latency_s)
         self._log.note(exchange.head.method, path, row, exchange.status, latency_s, asked.request_id)
 
-    def _count(self, app: str, is_error: bool, latency_s: float) -> None:
+    def count(self, app: str, is_error: bool, latency_s: float) -> None:
+        """A request of a split has ended, for those that watch canaries."""
         outcomes = self._outcomes.get(app)
         if outcomes is None:
             outcomes = self._outcomes[app] = Outcomes(app)
@@ -534,7 +531,7 @@ class Proxy:
                 return
             await self._talk(sock, answer, ident)  # type: ignore[arg-type]
         except (BackPressureError, DeploymentUnavailableError) as error:
-            reply = _failure(error).reply
+            reply = failure_of(error).reply
             sock.deny(reply.status, reply.headers, reply.body)
         finally:
             del self._sources[key]
@@ -563,6 +560,11 @@ class Proxy:
 
     # -------------------------------------------------------------- what replicas pull
 
+    async def next_message(self, key: int) -> tuple[bool | None, Any]:
+        """The next message of a call by gRPC, for the replica that has it."""
+        found: tuple[bool | None, Any] = (None, None) if self._grpc is None else await self._grpc.next_message(key)
+        return found
+
     async def receive(self, key: int) -> dict[str, Any]:
         """The next event of a request, for the replica that has it."""
         source = self._sources.get(key)
@@ -581,24 +583,3 @@ def _late(exchange: Exchange, asked: Asked) -> None:
     asked.is_late = True
     if exchange.task is not None:
         exchange.task.cancel()
-
-
-def _timed_out(asked: Asked) -> Failure:
-    after = "" if asked.timeout_s is None else f" after {float(asked.timeout_s)}s"
-    return Failure(408, f"Request {asked.request_id} timed out{after}.")
-
-
-def _failure(error: Exception) -> Failure:
-    """The answer for an error of the way to a replica. An error of the user's code is an answer of the replica."""
-    if isinstance(error, Failure):
-        return error
-    if isinstance(error, Refused):
-        return Failure(error.status, error.why)
-    if isinstance(error, BackPressureError):
-        return Failure(error.status_code, error.message, retry_after(error.retry_after_s))
-    if isinstance(error, DeploymentUnavailableError):
-        return Failure(503, error.message)
-    if isinstance(error, ReplicaDiedError):
-        return Failure(500, str(error))
-    logger.error("A request failed", exc_info=error)
-    return Failure(500, ERROR.decode())

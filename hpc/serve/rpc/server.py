@@ -1,0 +1,430 @@
+"""The server of gRPC in a proxy: each call is one call of a replica, on the event loop that the doors of HTTP have.
+
+The socket lies in the node's directory, which only its user can enter. A port of TCP is open where one was asked for,
+on this machine alone unless `HTTPOptions.host` says more; keys, their limit of requests and certificates are those of
+HTTP. Codes and texts are Ray Serve's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import grpc
+import grpc.aio
+
+from hpc import spi
+from hpc.serve.calls.call import Call, Kind
+from hpc.serve.calls.remote_calls import InputSource, RemoteCall
+from hpc.serve.calls.routing import Router
+from hpc.serve.canary import choose
+from hpc.serve.config import HTTPOptions, gRPCOptions, is_unsaid
+from hpc.serve.context import new_request_id
+from hpc.serve.exceptions import BackPressureError, DeploymentUnavailableError, gRPCStatusError
+from hpc.serve.grpc_util import RayServegRPCContext
+from hpc.serve.http import door
+from hpc.serve.http.accesslog import AccessLog
+from hpc.serve.http.gate import Bucket, Keys
+from hpc.serve.http.routes import ingress_of, sticky_key
+from hpc.serve.messages import DeploymentID, RequestMeta, RouteRow, RouteTable
+from hpc.serve.policies import imported
+from hpc.serve.rpc.services import HEALTHZ, LIST_APPLICATIONS, Services, strings
+
+logger = logging.getLogger("hpc.serve")
+Code = grpc.StatusCode
+
+SOCKET = "grpc.sock"
+HEALTHY = "success"
+#: Details of a status travel as a header, which has a limit.
+MOST_DETAILS = 4096
+CUT = "... [truncated]"
+_MAKERS = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+class Host(Protocol):
+    """The proxy, as far as its server of gRPC knows it."""
+
+    @property
+    def table(self) -> RouteTable: ...
+    def router_of(self, deployment: DeploymentID) -> Router: ...
+    def why_not_ready(self) -> str: ...
+    def count(self, app: str, is_error: bool, latency_s: float) -> None: ...
+
+
+class Status(NamedTuple):
+    """How a call ends for its client."""
+
+    code: Any
+    text: str
+
+
+class Refused(Exception):
+    """A call that no replica gets."""
+
+    def __init__(self, code: Any, text: str) -> None:
+        super().__init__(text)
+        self.status = Status(code, text)
+
+
+class Asked:
+    """A call on its way: what its metadata say, and what becomes of it."""
+
+    def __init__(self, method: str, context: Any, timeout_s: float | None) -> None:
+        self.began = time.monotonic()
+        self.method = method
+        self.context = context
+        self.metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+        self.request_id = self.text("request_id") or new_request_id()
+        self.session_id = self.text("session_id")
+        self.timeout_s = timeout_s
+        self.is_late = False
+        self.code = Code.OK
+        self.row: RouteRow | None = None
+        self.app = ""
+        self.key = 0
+
+    def text(self, name: str) -> str:
+        """A value of the metadata; empty where it is not there, or no text."""
+        found = self.metadata.get(name, "")
+        return found if isinstance(found, str) else ""
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The metadata as a request of HTTP has them."""
+        return [
+            (key.encode(), value if isinstance(value, bytes) else value.encode())
+            for key, value in self.metadata.items()
+        ]
+
+
+class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """The server of one proxy, whose actor is ``actor``."""
+
+    def __init__(self, host: Host, actor: Any, options: gRPCOptions, http: HTTPOptions, keys: Keys | None) -> None:
+        self._host = host
+        self._actor = actor
+        self._options = options
+        self._http = http
+        self._keys = keys
+        self._services = Services([imported(path) for path in options.grpc_servicer_functions])
+        self._server: Any = None
+        self._path = ""
+        self._inputs: dict[int, AsyncIterator[Any]] = {}
+        self._numbers = itertools.count(secrets.randbits(60) + 1)
+        self._random = random.Random()
+        self._log = AccessLog()
+        timeout = options.request_timeout_s
+        self._timeout_s = timeout if timeout is None or timeout > 0 else None
+
+    # -------------------------------------------------------------- its life
+
+    async def start(self, directory: str) -> list[str]:
+        """Open the doors, and say where they are. Raises DoorError."""
+        # A port that two processes may share could be another user's as well.
+        length = -1 if self._http.max_body_bytes is None else self._http.max_body_bytes
+        options = [
+            ("grpc.so_reuseport", 0), ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", length),
+        ]  # fmt: skip
+        gate = Gate(self._keys, self._http.rate_limit_per_s)
+        server = self._server = grpc.aio.server(handlers=[self], interceptors=[gate], options=options)
+        if self._options.enable_reflection:
+            from grpc_reflection.v1alpha import reflection
+
+            reflection.enable_server_reflection([*self._services.names(), reflection.SERVICE_NAME], server)
+        doors = [self._listen_unix(directory)]
+        if self._options.is_tcp:
+            doors.append(self._listen_tcp())
+        await server.start()
+        return doors
+
+    def _listen_unix(self, directory: str) -> str:
+        door.socket_path(directory)  # which is the user's alone
+        self._path = str(Path(directory) / SOCKET)
+        door.clear(self._path)
+        before = os.umask(0o177)
+        try:
+            self._server.add_insecure_port(f"unix:{self._path}")
+        finally:
+            os.umask(before)
+        return f"grpc+unix:{self._path}"
+
+    def _listen_tcp(self) -> str:
+        host, port = self._http.host, self._options.port
+        if host is None or is_unsaid(host):
+            host = "127.0.0.1"
+        where = f"[{host}]" if ":" in host else host
+        credentials = _credentials(self._http)
+        try:
+            if credentials is None:
+                found = self._server.add_insecure_port(f"{where}:{port}")
+            else:
+                found = self._server.add_secure_port(f"{where}:{port}", credentials)
+        except RuntimeError as error:
+            raise door.DoorError(
+                f"port {port} of {host} cannot be listened at for gRPC: {error}; 0 takes a free one"
+            ) from None
+        return f"{'grpcs' if credentials else 'grpc'}://{where}:{found}"
+
+    async def stop(self, timeout_s: float) -> None:
+        """Take no call any more, and answer those that run, for this time at most."""
+        if self._server is not None:
+            await self._server.stop(timeout_s)
+            door.clear(self._path)
+
+    async def next_message(self, key: int) -> tuple[bool | None, Any]:
+        """For the replica that has a call: whether the client has sent a further message, and this. None: it is
+        gone."""
+        messages = self._inputs.get(key)
+        if messages is None:
+            return None, None
+        try:
+            return True, await messages.__anext__()
+        except StopAsyncIteration:
+            return False, None
+        except Exception as error:
+            logger.debug("the messages of a call have ended early: %s", error)
+            return None, None
+
+    # -------------------------------------------------------------- which method
+
+    def service(self, handler_call_details: Any) -> Any:
+        """How a call is answered, by its method; None where there is none such."""
+        method = handler_call_details.method
+        if method == HEALTHZ:
+            return grpc.unary_unary_rpc_method_handler(self._healthz)
+        if method == LIST_APPLICATIONS:
+            return grpc.unary_unary_rpc_method_handler(self._list_applications)
+        found = self._services.find(handler_call_details)
+        if found is None:
+            return None
+        name = method.rpartition("/")[2]
+        streams_in = bool(found.request_streaming)
+
+        async def answer(given: Any, context: Any) -> bytes:
+            return await self._value(Asked(name, context, self._timeout_s), given, streams_in)
+
+        async def stream(given: Any, context: Any) -> AsyncIterator[bytes]:
+            async for data in self._items(Asked(name, context, self._timeout_s), given, streams_in):
+                yield data
+
+        handler = stream if found.response_streaming else answer
+        return _MAKERS[streams_in, bool(found.response_streaming)](handler, found.request_deserializer, None)
+
+    async def _healthz(self, _: bytes, context: Any) -> bytes:
+        why = self._host.why_not_ready()
+        if why:
+            context.set_code(Code.UNAVAILABLE)
+            context.set_details(why)
+        return strings(why or HEALTHY)
+
+    async def _list_applications(self, _: bytes, context: Any) -> bytes:
+        why = self._host.why_not_ready()
+        if why:
+            context.set_code(Code.UNAVAILABLE)
+            context.set_details(why)
+        return strings(*sorted({row.app for row in self._host.table.rows}))
+
+    # -------------------------------------------------------------- a call
+
+    async def _value(self, asked: Asked, given: Any, streams_in: bool) -> bytes:
+        async with self._told(asked):
+            call = await self._begin("call", asked, given, streams_in)
+            # What is in the store may be on another node: it is fetched while the loop goes on.
+            left, data = await call.ref if spi.answer_of(call.ref) is True else call.value()
+            left._set_on_grpc_context(asked.context)
+            asked.code = left.code() or Code.OK
+        found: bytes = data
+        return found
+
+    async def _items(self, asked: Asked, given: Any, streams_in: bool) -> AsyncIterator[bytes]:
+        async with self._told(asked):
+            call = await self._begin("stream", asked, given, streams_in)
+            try:
+                while True:
+                    try:
+                        left, data = await call.next_item()
+                    except StopAsyncIteration:
+                        break
+                    left._set_on_grpc_context(asked.context)
+                    asked.code = left.code() or Code.OK
+                    yield data
+            except BaseException:
+                call.router.cancel(call)
+                raise
+
+    async def _begin(self, kind: Kind, asked: Asked, given: Any, streams_in: bool) -> Call:
+        """The call of a replica, once there is an answer, or a stream has begun. Raises what there is instead."""
+        row = asked.row = self._row(asked.text("application"))
+        asked.app = row.app
+        if row.split:
+            key = sticky_key(row, asked.headers(), asked.session_id) if row.sticky else None
+            asked.app = choose(row.split, key, self._random.random())
+        context = RayServegRPCContext(asked.context)
+        context.set_trailing_metadata([("request_id", asked.request_id)])
+        source = None
+        if streams_in:
+            asked.key = next(self._numbers)
+            self._inputs[asked.key] = aiter(given)
+            source, given = InputSource(self._actor, asked.key), None
+        router = self._host.router_of(DeploymentID(ingress_of(row, asked.app), asked.app))
+        meta = RequestMeta(
+            asked.request_id, asked.method, row.prefix, asked.app, asked.text("multiplexed_model_id"),
+            asked.session_id, asked.timeout_s, False, kind == "stream", trace=asked.text("traceparent"), is_grpc=True,
+        )  # fmt: skip
+        call = router.begin(kind, meta, (RemoteCall(context, given, source),), {})
+        router.submit(call)
+        try:
+            await call.settled()
+        except BaseException:
+            router.cancel(call)
+            raise
+        if call.error is not None:
+            raise call.error
+        return call
+
+    def _row(self, application: str) -> RouteRow:
+        """The application that is meant: the only one, or that of this name. Raises Refused."""
+        rows = self._host.table.rows
+        for row in rows:
+            if row.app == application or len(rows) == 1:
+                return row
+        missing = f"Application '{application}' not found." if application else "Application metadata not set."
+        raise Refused(Code.NOT_FOUND, f"{missing} Ping {LIST_APPLICATIONS} for available applications.")
+
+    @asynccontextmanager
+    async def _told(self, asked: Asked) -> AsyncIterator[None]:
+        """Tell the client what goes wrong inside, as a status, and note how the call has ended."""
+        timer = None if asked.timeout_s is None else _timer(asked, asked.timeout_s)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not asked.is_late:
+                asked.code = Code.CANCELLED
+                raise
+            await self._abort(asked, Status(Code.DEADLINE_EXCEEDED, _late(asked.timeout_s)))
+        except Exception as error:
+            await self._abort(asked, status_of(error, asked.timeout_s))
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._inputs.pop(asked.key, None)
+            self._note(asked)
+
+    async def _abort(self, asked: Asked, status: Status) -> None:
+        asked.code = status.code
+        await asked.context.abort(status.code, _short(status.text), (("request_id", asked.request_id),))
+
+    def _note(self, asked: Asked) -> None:
+        latency_s, row = time.monotonic() - asked.began, asked.row
+        if row is not None and (row.split or row.shadow):
+            self._host.count(asked.app, asked.code in _FAULTS, latency_s)
+        number = asked.code.value[0] if isinstance(asked.code, Code) else int(asked.code)
+        self._log.note("GRPC", asked.method, row, number, latency_s, asked.request_id)
+
+
+#: What counts as a fault of the service where a canary is watched.
+_FAULTS = frozenset({Code.INTERNAL, Code.UNKNOWN, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED})
+
+
+class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Looks at each call before its method does. With keys a call has one, but that for the health of the service."""
+
+    def __init__(self, keys: Keys | None, rate: float | None) -> None:
+        self._keys = keys
+        self._bucket = Bucket(rate) if rate else None
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """The method that is called, or one that refuses."""
+        refused = self.refusal(handler_call_details.method, handler_call_details.invocation_metadata or ())
+        if refused is None:
+            return await continuation(handler_call_details)
+
+        async def refuse(_: Any, context: Any) -> None:
+            await context.abort(refused.code, refused.text)
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+    def refusal(self, method: str, metadata: Any) -> Status | None:
+        """Why a call is refused; None where it is not."""
+        client: object = None
+        if self._keys is not None and method != HEALTHZ:
+            client = self._keys.knows(presented_key(metadata))
+            if client is None:
+                return Status(Code.UNAUTHENTICATED, "a key is needed, as metadata: authorization: Bearer KEY")
+        if self._bucket is not None and not self._bucket.take(client, time.monotonic()):
+            return Status(Code.RESOURCE_EXHAUSTED, "there are too many requests: come again in a second")
+        return None
+
+
+def presented_key(metadata: Any) -> bytes:
+    """The key of a call: ``authorization: Bearer KEY``, or ``x-api-key: KEY``. Empty where there is none."""
+    for key, value in metadata:
+        data = value.encode() if isinstance(value, str) else bytes(value)
+        if key == "authorization" and data[:7].lower() == b"bearer ":
+            return data[7:].strip()
+        if key == "x-api-key":
+            return data
+    return b""
+
+
+def status_of(error: Exception, timeout_s: float | None) -> Status:
+    """The status of a call that has failed."""
+    if isinstance(error, Refused):
+        return error.status
+    if isinstance(error, TimeoutError):
+        return Status(Code.DEADLINE_EXCEEDED, _late(timeout_s))
+    if isinstance(error, BackPressureError):
+        return Status(Code.RESOURCE_EXHAUSTED, error.message)
+    if isinstance(error, DeploymentUnavailableError):
+        return Status(Code.UNAVAILABLE, error.message)
+    if isinstance(error, gRPCStatusError):
+        logger.warning("A request failed: %s", error.original_exception)
+        return Status(error.grpc_code, error.grpc_details or str(error.original_exception))
+    logger.warning("A request failed: %s", error)
+    return Status(Code.INTERNAL, str(error))
+
+
+def _late(timeout_s: float | None) -> str:
+    return "Request timed out." if timeout_s is None else f"Request timed out after {timeout_s}s."
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_DETAILS else text[: MOST_DETAILS - len(CUT)] + CUT
+
+
+def _timer(asked: Asked, timeout_s: float) -> asyncio.TimerHandle:
+    task = asyncio.current_task()
+
+    def over() -> None:
+        asked.is_late = True
+        if task is not None:
+            task.cancel()
+
+    return asyncio.get_running_loop().call_later(timeout_s, over)
+
+
+def _credentials(options: HTTPOptions) -> Any:
+    """TLS by the certificate and key of HTTP; None where there are none. Raises DoorError."""
+    if not options.ssl_certfile or not options.ssl_keyfile:
+        return None
+    if options.ssl_keyfile_password:
+        raise door.DoorError("gRPC reads no key with a password: give a key file without one, that is yours alone")
+    try:
+        key, certificate = Path(options.ssl_keyfile).read_bytes(), Path(options.ssl_certfile).read_bytes()
+        trusted = Path(options.ssl_ca_certs).read_bytes() if options.ssl_ca_certs else None
+    except OSError as error:
+        raise door.DoorError(f"TLS cannot be used for gRPC: {error}") from None
+    return grpc.ssl_server_credentials([(key, certificate)], trusted, trusted is not None)

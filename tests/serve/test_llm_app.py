@@ -13,8 +13,10 @@ from deploying import until
 
 import hpc
 from hpc import serve
+from hpc.serve.config import RequestRouterConfig
 from hpc.serve.llm import LLMConfig, LLMServingArgs, build_llm_deployment, build_openai_app
 from hpc.serve.llm.engine import TokenRequest
+from hpc.serve.llm.request_router import PrefixCacheAffinityRouter
 from hpc.serve.llm.text import ByteTokenizer
 from hpc.serve.llm.toy import BEGIN, END, expected
 from hpc.serve.messages import CONTROLLER_NAME, NAMESPACE
@@ -159,6 +161,28 @@ def test_a_model_without_an_ingress_answers_handles(door: str) -> None:
     assert wrong["error"]["param"] == "input"
     assert handle.llm_config.remote().result(timeout_s=30).model_id == "alone"
     serve.delete("alone")
+
+
+def test_requests_that_begin_alike_go_to_the_replica_that_has_computed_it(door: str) -> None:
+    options = {
+        **toy("alike").deployment_config,
+        "num_replicas": 2,
+        "ray_actor_options": {"num_cpus": 0},
+        "request_router_config": RequestRouterConfig(request_router_class=PrefixCacheAffinityRouter),
+    }
+    config = LLMConfig(model_loading_config={"model_id": "alike"}, llm_engine="toy", deployment_config=options)
+    handle = serve.run(build_llm_deployment(config), name="alike", route_prefix=None)
+    streaming = handle.options(stream=True)
+    begin = "You are the assistant of a machine with many users, and answer in few words. "
+    for turn in range(8):
+        for user in ("Ada", "Bob"):
+            request = {"prompt": f"{user}: {begin} Question {turn}", "max_tokens": 4}
+            (whole,) = list(streaming.completions.remote(request))
+            assert whole["usage"]["completion_tokens"] <= 4
+    hits = [stats["prefix_hits"] for stats in handle.broadcast("engine_stats").results(timeout_s=30)]
+    # Each user has a replica of its own: all turns but the first find what was computed.
+    assert len(hits) == 2 and min(hits) >= 7 * len(begin) // 2
+    serve.delete("alike")
 
 
 def test_metrics_say_how_the_engine_stands(door: str) -> None:

@@ -149,7 +149,8 @@ class DialInGroup(NodeGroup):
         if door is None:
             return
         assert door.stdin is not None
-        door.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended by itself, with words of ours unread
+            door.stdin.close()
         try:
             door.wait(DOOR_END_S)
         except subprocess.TimeoutExpired:

@@ -41,8 +41,8 @@ class Counted:
     the kind of its result is appended to ``odd``, if that is not 0. The rest has those that were looked at and not
     told.
 
-    The thread that runs tasks may add one to ``short`` instead, and its time to ``short_us``: one of kind 0 that took
-    no more than `SHORTEST_US`. Both only grow, so that another thread may read them at any time.
+    The thread that runs tasks may count one in ``short`` instead, and its time in ``short_us``. That is for those of
+    kind 0 up to `SHORTEST_US`. Both only grow, so that another thread may read them at any time.
     """
 
     __slots__ = ("_seen", "_seen_us", "_us", "add", "bins", "name", "odd", "short", "short_us", "sum_us")

@@ -1,4 +1,7 @@
-"""Services over gRPC, in real processes: calls of all four kinds, statuses, metadata, keys, and how they end."""
+"""Services over gRPC, in real processes: calls of all four kinds, statuses, metadata, keys, and how they end.
+
+The tests with sessions of their own come first: that of the others stays until the end of the file.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import pytest
 import hpc
 from hpc import serve
 from hpc.serve.api import doors
-from hpc.serve.context import controller, current_request
+from hpc.serve.context import controller
 from hpc.serve.exceptions import RayServeException
 from hpc.serve.grpc_util import RayServegRPCContext, gRPCInputStream
 from tests.runtime.running import one_node
@@ -67,6 +70,8 @@ class Greeter:
             finally:
                 await self.notes.note.remote("was ended")
         if what == "who":
+            from hpc.serve.context import current_request
+
             context = current_request.get()
             assert context.grpc_context is grpc_context
             model = serve.get_multiplexed_model_id()
@@ -102,6 +107,44 @@ def a_service(grpc_options: dict[str, Any] | None = None, http_options: dict[str
         serve.start(grpc_options=options, http_options=http_options)
         yield
         serve.shutdown()
+
+
+def test_a_port_with_keys_a_limit_of_time_and_a_full_queue(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("k" * 32)
+    keys.chmod(0o600)
+    with a_service({"port": 0, "request_timeout_s": 3.0}, {"api_keys_file": str(keys)}):
+        notes = Notes.remote()
+        small = Greeter.options(max_ongoing_requests=1, max_queued_requests=1)
+        serve.run(small.bind(notes=notes), route_prefix="/")
+        where = door("grpc://").removeprefix("grpc://")
+        assert where.startswith("127.0.0.1:")
+        with grpc.insecure_channel(where) as channel:
+            stub = greeting.GreeterStub(channel)
+            codes, key = grpc.StatusCode, (("authorization", "Bearer " + "k" * 32),)
+            assert channel.unary_unary(OWN + "Healthz")(b"") == b"\x0a\x07success"
+            for metadata in ((), (("authorization", "Bearer " + "l" * 32),)):
+                assert code_of(stub.Greet, greeting.Name(), metadata=metadata)[0] is codes.UNAUTHENTICATED
+                assert code_of(stub.Count, greeting.Number(), metadata=metadata)[0] is codes.UNAUTHENTICATED
+                asked = channel.unary_unary(OWN + "ListApplications")
+                assert code_of(asked, b"", metadata=metadata)[0] is codes.UNAUTHENTICATED
+            assert stub.Greet(greeting.Name(text="you"), metadata=key).text == "hello you"
+            waits = stub.Greet.future(greeting.Name(text="waits"), metadata=key)
+            hpc.get(notes.wait_for.remote("waits"), timeout=30)
+            more = [stub.Greet.future(greeting.Name(), metadata=key) for _ in range(3)]
+            assert [call.code() for call in more].count(codes.RESOURCE_EXHAUSTED) == 2, "one waits"
+            assert code_of(waits.result) == (codes.DEADLINE_EXCEEDED, "Request timed out after 3.0s.")
+            hpc.get(notes.wait_for.remote("was ended"), timeout=30)
+
+
+def test_what_cannot_be_served_is_said_at_once() -> None:
+    with one_node(num_cpus=1):
+        with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+            serve.start(grpc_options={"grpc_servicer_functions": ["no_such_module.add"]})
+        with pytest.raises(ValueError, match="is no function that adds a servicer"):
+            serve.start(grpc_options={"grpc_servicer_functions": ["tests.serve.greeting.SERVICE"]})
+        with pytest.raises(RayServeException, match="no Serve instance"):
+            controller()
 
 
 @pytest.fixture(scope="module")
@@ -216,40 +259,3 @@ def test_the_socket_is_the_users_alone_and_services_can_be_asked_for(service: An
         (answer,) = stubs.ServerReflectionStub(channel).ServerReflectionInfo(asked)
         names = {one.name for one in answer.list_services_response.service}
         assert names == {greeting.SERVICE, "grpc.reflection.v1alpha.ServerReflection"}
-
-
-def test_a_port_with_keys_a_limit_of_time_and_a_full_queue(tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text("k" * 32)
-    keys.chmod(0o600)
-    with a_service({"port": 0, "request_timeout_s": 0.5}, {"api_keys_file": str(keys)}):
-        notes = Notes.remote()
-        small = Greeter.options(max_ongoing_requests=1, max_queued_requests=0)
-        serve.run(small.bind(notes=notes), route_prefix="/")
-        where = door("grpc://").removeprefix("grpc://")
-        assert where.startswith("127.0.0.1:")
-        with grpc.insecure_channel(where) as channel:
-            stub = greeting.GreeterStub(channel)
-            codes, key = grpc.StatusCode, (("authorization", "Bearer " + "k" * 32),)
-            assert channel.unary_unary(OWN + "Healthz")(b"") == b"\x0a\x07success"
-            for metadata in ((), (("authorization", "Bearer " + "l" * 32),)):
-                assert code_of(stub.Greet, greeting.Name(), metadata=metadata)[0] is codes.UNAUTHENTICATED
-                assert code_of(stub.Count, greeting.Number(), metadata=metadata)[0] is codes.UNAUTHENTICATED
-                asked = channel.unary_unary(OWN + "ListApplications")
-                assert code_of(asked, b"", metadata=metadata)[0] is codes.UNAUTHENTICATED
-            assert stub.Greet(greeting.Name(text="you"), metadata=key).text == "hello you"
-            waits = stub.Greet.future(greeting.Name(text="waits"), metadata=key)
-            hpc.get(notes.wait_for.remote("waits"), timeout=30)
-            assert code_of(stub.Greet, greeting.Name(), metadata=key)[0] is codes.RESOURCE_EXHAUSTED
-            assert code_of(waits.result) == (codes.DEADLINE_EXCEEDED, "Request timed out after 0.5s.")
-            hpc.get(notes.wait_for.remote("was ended"), timeout=30)
-
-
-def test_what_cannot_be_served_is_said_at_once() -> None:
-    with one_node(num_cpus=1):
-        with pytest.raises(ModuleNotFoundError, match="no_such_module"):
-            serve.start(grpc_options={"grpc_servicer_functions": ["no_such_module.add"]})
-        with pytest.raises(ValueError, match="is no function that adds a servicer"):
-            serve.start(grpc_options={"grpc_servicer_functions": ["tests.serve.greeting.SERVICE"]})
-        with pytest.raises(RayServeException, match="no Serve instance"):
-            controller()

@@ -50,8 +50,8 @@ class gRPCInputStream(AsyncIterator[T], Generic[T]):
 
 
 class RayServegRPCContext:
-    """A method with a parameter ``grpc_context`` is given this one: the methods of grpcio's ``ServicerContext`` that
-    read, and those that set the status code, its details, the compression and the trailing metadata."""
+    """A method with a parameter ``grpc_context`` is given this one. It has the methods of grpcio's ``ServicerContext``
+    that read, and those that set the status code, its details, the compression and the trailing metadata."""
 
     def __init__(self, grpc_context: Any) -> None:
         self._auth_context: dict[str, Any] = grpc_context.auth_context()

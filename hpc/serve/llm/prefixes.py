@@ -46,7 +46,7 @@ class Prefixes:
             self._blocks[name] = OrderedDict()
 
     def match(self, text: str, candidates: Sequence[str]) -> Match:
-        """Those of the candidates that have the longest beginning of a text."""
+        """The candidates that have the longest beginning of a text."""
         left = [(name, self._blocks[name]) for name in candidates if name in self._blocks]
         best, length = left, 0
         for chain in _chains(text):
@@ -57,7 +57,7 @@ class Prefixes:
         return Match(tuple(name for name, _ in best) if length else (), length)
 
     def smallest(self, candidates: Sequence[str]) -> list[str]:
-        """Those of the candidates that have the fewest blocks."""
+        """The candidates that have the fewest blocks."""
         sizes = {name: len(self._blocks[name]) for name in candidates if name in self._blocks}
         fewest = min(sizes.values(), default=0)
         return [name for name, size in sizes.items() if size == fewest]

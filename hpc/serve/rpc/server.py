@@ -1,8 +1,8 @@
 """The server of gRPC in a proxy: each call is one call of a replica, on the event loop that the doors of HTTP have.
 
 The socket lies in the node's directory, which only its user can enter. A port of TCP is open where one was asked for,
-on this machine alone unless `HTTPOptions.host` says more; keys, their limit of requests and certificates are those of
-HTTP. Codes and texts are Ray Serve's.
+on this machine alone unless `HTTPOptions.host` says more. Keys, limits of requests and certificates are those of HTTP.
+Codes and texts are Ray Serve's.
 """
 
 from __future__ import annotations

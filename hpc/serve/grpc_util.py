@@ -118,8 +118,9 @@ class RayServegRPCContext:
         """What tracing systems add to it."""
         return self._given("tracestate")
 
-    def _given(self, name: str) -> Any:
-        return next((value for key, value in reversed(self._invocation_metadata) if key == name), None)
+    def _given(self, name: str) -> str | None:
+        found: str | None = next((value for key, value in reversed(self._invocation_metadata) if key == name), None)
+        return found
 
     def set_code(self, code: Any) -> None:
         """Set the status code, a ``grpc.StatusCode``. A method that raises afterwards has this status."""

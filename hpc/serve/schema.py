@@ -18,8 +18,8 @@ from hpc.serve.config import (
     LoggingConfig,
     ProxyLocation,
     gRPCOptions,
-    is_unsaid,
 )
+from hpc.serve.door_options import is_unsaid
 
 
 class ApplicationStatus(str, enum.Enum):

@@ -238,7 +238,7 @@ class Replica:
             return
         request = self._enter(told)
         servable, name = self._ready(), request.method
-        items = remote_calls.items(servable, name, args[0]) if told.is_grpc else servable.items(name, args, kwargs)
+        items: Any = remote_calls.items(servable, name, args[0]) if told.is_grpc else servable.items(name, args, kwargs)
         try:
             yield None
             async for item in items:
@@ -251,7 +251,7 @@ class Replica:
             raise
         finally:
             self._leave()
-            await items.aclose()  # type: ignore[attr-defined]
+            await items.aclose()
 
     async def broadcast(self, meta: bytes, /, *args: Any, **kwargs: Any) -> Any:
         """Run a method whatever else runs: it takes the place of no request, and none takes its place."""

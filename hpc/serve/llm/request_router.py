@@ -32,7 +32,7 @@ class PrefixCacheAffinityRouter(LocalityMixin, MultiplexMixin, RequestRouter):
     the numbers of requests differ by more than ``imbalanced_threshold``, two choices decide, as they do where the
     replica has no room."""
 
-    def initialize_state(
+    def initialize_state(  # type: ignore[override]  # users name what they give
         self,
         imbalanced_threshold: float | None = float("inf"),
         match_rate_threshold: float | None = 0.1,

@@ -27,8 +27,8 @@ from hpc.serve.calls.call import Call, Kind
 from hpc.serve.calls.remote_calls import InputSource, RemoteCall
 from hpc.serve.calls.routing import Router
 from hpc.serve.canary import choose
-from hpc.serve.config import HTTPOptions, gRPCOptions, is_unsaid
 from hpc.serve.context import new_request_id
+from hpc.serve.door_options import HTTPOptions, gRPCOptions, is_unsaid
 from hpc.serve.exceptions import BackPressureError, DeploymentUnavailableError, gRPCStatusError
 from hpc.serve.grpc_util import RayServegRPCContext
 from hpc.serve.http import door

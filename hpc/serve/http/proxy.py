@@ -135,7 +135,7 @@ class Asked:
 
 
 class Proxy:
-    """The actor. ``node``: its node. ``http_options``: `hpc.serve.config.HTTPOptions`."""
+    """The actor. ``node``: its node. ``http_options``: `hpc.serve.door_options.HTTPOptions`."""
 
     def __init__(self, node: str, http_options: Any, grpc_options: Any = None) -> None:
         self._node = node

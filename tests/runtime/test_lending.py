@@ -20,8 +20,14 @@ def session():
 
 @hpc.remote
 def read(refs):
+    from hpc.core.owner.shell import values
+
+    moment_s, values.ASKED_S = values.ASKED_S, 30.0  # on a busy machine an owner may need more than a moment
     begin = time.monotonic()
-    total = sum(float(np.sum(hpc.get(ref))) for ref in refs)
+    try:
+        total = sum(float(np.sum(hpc.get(ref))) for ref in refs)
+    finally:
+        values.ASKED_S = moment_s
     return total, begin, time.monotonic()
 
 

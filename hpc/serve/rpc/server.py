@@ -194,8 +194,8 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             return True, await messages.__anext__()
         except StopAsyncIteration:
             return False, None
-        except Exception as error:
-            logger.debug("the messages of a call have ended early: %s", error)
+        except (Exception, asyncio.CancelledError) as error:  # grpcio cancels the reader where the client has gone
+            logger.debug("the messages of a call have ended early: %r", error)
             return None, None
 
     # -------------------------------------------------------------- which method

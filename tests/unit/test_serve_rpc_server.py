@@ -1,4 +1,4 @@
-"""The server of gRPC in a proxy, without a client: messages of streams, statuses, keys, the application that is meant."""
+"""The server of gRPC in a proxy, without a client: messages of streams, statuses, keys, applications by name."""
 
 from __future__ import annotations
 

@@ -140,11 +140,16 @@ def test_what_is_left_of_a_service_is_found_by_its_name(monkeypatch: pytest.Monk
             raise GoneError("it has ended")
         return name
 
+    groups = [(actors.GANG_PREFIX + "1", "CREATED"), (actors.GANG_PREFIX + "2", "REMOVED"), ("mine", "CREATED")]
+    table = {str(at): {"name": name, "state": state} for at, (name, state) in enumerate(groups)}
+    freed: list[str] = []
     monkeypatch.setattr(actors.hpc.util, "list_named_actors", lambda all_namespaces: rows)
+    monkeypatch.setattr(actors.hpc.util, "placement_group_table", lambda: table)
+    monkeypatch.setattr(actors, "free_group", freed.append)
     monkeypatch.setattr(actors, "find", find)
     monkeypatch.setattr(actors.hpc, "kill", killed.append)
     actors.end_all()
-    assert killed == [IDENT.to_full_id_str()]
+    assert killed == [IDENT.to_full_id_str()] and freed == [actors.GANG_PREFIX + "1"]
 
 
 def test_the_doors_of_a_proxy_that_is_gone_are_told_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from hpc.cli.table import show_table
 from hpc.settings import sites
-from hpc.settings.errors import CliError
+from hpc.settings.errors import CliError, report
 from hpc.settings.files import user_config_dir
 
 USAGE = """\
@@ -47,13 +48,21 @@ def run(words: list[str]) -> int:
 
 
 def _list(_name: str) -> int:
+    """Show all profiles. One that cannot be read is a row too, and its error follows the table."""
     config = user_config_dir(os.environ)
     rows: list[list[str]] = [["NAME", "SCHEDULER", "KINDS", "MACHINE"]]
+    errors: list[CliError] = []
     for name in sites.names(config):
-        site = sites.read(config, name)
-        rows.append([name, site.scheduler or "-", ",".join(site.kinds) or "-", site.title])
+        try:
+            site = sites.read(config, name)
+        except CliError as error:
+            errors.append(error)
+            rows.append([name, "-", "-", "(cannot be used)"])
+        else:
+            rows.append([name, site.scheduler or "-", ",".join(site.kinds) or "-", site.title])
     show_table(rows)
-    return 0
+    sys.stdout.flush()
+    return max(map(report, errors), default=0)
 
 
 def _detect(_name: str) -> int:

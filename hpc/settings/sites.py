@@ -105,8 +105,8 @@ def _content(path: Path, name: str) -> dict[str, Any]:
 
 
 def _site(name: str, kind: str, path: Path, content: Mapping[str, Any], found_by: str) -> Site:
+    _check_shape(name, path, content)
     about = content.get("site", {})
-    about = about if isinstance(about, dict) else {}
     kinds = tuple(about.get("kinds", ()))
     if kind and kind not in kinds:
         what = f"site profile {name} has no sort of nodes named {kind!r}"
@@ -131,6 +131,28 @@ def _site(name: str, kind: str, path: Path, content: Mapping[str, Any], found_by
         name, kind, path, about.get("title", name), about.get("scheduler", ""), kinds, tuple(about.get("detect", ())),
         tables, content.get("facts", {}), content.get("source", {}), found_by,
     )  # fmt: skip
+
+
+def _check_shape(name: str, path: Path, content: Mapping[str, Any]) -> None:
+    """CliError for a table that is none, and for a value of [site] of another type."""
+    tables = {each: content.get(each, {}) for each in KNOWN}
+    if isinstance(tables["kind"], dict):
+        tables |= {f"kind.{kind}": values for kind, values in tables["kind"].items()}
+        for kind, values in tables["kind"].items():
+            if isinstance(values, dict):
+                tables |= {f"kind.{kind}.{table}": inner for table, inner in values.items()}
+    for each, values in tables.items():
+        if not isinstance(values, dict):
+            what = f"site profile {name}: {each} is a table, not {values!r}"
+            raise CliError("CONFIG", what, where=str(path), fix=f"write it as [{each}], and its options below")
+    for each in ("title", "scheduler"):
+        if not isinstance(value := tables["site"].get(each, ""), str):
+            raise CliError("CONFIG", f"site profile {name}: {each} is a text, not {value!r}", where=str(path))
+    for each in ("detect", "kinds"):
+        value = tables["site"].get(each, [])
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            what = f"site profile {name}: {each} is a list of texts, not {value!r}"
+            raise CliError("CONFIG", what, where=str(path), fix=f'{each} = ["..."]')
 
 
 def find(config: Path, env: Mapping[str, str], hostname: str) -> Site | None:
@@ -158,8 +180,9 @@ def _signs_of(path: Path, name: str) -> Sequence[str]:
             return ()
         return [str(sign) for sign in json.loads(line[1])]
     except ValueError:  # signs on several lines, or in single quotes
-        about = _content(path, name).get("site", {})
-        return tuple(about.get("detect", ())) if isinstance(about, dict) else ()
+        content = _content(path, name)
+        _check_shape(name, path, content)
+        return tuple(content.get("site", {}).get("detect", ()))
     except OSError:
         return ()
 

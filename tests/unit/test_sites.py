@@ -166,6 +166,10 @@ def test_everything_else_wins_over_it(env: dict[str, str]) -> None:
         (["--site=kind"], ["[kind.gup], which is none of its kinds", "there are: gpu"]),
         (["--site=ours/huge"], ["no sort of nodes named 'huge'", "thin, fat"]),
         (["--site=pbs-site", "--scheduler=slurm"], ["Other has pbs, and here is Slurm", "--site=none"]),
+        (["--site=shape"], ["submit is a table, not 'p'", "[submit]"]),
+        (["--site=sorts"], ["kinds is a list of texts, not 'gpu'", 'kinds = ["..."]']),
+        (["--site=deep"], ["kind.gpu.submit is a table, not 3"]),
+        (["--site=title"], ["title is a text, not 7"]),
         (["--site=typo"], ["no such option in site profile typo: partitoin", "partition = ..."]),
     ],
 )
@@ -174,6 +178,10 @@ def test_a_profile_that_cannot_be_used_says_why(env: dict[str, str], words: list
     (folder / "pbs-site.toml").write_text('[site]\ntitle = "Other"\nscheduler = "pbs"\n')
     (folder / "table.toml").write_text('[sumbit]\npartition = "p"\n')
     (folder / "kind.toml").write_text('[site]\nkinds = ["gpu"]\n[kind.gup.submit]\npartition = "p"\n')
+    (folder / "shape.toml").write_text('submit = "p"\n')
+    (folder / "sorts.toml").write_text('[site]\nkinds = "gpu"\n')
+    (folder / "deep.toml").write_text('[site]\nkinds = ["gpu"]\n[kind.gpu]\nsubmit = 3\n')
+    (folder / "title.toml").write_text("[site]\ntitle = 7\n")
     (folder / "typo.toml").write_text('[launch]\npartitoin = "p"\n')
     with pytest.raises(CliError) as caught:
         load([*words, "x.py"], env, submits=True)
@@ -237,6 +245,10 @@ def hpc(*words: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]
 def test_the_command_lists_shows_detects_and_makes_them(env: dict[str, str]) -> None:
     listed = hpc("site", "list", env=env)
     assert listed.returncode == 0 and "ours" in listed.stdout and "Perlmutter (NERSC)" in listed.stdout
+    (Path(env["XDG_CONFIG_HOME"]) / "hpc" / "sites" / "half.toml").write_text("[site\n")
+    partly = hpc("site", "list", env=env)
+    assert partly.returncode == 2 and "half" in partly.stdout and "Perlmutter (NERSC)" in partly.stdout
+    assert "site profile half is not valid TOML" in partly.stderr and "half.toml" in partly.stderr
     shown = hpc("site", "show", "frontier", env=env)
     assert shown.returncode == 0 and "docs.olcf.ornl.gov" in shown.stdout and "/mnt/bb/USER" in shown.stdout
     assert hpc("site", "detect", env={**env, "OURS": "1"}).stdout == "ours, found by OURS\n"

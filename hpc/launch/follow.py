@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from hpc.launch.chain import link_of
 from hpc.launch.jobdir import JobDir, has_ended, scheduler_of
+from hpc.launch.old_output import OldOutput
 from hpc.launch.report import HEARTBEAT_S
 from hpc.launch.status_line import StatusLine, line, shown
 from hpc.launch.verdict import is_over, judge, write_down
@@ -67,6 +68,8 @@ class Follower:
         self.gone = False  # the scheduler does not know the job any more
         self.position: int | None = None
         self.offset = tail_offset(self.log, tail_lines) if tail_lines is not None and self.log else 0
+        #: What the file of output had before, until the job has written to it.
+        self.old = OldOutput.read(content.get("log_was")) if tail_lines is None and self.log else None
         self.interrupts = 0
         self.detach_at_s: float | None = None
         self.cancelled = False
@@ -112,6 +115,11 @@ class Follower:
             if not found:
                 return False
             self.log = Path(found)
+        if self.old is not None:
+            begin = self.old.begin(self.log)
+            if begin is None:
+                return False
+            self.offset, self.old = begin, None
         try:
             with self.log.open("rb") as file:  # opened anew each time: that is when NFS looks for changes
                 file.seek(self.offset)
@@ -174,10 +182,14 @@ class Follower:
     def _drain(self, log_bytes: int | None) -> None:
         """The rest of the output; the file server may be some seconds behind."""
         end = time.monotonic() + SETTLE_S
-        while self._copy_output() or (log_bytes is not None and self.offset < log_bytes):
+        while self._copy_output() or (log_bytes is not None and self._lacks(log_bytes)):
             if time.monotonic() > end:
                 break
             time.sleep(FAST_TICK_S)
+
+    def _lacks(self, log_bytes: int) -> bool:
+        """Whether the output, which has so many bytes, is not here as a whole."""
+        return self.offset < log_bytes if self.old is None else self.old.size != log_bytes
 
     def _judge(self, status: dict[str, Any]) -> int:
         """The job is over and its hpc-launch could not say how."""

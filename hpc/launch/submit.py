@@ -25,6 +25,7 @@ from hpc.launch.chain import CANCELLED, Link, link_of
 from hpc.launch.follow import Follower
 from hpc.launch.growth import wish_of
 from hpc.launch.jobdir import JobDir
+from hpc.launch.old_output import OldOutput
 from hpc.launch.stage import prepare
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.verdict import Verdict, write_down
@@ -132,9 +133,12 @@ def _follow(settings: Settings, jobs: Sequence[JobDir], later: Later) -> int:
     """A job to its end, and those of its chain that go on after it."""
     code = 0
     chain = list(jobs)
+    log, size = None, 0  # the output of the job before, and how much of it was copied
     for job in chain:  # it may grow meanwhile
         link = link_of(job)
         follower = Follower(job, quiet=settings["quiet"], interval_s=settings["poll_interval"], submitted=True)
+        if log is not None and follower.log == log:
+            follower.old = OldOutput.up_to(log, size)
         try:
             code = follower.follow()
         except CliError as error:
@@ -146,6 +150,7 @@ def _follow(settings: Settings, jobs: Sequence[JobDir], later: Later) -> int:
         else:
             if link is None or not _goes_on(link, code):
                 return code
+        log, size = follower.log, follower.offset if follower.old is None else follower.old.size
         if link.number < link.links and not later.at_once:
             chain.append(later.after(link))
     return code
@@ -208,6 +213,7 @@ def _hand_in(settings: Settings, scheduler: Scheduler, made: plan.Plan, job: Job
         write_secret(job.path / carry.BRINGS, made.brings)
     job.write("job.json", content)
     job.write("status.json", {"state": "queued", "text": line("queued", "submitting")})
+    before = OldOutput.of(made.log)
     with waiting_shown(scheduler.submits_with, quiet=settings["quiet"]):
         try:
             job_id = scheduler.submit(made.submit, made.request)
@@ -226,7 +232,8 @@ def _hand_in(settings: Settings, scheduler: Scheduler, made: plan.Plan, job: Job
     # From here on a Ctrl-C is about the job: it waits until the follower can say what it means.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     log = plan.real_log(made, scheduler, job_id)
-    job.write("job.json", {**content, "scheduler_id": job_id, "log": str(log) if log is not None else ""})
+    was = {} if before is None or log != made.log else {"log_was": before.kept()}
+    job.write("job.json", {**content, **was, "scheduler_id": job_id, "log": str(log) if log is not None else ""})
     job.event("submitted", scheduler_id=job_id)
     return job_id
 

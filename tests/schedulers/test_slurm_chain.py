@@ -57,7 +57,10 @@ SCRIPT = f"""
 
 def test_three_jobs_have_the_result_of_one(desk: Desk) -> None:
     desk.script("works.py", SCRIPT)
-    done = desk.launch("-N2", "-c2", "-t1", "--chain=8", "--drain=51s", "works.py", timeout_s=200.0)
+    desk.script("all.txt", "of yesterday\n")
+    asked = ["-N2", "-c2", "-t1", "--chain=8", "--drain=51s", "-o", "all.txt"]
+    done = desk.launch(*asked, "works.py", timeout_s=200.0)
+    assert "of yesterday" not in done.stdout, "it is no output of these jobs"
     assert done.returncode == 0, done.stderr + done.stdout
     expected = sum(number * number for number in range(STEPS))
     assert f"result {expected} {STEPS}" in done.stdout, done.stdout

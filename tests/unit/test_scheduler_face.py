@@ -130,6 +130,21 @@ def test_a_job_tells_the_name_of_its_output_that_only_its_scheduler_knew(
     assert Follower(job, quiet=True).follow() == 0 and capfdbinary.readouterr().out == b"all of it\n"
 
 
+def test_what_a_file_of_output_had_before_the_job_is_not_shown(
+    launched: Callable[[str], int], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = tmp_path / "out.txt"
+    path.write_bytes(b"of yesterday\n")
+    assert launched("--detach -o out.txt x.py") == 0 and launched("--detach -o out.txt x.py") == 0
+    capfdbinary.readouterr()
+    silent, talks = JobDir(Path("jobs/1")), JobDir(Path("jobs/2"))
+    says(silent, "ended", exit_code=0, log_bytes=13)
+    assert Follower(silent, quiet=True).follow() == 0 and capfdbinary.readouterr().out == b""
+    wrote(talks, "of today\n")
+    says(talks, "ended", exit_code=0, log_bytes=22)
+    assert Follower(talks, quiet=True).follow() == 0 and capfdbinary.readouterr().out == b"of today\n"
+
+
 def test_a_refusal_names_the_fix_and_leaves_no_folder(fake: FakeScheduler, launched: Callable[[str], int]) -> None:
     fake.refusal = Diagnosis("TIME-LIMIT", "too long", {"--time": "1h"}, "longer: q", why="fsub: no")
     with pytest.raises(CliError) as caught:

@@ -160,6 +160,30 @@ def test_replicas_begin_when_the_actors_that_they_share_are_there() -> None:
     assert [command.version for command in kinds(said + it.take(), say.KillHelper)] == ["v1"]
 
 
+def test_the_good_version_comes_back_with_the_actors_that_it_shares() -> None:
+    it = machine()
+    config = DeploymentConfig(max_constructor_retry_count=1)
+    one = deploy(it, config, helpers=("cache",))
+    it.helper_begun(one.id, "v1", "cache", "", 1.0)
+    begun(it, it.take())
+    deploy(it, config, "v2", ("cache",))
+    for command in kinds(it.take(), say.Drain):
+        it.replica_dead(command.replica, "it was ended", 20.0)
+    it.helper_begun(one.id, "v2", "cache", "", 21.0)
+    said = it.take()
+    assert [command.version for command in kinds(said, say.KillHelper)] == ["v1"]
+    (start,) = kinds(said, say.Start)
+    it.replica_failed(start.replica, "no", 22.0)
+    it.replica_dead(start.replica, "it was ended", 23.0)
+    assert one.status is DeploymentStatus.DEPLOY_FAILED
+    said = it.take()
+    assert [command.version for command in kinds(said, say.StartHelper)] == ["v1"]
+    assert [command.version for command in kinds(said, say.KillHelper)] == ["v2"]
+    it.helper_begun(one.id, "v1", "cache", "", 24.0)
+    begun(it, it.take(), 25.0)
+    assert [replica.version for replica in one.serving] == ["v1"]
+
+
 def test_a_shared_actor_that_always_fails_ends_the_attempt() -> None:
     it = machine()
     one = deploy(it, DeploymentConfig(max_constructor_retry_count=3), helpers=("cache",))

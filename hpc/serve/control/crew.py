@@ -36,8 +36,8 @@ class Crew:
         """Actors of versions that nothing runs any more end, and actors that have died begin anew."""
         used = {replica.version for replica in one.replicas.values()}
         living = {replica.version for replica in one.live}
-        if not one.deleting:
-            used.add(one.spec.code_version)
+        if not one.deleting:  # where the newest has failed, replicas of the good one begin, and wait for theirs
+            used.add(one.good if one.failed else one.spec.code_version)
         for version, name in [key for key in one.helpers if key[0] not in used]:
             del one.helpers[version, name]
             self._say(KillHelper(one.id, version, name))

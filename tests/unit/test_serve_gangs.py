@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -252,7 +253,19 @@ def test_one_policy_decides_for_all_deployments_of_an_application() -> None:
     assert seen.count({}) == 1, "a policy that is a class is made once"
 
 
-@pytest.mark.parametrize("said", [3, {DeploymentID("x", "app"): 1}, ({}, 3)])
+@pytest.mark.parametrize(
+    "said",
+    [
+        3,
+        {DeploymentID("x", "app"): 1},
+        ({}, 3),
+        ({DeploymentID("d", "app"): 2}, {DeploymentID("d", "app"): 3}),
+        {DeploymentID("d", "app"): None},
+        {DeploymentID("d", "app"): math.nan},
+        {DeploymentID("d", "app"): math.inf},
+        {DeploymentID("d", "app"): 2, DeploymentID("e", "app"): "two"},
+    ],
+)
 def test_a_policy_that_fails_changes_nothing_and_is_told(said: Any) -> None:
     it = machine(lambda what: lambda contexts: said)
     first, second = both(it, "somewhere:bad")

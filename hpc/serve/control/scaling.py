@@ -67,19 +67,21 @@ class Scaling:
                 one.id, config, one.load, _serving(one), one.target, share, now, _stats(one)
             )
         wrong = ""
-        wanted: dict[DeploymentID, float] = {}
+        wanted: dict[DeploymentID, int] = {}
         try:
-            wanted, states = _read(self._policy(name, policy)(contexts), contexts)
+            numbers, states = _read(self._policy(name, policy)(contexts), contexts)
+            kept = {one.id: dict(states.get(one.id) or {}) for one in scaled}
+            wanted = {ident: _stepped(contexts[ident], number) for ident, number in numbers.items()}
             for one in scaled:
-                one.scaler.policy_state = dict(states.get(one.id) or {})
+                one.scaler.policy_state = kept[one.id]
         except Exception as error:  # one that fails changes nothing
             wrong = f"the autoscaling policy of the application failed: {type(error).__name__}: {error}"
         found = []
         for one in scaled:
             ctx = contexts[one.id]
-            said = _stepped(ctx, wanted[one.id]) if one.id in wanted else one.target
             one.scaler.wrong = wrong
             one.message = wrong or one.message
+            said = wanted.get(one.id, one.target)
             found.append((one, one.scaler.settled(ctx, said, one.load, False, one.spec.config.gang_size)))
         return found
 

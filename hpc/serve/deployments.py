@@ -10,10 +10,13 @@ import hashlib
 import inspect
 import io
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import Callable
 from typing import Any
+
+from cloudpickle import cloudpickle as pickling
 
 from hpc import cloudpickle
 from hpc.serve.config import (
@@ -27,6 +30,10 @@ from hpc.serve.config import (
 )
 from hpc.serve.policies import imported
 from hpc.serve.specs import AppFacts, AppSpec, DeploymentSpec, HelperSpec
+
+#: The random names of classes that cloudpickle has pickled by value, and how they stand in what it writes.
+_NAMES_OF_CLASSES = getattr(pickling, "_DYNAMIC_CLASS_TRACKER_BY_CLASS", {})
+_A_NAME = re.compile(rb"\x8c\x20([0-9a-f]{32})")
 
 
 class _Unset:
@@ -334,7 +341,7 @@ class _Graph:
         helpers = [_helper(one) for one in config.deployment_actors or ()]
         if helpers:
             config = config.changed(deployment_actors=[_named(one) for one in config.deployment_actors or ()])
-        seed = self.seed + "".join(hashlib.sha256(one.target).hexdigest() for one in helpers)
+        seed = self.seed + "".join(hashlib.sha256(_steady(one.target)).hexdigest() for one in helpers)
         version = code_version(code, init_args, config, seed)
         is_asgi = bool(getattr(target, "_hpc_ingress", False))
         asked = config.request_router_config
@@ -402,11 +409,17 @@ def _pickled(value: Any, what: str) -> bytes:
 def code_version(code: bytes, init_args: bytes, config: DeploymentConfig, seed: str) -> str:
     """What replicas run, in 16 characters: the code, its arguments and the options that need other replicas."""
     digest = hashlib.sha256()
-    for part in (seed.encode(), code, init_args):
+    for part in (seed.encode(), _steady(code), _steady(init_args)):
         digest.update(len(part).to_bytes(8, "big") + part)
     for option in RESTARTING:
         digest.update(repr(getattr(config, option)).encode() + b"\n")
     return digest.hexdigest()[:16]
+
+
+def _steady(pickled: bytes) -> bytes:
+    """The same in each process: cloudpickle gives a class that it pickles by value a random name, of 32 digits."""
+    names = {name.encode() for name in list(_NAMES_OF_CLASSES.values())}
+    return _A_NAME.sub(lambda found: b"" if found[1] in names else found[0], pickled)
 
 
 def digest_of_modules() -> str:

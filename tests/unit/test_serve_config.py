@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +76,41 @@ def test_a_door_on_tcp_is_there_where_it_was_asked_for() -> None:
     assert not HTTPOptions().is_tcp and HTTPOptions(port=0).is_tcp and HTTPOptions(host="127.0.0.1").is_tcp
     assert HTTPOptions(host=None).location is ProxyLocation.Disabled
     assert LoggingConfig(log_level=10).log_level == "DEBUG"
+
+
+def test_the_same_code_has_the_same_version_in_each_process(tmp_path: Path) -> None:
+    """A file that is deployed again, with another `user_config`, leaves the replicas."""
+    text = """
+import hpc
+from hpc import serve
+from hpc.serve.config import DeploymentActorConfig
+@hpc.remote
+class Cache:
+    pass
+class Inner:
+    pass
+@serve.deployment(deployment_actors=[DeploymentActorConfig(name="cache", actor_class=Cache)])
+class One:
+    number = NUMBER
+    def __init__(self, inner):
+        pass
+app = One.bind(Inner())
+"""
+    program = "import versioned; from hpc.serve.deployments import build; "
+    program += "print(build(versioned.app, 'app').deployments[0].code_version)"
+
+    def version() -> str:
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+        ran = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+        assert not ran.returncode, ran.stderr
+        return ran.stdout
+
+    path = tmp_path / "versioned.py"
+    path.write_text(text.replace("NUMBER", "1"))
+    first = version()
+    assert version() == first
+    path.write_text(text.replace("NUMBER", "10"))
+    assert version() != first
 
 
 def test_a_graph_becomes_specs_that_others_use_first() -> None:

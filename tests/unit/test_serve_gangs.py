@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from typing import Any
 
 import pytest
@@ -272,6 +273,28 @@ def test_a_policy_that_fails_changes_nothing_and_is_told(said: Any) -> None:
     it.note_handle(HandleMetrics("caller", "app", "d", 3), 1.0)
     assert (first.target, second.target) == (0, 0)
     assert "the autoscaling policy of the application failed" in first.message
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_state_of_a_policy_that_cannot_be_kept_is_a_failure_of_it(together: bool) -> None:
+    state = {"lock": threading.Lock()}
+
+    def bad(ctx: Any) -> Any:
+        if together:
+            return dict.fromkeys(ctx, 5), dict.fromkeys(ctx, state)
+        ctx.policy_state.update(state)
+        return 5, ctx.policy_state
+
+    if together:
+        it = machine(lambda what: bad)
+        one, _ = both(it, "somewhere:bad")
+    else:
+        it = Machine(lambda: "r1", lambda spec: bad)
+        one = deploy(it, DeploymentConfig(autoscaling_config=AutoscalingConfig(min_replicas=1, upscale_delay_s=0)))
+    before = one.target
+    it.note_handle(HandleMetrics("caller", "app", "d", 3), 1.0)
+    assert one.target == before and "cannot pickle" in one.message
+    assert Writer().state_of(it)
 
 
 def test_the_policy_of_an_application_is_one_of_a_file() -> None:

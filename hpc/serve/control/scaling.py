@@ -10,7 +10,7 @@ from typing import Any
 from hpc.serve.autoscaling_policy import AutoscalingContext
 from hpc.serve.config import AutoscalingPolicy
 from hpc.serve.control.applications import Application
-from hpc.serve.control.autoscale import Policy
+from hpc.serve.control.autoscale import Policy, keepable
 from hpc.serve.control.fleet import Deployment
 from hpc.serve.messages import DeploymentID
 from hpc.serve.specs import DeploymentSpec
@@ -70,7 +70,7 @@ class Scaling:
         wanted: dict[DeploymentID, int] = {}
         try:
             numbers, states = _read(self._policy(name, policy)(contexts), contexts)
-            kept = {one.id: dict(states.get(one.id) or {}) for one in scaled}
+            kept = {one.id: keepable(states.get(one.id)) for one in scaled}
             wanted = {ident: _stepped(contexts[ident], number) for ident, number in numbers.items()}
             for one in scaled:
                 one.scaler.policy_state = kept[one.id]

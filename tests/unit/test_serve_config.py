@@ -81,23 +81,30 @@ def test_a_door_on_tcp_is_there_where_it_was_asked_for() -> None:
 def test_the_same_code_has_the_same_version_in_each_process(tmp_path: Path) -> None:
     """A file that is deployed again, with another `user_config`, leaves the replicas."""
     text = """
+import enum, typing
 import hpc
 from hpc import serve
 from hpc.serve.config import DeploymentActorConfig
+T = typing.TypeVar("T")
 @hpc.remote
 class Cache:
-    pass
-class Inner:
-    pass
+    kind = T
+class Kind(enum.Enum):
+    ONE = 1
+class Inner(typing.Generic[T]):
+    words = {"one", "two", "three", "four"}
+    def __contains__(self, word):
+        return word in {"a", "b", "c", "d", "e"}
 @serve.deployment(deployment_actors=[DeploymentActorConfig(name="cache", actor_class=Cache)])
 class One:
     number = NUMBER
-    def __init__(self, inner):
-        pass
-app = One.bind(Inner())
+    kind = Kind
+    def __init__(self, inner, key):
+        self.inner = Inner
+app = One.bind(Inner(), "KEY")
 """
     program = "import versioned; from hpc.serve.deployments import build; "
-    program += "print(build(versioned.app, 'app').deployments[0].code_version)"
+    program += "print(build(versioned.app, 'app', seed='s').deployments[0].code_version)"
 
     def version() -> str:
         env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
@@ -106,11 +113,13 @@ app = One.bind(Inner())
         return ran.stdout
 
     path = tmp_path / "versioned.py"
-    path.write_text(text.replace("NUMBER", "1"))
-    first = version()
-    assert version() == first
-    path.write_text(text.replace("NUMBER", "10"))
-    assert version() != first
+    numbers, keys = ("1", "10"), ("0123456789abcdef" * 2, "0123456789abcde0" * 2)
+    found = {}
+    for number, key in ((numbers[0], keys[0]), (numbers[1], keys[0]), (numbers[0], keys[1])):
+        path.write_text(text.replace("NUMBER", number).replace("KEY", key))
+        found[number, key] = version()
+        assert version() == found[number, key]
+    assert len(set(found.values())) == 3, "an argument may look as a random id does"
 
 
 def test_a_graph_becomes_specs_that_others_use_first() -> None:

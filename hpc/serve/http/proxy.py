@@ -170,7 +170,13 @@ class Proxy:
         """Open the doors; where they are open, say where. Raises DoorError, KeyFileError and OSError."""
         async with self._opening:
             if not self._doors:
-                await self._open()
+                try:
+                    await self._open()
+                except BaseException:  # no door is open unless all are
+                    if self._server is not None:
+                        await self._server.close()
+                        self._server = None
+                    raise
         return self._doors
 
     async def _open(self) -> None:
@@ -200,12 +206,11 @@ class Proxy:
             try:
                 port = await self._server.listen_tcp(options.host, options.port, admit, tls)
             except OSError as error:
-                await self._server.close()
                 raise door.DoorError(
                     f"port {options.port} of {options.host} cannot be listened at: {error.strerror}; 0 takes a free one"
                 ) from None
             host = options.host
-            if host in ("0.0.0.0", "::"):
+            if host in door.ALL_ADDRESSES:
                 host = await asyncio.to_thread(door.reachable_name)
             doors.append(f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}")
         if self._grpc_options is not None and self._grpc_options.grpc_servicer_functions:
@@ -233,9 +238,8 @@ class Proxy:
         await asyncio.sleep(notice_s)
         if self._lending is not None:
             self._lending.close()
-        is_empty = await self._server.drain(timeout_s)
-        if self._grpc is not None:
-            await self._grpc.stop(timeout_s)
+        stopping = [] if self._grpc is None else [self._grpc.stop(timeout_s)]
+        is_empty, *_ = await asyncio.gather(self._server.drain(timeout_s), *stopping)
         for task in self._tasks:
             task.cancel()
         door.clear(door.socket_path(spi.own_directory()))
@@ -560,9 +564,11 @@ class Proxy:
 
     # -------------------------------------------------------------- what replicas pull
 
-    async def next_message(self, key: int) -> tuple[bool | None, Any]:
+    async def next_message(self, key: int, reader: str) -> tuple[bool | None, Any]:
         """The next message of a call by gRPC, for the replica that has it."""
-        found: tuple[bool | None, Any] = (None, None) if self._grpc is None else await self._grpc.next_message(key)
+        if self._grpc is None:
+            return None, None
+        found: tuple[bool | None, Any] = await self._grpc.next_message(key, reader)
         return found
 
     async def receive(self, key: int) -> dict[str, Any]:

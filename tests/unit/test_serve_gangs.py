@@ -233,6 +233,39 @@ def both(it: Machine, policy: str) -> list[Any]:
     return list(it.deployments.values())
 
 
+def test_a_good_version_of_large_gangs_serves_behind_one_that_fails() -> None:
+    rows = [Row("a", "new", RUNS)]
+    wanted = Wanted(1, "new", failed=True, good="good", gangs={"good": 3, "new": 1})
+    assert plan(wanted, []).start == {"good": 1} and not plan(wanted, rows)
+    assert plan(Wanted(4, "new", failed=True, good="good", gangs={"good": 3}), rows).start == {"good": 1}
+    assert not plan(wanted, [Row("b", "good", RUNS, size=3)])
+
+
+def test_a_shared_actor_that_answers_nothing_is_replaced() -> None:
+    it = machine()
+    one = deploy(it, DeploymentConfig(health_check_period_s=10, health_check_timeout_s=3), helpers=("cache",))
+    it.helper_begun(one.id, "v1", "cache", "", 1.0)
+    begun(it, it.take())
+    about = (one.id, "v1", "cache")
+    for asked_at, is_well in ((11.0, False), (21.0, True), (31.0, False), (41.0, False), (51.0, False)):
+        it.tick(asked_at)
+        assert kinds(it.take(), say.CheckHelper) == [say.CheckHelper(*about, 3)]
+        it.tick(asked_at + 1)
+        assert not kinds(it.take(), say.CheckHelper), "it is asked already"
+        it.helper_checked(*about, is_well, asked_at)
+    commands = it.take()
+    assert kinds(commands, say.KillHelper) == [say.KillHelper(*about)] and kinds(commands, say.StartHelper)
+    it.helper_begun(*about, "", 52.0)
+    assert one.is_whole(1.0) and one.helpers["v1", "cache"].misses == 0
+    it.helper_checked(one.id, "v1", "other", False, 53.0)
+
+
+def test_a_shared_actors_options_are_not_those_of_the_service() -> None:
+    with pytest.raises(ValueError, match="'cache' must not have lifetime, name: the service names the actor"):
+        DeploymentActorConfig(name="cache", actor_class="m:C", actor_options={"name": "x", "lifetime": "detached"})
+    assert DeploymentActorConfig(name="cache", actor_class="m:C", actor_options={"num_cpus": 2}).actor_options
+
+
 def test_one_policy_decides_for_all_deployments_of_an_application() -> None:
     seen = []
 

@@ -132,3 +132,46 @@ def test_what_begins_while_another_controllers_things_are_ended_stays(monkeypatc
         assert ended == ["old"] and freed == ["SERVE_GANG::old"]
 
     asyncio.run(run())
+
+
+def test_one_that_begins_while_names_are_asked_for_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, one = shared()
+    deploy(machine)
+    machine.deploy([AppSpec("other", "/o", "d", [DeploymentSpec("d", b"", b"", DeploymentConfig(), "v1",
+                                                               helpers=[HelperSpec("cache", b"")])])], 0.0)  # fmt: skip
+    machine.helper_begun(DeploymentID("d", "other"), "v1", "cache", "", 1.0)
+    machine.take()
+
+    def names() -> set[str]:  # the answer was on its way as the second one began
+        machine.helper_begun(IDENT, "v1", "cache", "", 2.0)
+        return set()
+
+    monkeypatch.setattr(actors, "names_there", names)
+    asyncio.run(one.look())
+    assert machine.deployments[IDENT].helpers["v1", "cache"].runs
+    lost = machine.deployments[DeploymentID("d", "other")].helpers.get(("v1", "cache"))
+    assert lost is None or not lost.runs, "that one has ended"
+
+
+def test_one_that_answers_nothing_is_a_miss_and_one_that_has_ended_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        machine, one = shared()
+        deploy(machine)
+        machine.helper_begun(IDENT, "v1", "cache", "", 1.0)
+        seen = []
+        monkeypatch.setattr(machine, "helper_checked", lambda *args: seen.append(args[3]))
+
+        async def never(actor: Any) -> None:
+            await asyncio.Event().wait()
+
+        def gone(name: str) -> Any:
+            raise actors.GoneError(name)
+
+        monkeypatch.setattr(actors, "helper_ready", never)
+        monkeypatch.setattr(actors, "find", lambda name: object())
+        await one.do(say.CheckHelper(IDENT, "v1", "cache", 0.01))
+        monkeypatch.setattr(actors, "find", gone)
+        await one.do(say.CheckHelper(IDENT, "v1", "cache", 0.01))
+        assert seen == [False, True]
+
+    asyncio.run(run())

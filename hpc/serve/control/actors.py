@@ -21,8 +21,6 @@ from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 #: The label that each node has, with its own id.
 NODE_LABEL = "ray.io/node-id"
 PROXY_NAME = "SERVE_PROXY_ACTOR"
-#: Options of a shared actor that are not the user's.
-_OWN_OPTIONS = frozenset(("name", "max_restarts", "namespace", "lifetime"))
 #: How long the name of an actor that was ended may stay.
 GONE_S = 5.0
 #: Replicas and proxies count their requests themselves.
@@ -235,7 +233,7 @@ async def helper_ready(actor: Any) -> None:
 
 def _make_helper(name: str, target: bytes, env: dict[str, Any], about: tuple[str, str, str, str]) -> Any:
     cls, args, kwargs, given = cloudpickle.loads(target)
-    options = {key: value for key, value in given.items() if key not in _OWN_OPTIONS}
+    options = dict(given)
     own = options.pop("runtime_env", None) or {}
     variables = {**(env.get("env_vars") or {}), **(own.get("env_vars") or {}), HELPER_ENV: json.dumps(about)}
     return cls.options(

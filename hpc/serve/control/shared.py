@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 from hpc import spi
 from hpc.serve.control import actors, commands
 from hpc.serve.control.crew import sweep_of
+from hpc.serve.control.helpers import Helper
 from hpc.serve.control.machine import Machine
 from hpc.serve.messages import helper_name
+
+logger = logging.getLogger("hpc.serve")
 
 
 class Shared:
@@ -31,6 +35,8 @@ class Shared:
             self._attempts.pop(name, None)
             async with self._turn(name):
                 await asyncio.to_thread(actors.end_helper, name)
+        elif isinstance(command, commands.CheckHelper):
+            await self._check(command)
         elif isinstance(command, commands.FreeGang):
             await asyncio.to_thread(actors.free_group, command.name)
         else:
@@ -58,7 +64,9 @@ class Shared:
         try:
             async with self._turn(name):
                 actor = await actors.make_helper(command)
-            await actors.helper_ready(actor)
+            await asyncio.wait_for(actors.helper_ready(actor), command.found_s)
+        except asyncio.TimeoutError:
+            why = f"it has taken no call for {command.found_s:g} s"
         except Exception as error:
             why = spi.said(error)
         if self._attempts.get(name) is not attempt:  # it was ended meanwhile, and another one may have begun
@@ -68,7 +76,33 @@ class Shared:
         self._act()
 
     async def look(self) -> None:
-        """Notice the end of actors that replicas share."""
-        if any(one.helpers for one in self._machine.deployments.values()):
-            self._machine.actors_seen(await asyncio.to_thread(actors.names_there), time.time())
+        """Notice the end of actors that replicas share. One that has begun since the names were asked for is there."""
+        before = self._running()
+        if before:
+            names = await asyncio.to_thread(actors.names_there)
+            names |= {name for name, helper in self._running().items() if before.get(name) is not helper}
+            self._machine.actors_seen(names, time.time())
             self._act()
+
+    def _running(self) -> dict[str, Helper]:
+        deployments = self._machine.deployments.values()
+        return {
+            helper_name(one.id, *key): helper
+            for one in deployments
+            for key, helper in one.helpers.items()
+            if helper.runs
+        }
+
+    async def _check(self, command: commands.CheckHelper) -> None:
+        """Ask one whether it still takes calls. One that has ended is noticed otherwise."""
+        name = helper_name(command.deployment, command.version, command.name)
+        is_well = True
+        try:
+            actor = await asyncio.to_thread(actors.find, name)
+            await actors.within(command.timeout_s, actors.helper_ready(actor))
+        except asyncio.TimeoutError:
+            is_well = False
+        except Exception as error:
+            logger.debug("%s could not be asked: %s", name, spi.said(error))
+        self._machine.helper_checked(command.deployment, command.version, command.name, is_well, time.time())
+        self._act()

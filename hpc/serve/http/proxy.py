@@ -498,7 +498,7 @@ class Proxy:
         """Why it serves nobody; empty where it does."""
         if self._is_draining:
             return DRAINING
-        return "" if self._routes else NO_ROUTES
+        return "" if self._routes.table.version else NO_ROUTES  # one that has had applications is well without any
 
     def _note(self, exchange: Exchange, asked: Asked, path: str) -> None:
         latency_s = time.monotonic() - asked.began

@@ -385,8 +385,9 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _abort(self, asked: Asked, status: Status) -> None:
         asked.code = status.code
-        trailing = status.trailing or (("request_id", asked.request_id),)
-        await asked.context.abort(status.code, _short(status.text), trailing)
+        if status.trailing:
+            asked.context.set_trailing_metadata(status.trailing)
+        await asked.context.abort(status.code, _short(status.text), tuple(asked.context.trailing_metadata()))
 
     def _note(self, asked: Asked) -> None:
         latency_s, row = time.monotonic() - asked.began, asked.row

@@ -312,7 +312,8 @@ class Replica:
 
     def _leave(self, request: RequestContext | None = None) -> None:
         self._ongoing -= 1
-        self._metrics.took(time.monotonic() - (request or current_request.get()).began)
+        request = request or current_request.get()
+        self._metrics.took(time.monotonic() - request.began, request.route)
         if not self._ongoing and self._is_draining:
             self._idle.set()
 

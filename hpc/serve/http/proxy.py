@@ -32,6 +32,7 @@ from hpc.serve.http.failures import PLAIN, Failure, failure_of, timed_out
 from hpc.serve.http.gate import Gate, KeyFileError, Keys, Names
 from hpc.serve.http.head import Head
 from hpc.serve.http.lending import Fixed, Lending
+from hpc.serve.http.numbers import http_numbers
 from hpc.serve.http.routes import Routes, ingress_of, plain_path, sticky_key
 from hpc.serve.http.server import Connection, Limits, Server
 from hpc.serve.http.websocket import Socket
@@ -150,6 +151,7 @@ class Proxy:
         self._outcomes: dict[str, Outcomes] = {}
         self._random = random.Random()
         self._log = AccessLog()
+        self._counts = http_numbers()
         self._doors: list[str] = []
         self._server: Server | None = None
         self._actor: Any = None
@@ -505,6 +507,7 @@ class Proxy:
         row = asked.row
         if row is not None and (row.split or row.shadow):
             self.count(asked.app or row.app, asked.has_failed or exchange.status >= 500, latency_s)
+        self._counts.note(row, asked.app, exchange.head.method, exchange.status, latency_s)
         self._log.note(exchange.head.method, path, row, exchange.status, latency_s, asked.request_id)
 
     def count(self, app: str, is_error: bool, latency_s: float) -> None:
@@ -539,7 +542,9 @@ class Proxy:
             sock.deny(reply.status, reply.headers, reply.body)
         finally:
             del self._sources[key]
-            self._log.note("WS", path, row, sock.code, time.monotonic() - asked.began, asked.request_id)
+            latency_s = time.monotonic() - asked.began
+            self._counts.note(row, app, "WS", sock.code, latency_s)
+            self._log.note("WS", path, row, sock.code, latency_s, asked.request_id)
 
     async def _talk(self, sock: Socket, stream: HttpStream, ident: tuple[bytes, bytes]) -> None:
         protocol = next(

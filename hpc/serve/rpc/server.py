@@ -40,6 +40,7 @@ from hpc.serve.grpc_util import RayServegRPCContext
 from hpc.serve.http import door
 from hpc.serve.http.accesslog import AccessLog
 from hpc.serve.http.gate import Bucket, Keys
+from hpc.serve.http.numbers import grpc_numbers
 from hpc.serve.http.routes import ingress_of, sticky_key
 from hpc.serve.messages import DeploymentID, RequestMeta, RouteRow, RouteTable
 from hpc.serve.policies import imported
@@ -185,6 +186,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._numbers = itertools.count(secrets.randbits(60) + 1)
         self._random = random.Random()
         self._log = AccessLog()
+        self._counts = grpc_numbers()
         timeout = options.request_timeout_s
         self._timeout_s = timeout if timeout is None or timeout > 0 else None
 
@@ -394,6 +396,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         number = _number(asked.code)
         if row is not None and (row.split or row.shadow):
             self._host.count(asked.app, number in _FAULTS, latency_s)
+        self._counts.note(row, asked.app, asked.method, number, latency_s)
         self._log.note("GRPC", asked.method, row, number, latency_s, asked.request_id)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from hpc.serve.control.machine import Machine
 from hpc.serve.control.rollout import Row, Wanted, by_gangs, plan
 from hpc.serve.control.state import Writer, restore
 from hpc.serve.messages import DeploymentID, HandleMetrics, ReplicaFacts, helper_name
+from hpc.serve.policies import Policies
 from hpc.serve.schema import DeploymentStatus, DeploymentStatusTrigger, ReplicaState, ServeApplicationSchema
 from hpc.serve.specs import AppSpec, DeploymentSpec, HelperSpec
 
@@ -328,6 +331,41 @@ def test_a_state_of_a_policy_that_cannot_be_kept_is_a_failure_of_it(together: bo
     it.note_handle(HandleMetrics("caller", "app", "d", 3), 1.0)
     assert one.target == before and "cannot pickle" in one.message
     assert Writer().state_of(it)
+
+
+def test_the_policy_of_an_application_that_is_gone_is_not_kept() -> None:
+    it = machine(imported=lambda what: lambda contexts: dict.fromkeys(contexts, 0))
+    config = DeploymentConfig(autoscaling_config=AutoscalingConfig(min_replicas=0))
+    spec = DeploymentSpec("d", b"", b"", config, "v1")
+    policy = AutoscalingPolicy(policy_function="m:p")
+    it.deploy([AppSpec("app", "/", "d", [spec], autoscaling_policy=policy)], 0.0)
+    it.tick(0.0)
+    assert set(it.scaling._made) == {"app"}
+    it.delete(["app"], 1.0)
+    assert not it.scaling._made
+
+
+def test_a_policy_that_has_changed_is_imported_anew_when_something_is_deployed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_policy.py").write_text("from own_numbers import number\ndef policy(ctx): return number\n")
+    (tmp_path / "own_numbers.py").write_text("number = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    one = Policies()
+    first = one.imported("own_policy:policy")
+    assert first(None) == 1
+    one.renew()
+    assert one.imported("own_policy:policy") is first, "nothing has changed"
+    (tmp_path / "own_numbers.py").write_text("number = 22\n")
+    assert one.imported("own_policy:policy") is first, "nothing was deployed"
+    one.renew()
+    assert one.imported("own_policy:policy")(None) == 22
+    (tmp_path / "own_policy.py").unlink()
+    one.renew()
+    with pytest.raises(ImportError):
+        one.imported("own_policy:policy")
+    for name in ("own_policy", "own_numbers"):
+        sys.modules.pop(name, None)
 
 
 def test_the_policy_of_an_application_is_one_of_a_file() -> None:

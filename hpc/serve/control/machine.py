@@ -470,6 +470,7 @@ class Machine:
             self.routes_version = self._next_version(self.routes_version)
             self._say(PushRoutes())
         self.apps.settle(self.deployments.values())
+        self.scaling.keep(self.apps.table)
         if self.is_ending and not self.deployments:
             self.proxies.end()
         elif not self.is_ending:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 from hpc.serve.autoscaling_policy import AutoscalingContext
@@ -21,8 +21,13 @@ class Scaling:
 
     def __init__(self, policy_of: Callable[[DeploymentSpec], Policy], imported: Callable[[Any], Any]) -> None:
         self._policy_of, self._imported = policy_of, imported
-        #: The policies of applications that are classes: each is made once.
-        self._made: dict[str, tuple[AutoscalingPolicy, Any]] = {}
+        #: The policies of applications that are classes: each is made once, with what was imported for it.
+        self._made: dict[str, tuple[AutoscalingPolicy, Any, Any]] = {}
+
+    def keep(self, apps: Container[str]) -> None:
+        """There are these applications: the policies of others are of no use."""
+        for gone in [name for name in self._made if name not in apps]:
+            del self._made[gone]
 
     def decide(
         self, one: Deployment, app: Application | None, deployments: Iterable[Deployment], share: float, now: float
@@ -86,12 +91,11 @@ class Scaling:
         return found
 
     def _policy(self, name: str, policy: AutoscalingPolicy) -> Any:
-        kept = self._made.get(name)
-        if kept is None or kept[0] != policy:
-            target = self._imported(policy.policy_function)
-            kept = (policy, target(**policy.policy_kwargs) if inspect.isclass(target) else target)
-            self._made[name] = kept
-        return kept[1]
+        kept, target = self._made.get(name), self._imported(policy.policy_function)
+        if kept is None or kept[0] != policy or kept[1] is not target:
+            made = target(**policy.policy_kwargs) if inspect.isclass(target) else target
+            kept = self._made[name] = (policy, target, made)
+        return kept[2]
 
 
 def _read(said: Any, contexts: Mapping[DeploymentID, Any]) -> tuple[dict[DeploymentID, float], dict[DeploymentID, Any]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hpc.api.connection import ensure_client, namespace_of
 from hpc.core.accelerators.base import INSTANCE_RESOURCES
 from hpc.core.idtypes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
-from hpc.core.process.context import current_task, function_name, process
+from hpc.core.process.context import function_name, process, running_task
 from hpc.core.process.current import need_client
 from hpc.core.process.ending import DrainNotice
 from hpc.core.resources import from_units
@@ -28,7 +28,7 @@ class RuntimeContext:
     def get(self) -> dict[str, Any]:
         """The ids of the job, the node, and the task and the actor if there are some; and the namespace."""
         found = {"job_id": self.job_id, "node_id": self.node_id, "namespace": self.namespace}
-        if current_task.get() is not None:
+        if running_task() is not None:
             found["task_id"] = self.task_id
         if process.actor:
             found["actor_id"] = ActorID(process.actor)
@@ -47,7 +47,7 @@ class RuntimeContext:
     @property
     def task_id(self) -> TaskID:
         """The id of the task or call that runs. Raises AssertionError in a driver; `get_task_id` gives None there."""
-        context = current_task.get()
+        context = running_task()
         assert context is not None, "task_id is for tasks and actors' methods: none runs in this thread"
         return TaskID(context.task)
 
@@ -99,7 +99,7 @@ class RuntimeContext:
     def get_task_function_name(self) -> str | None:
         """The function or method that runs, with its module; None in a driver. `get_task_name` gives the name that the
         options say."""
-        context = current_task.get()
+        context = running_task()
         return function_name(context) if context is not None else None
 
     def get_job_id(self) -> str:
@@ -121,20 +121,20 @@ class RuntimeContext:
 
     def get_task_id(self) -> str | None:
         """The id of the task that runs, or None in a driver."""
-        context = current_task.get()
+        context = running_task()
         return context.task.hex() if context is not None else None
 
     def is_canceled(self) -> bool:
         """Whether `hpc.cancel` was called for the task or the actor's call that runs: one that runs on can end itself.
         Raises RuntimeError where neither runs, as in a driver."""
-        context = current_task.get()
+        context = running_task()
         if context is None:
             raise RuntimeError("is_canceled() is for tasks and actors' methods: none runs in this thread")
         return context.cancelled
 
     def get_task_name(self) -> str | None:
         """The name of the task that runs, or None in a driver."""
-        context = current_task.get()
+        context = running_task()
         return context.name if context is not None else None
 
     def get_actor_id(self) -> str | None:
@@ -184,7 +184,7 @@ class RuntimeContext:
         program makes of its own below it stand below the task's span, as `hpc metrics --otlp` exports it."""
         from hpc.core.events import traces
 
-        session, context = self.get_job_id(), current_task.get()
+        session, context = self.get_job_id(), running_task()
         trace = traces.trace_of(session, os.environ)
         if context is None:
             return traces.traceparent(trace, traces.session_span(session))

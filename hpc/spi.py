@@ -29,7 +29,8 @@ connect to a session first where there is none, and raise SessionLostError where
   people.
 * `PmiRank`: how the ranks of an MPI program find each other; `interface_of`: the name of a network interface.
 * `tell_metrics`: numbers of this process that are brought together with those of all others. `tell_run`: how a run of
-  a library stands, for people who look; `bulletins` has the forms of it.
+  a library stands, for people who look; `bulletins` has the forms of it. `tell_work`: what code belongs to that runs
+  in no task.
 * `own_directory`: the directory of this machine's node, which only its user can enter.
 * `NAME_LOOKUPS`: variables with which a question to a name server ends soon.
 """
@@ -37,6 +38,7 @@ connect to a session first where there is none, and raise SessionLostError where
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -83,7 +85,7 @@ from hpc.core.policy.first_failure import in_order as failures_in_order
 from hpc.core.policy.hangs import MOST_STACKS, GroupRow, Hang, Sighting, find_hang
 from hpc.core.policy.hangs import numbers as rank_numbers
 from hpc.core.policy.hangs import report as describe_hang
-from hpc.core.process.context import current_task, process
+from hpc.core.process.context import TaskContext, beside, current_task, process
 from hpc.core.process.current import current
 from hpc.core.wire import INLINE, MAX_VALUES_BYTES, STORED, Answer, KvDelete, KvGet, KvKeys, KvPut
 from hpc.state import bulletins
@@ -454,6 +456,20 @@ def tell_metrics(changes: Callable[[], Sequence[MetricChange]]) -> None:
     sources.append(samples)
 
 
+def tell_work(running: Callable[[], tuple[str, str] | None]) -> None:
+    """Have `get_runtime_context` know of a library's own work in this process, which is no task or call. ``running``:
+    what the code that asks belongs to, by a text that is unique in this process, and the name of it; None for none."""
+
+    def context() -> TaskContext | None:
+        found = running()
+        if found is None:
+            return None
+        number = int.from_bytes(hashlib.blake2b(found[0].encode(), digest_size=8).digest(), "big") | 1 << 63
+        return TaskContext(ensure_client().machine.state.prefix + number.to_bytes(8, "big"), name=found[1])
+
+    beside.append(context)
+
+
 def tell_run(
     brief: Callable[[], Brief],
     detail: Callable[[], bulletins.Detail],
@@ -581,6 +597,7 @@ __all__ = [
     "share_fate",
     "show_devices",
     "tell_run",
+    "tell_work",
     "tpu_here",
     "traceback_text",
     "unpickled_error",

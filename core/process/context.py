@@ -84,5 +84,17 @@ def _module(code: Any) -> str:
     return str(process.job.get("program") or name) if name == "__main__" else name
 
 
+#: What runs that is no task or call of the runtime: a library tells it of its own work, for those who ask.
+beside: list[Callable[[], TaskContext | None]] = []
+
+
+def running_task() -> TaskContext | None:
+    """What runs here, for code that asks what it is: a task, a call, or a library's own work. None in a driver."""
+    found = current_task.get()
+    if found is None:
+        found = next((made for told in beside if (made := told()) is not None), None)
+    return found
+
+
 current_task: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("hpc_task", default=None)
 process = ProcessContext()

@@ -96,6 +96,8 @@ class Worker:
         self.tally = client.telling.tally if client.telling.on else None
         #: The tasks of the name that the title shows.
         self._counted: Counted | None = None
+        #: The name whose tasks are counted.
+        self._entitled = ""
         self.actor: ActorHost | None = None
         self.spec = spec
         process.devices = spec.devices
@@ -328,6 +330,7 @@ class Worker:
     def _entitle(self, name: str) -> None:
         """From now on tasks of this name run."""
         self.title.show(name)
+        self._entitled = name
         self._counted = None if self.tally is None else self.tally.named(name)
 
     def function(self, ident: bytes) -> Any:
@@ -352,7 +355,7 @@ class Worker:
         self.client.arena.publish(msg.task, msg.ran, True, start, msg.retriable)
         self.running[msg.task] = context
         name = self.title.now  # one object for all tasks of this name: what is done with many of them is quick
-        if msg.name != name:
+        if msg.name != name or name is not self._entitled:  # `Title.rest` may have shown it before it is counted
             name = msg.name
             self._entitle(name)
             self.write_as(name)

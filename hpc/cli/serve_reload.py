@@ -35,22 +35,37 @@ def _files(place: str) -> list[str]:
         return [place]
     found = []
     for folder, inner, names in os.walk(place):
-        inner[:] = [name for name in inner if not name.startswith(".") and name not in _PASSED_OVER]
+        inner[:] = [name for name in inner if not _is_passed_over(name)]
         found += [os.path.join(folder, name) for name in names if name.endswith((".py", ".yaml", ".yml", ".json"))]
     return found
 
 
+def _is_passed_over(folder: str) -> bool:
+    return folder.startswith(".") or folder in _PASSED_OVER
+
+
 def forget(place: str) -> list[str]:
-    """Have the modules of a folder be imported anew. Returns their names."""
+    """Have the modules of a folder be imported anew. Returns their names.
+
+    Installed packages stay, where their environment is in the folder too: some cannot be imported twice."""
     own = Path(place).resolve()
     gone = []
     for name, module in list(sys.modules.items()):
-        path = getattr(module, "__file__", None)
-        if path and name != "__main__" and name.split(".")[0] != "hpc" and own in Path(path).resolve().parents:
+        if name != "__main__" and name.split(".")[0] != "hpc" and _is_below(own, module):
             del sys.modules[name]
             gone.append(name)
     importlib.invalidate_caches()
     return gone
+
+
+def _is_below(own: Path, module: object) -> bool:
+    """Whether a module is of a folder. A package without a file of its own has only the places of its modules."""
+    places = [path] if (path := getattr(module, "__file__", None)) else list(getattr(module, "__path__", ()))
+    for path in map(Path, places):
+        folder = (path.parent if path.suffix else path).resolve()
+        if folder.is_relative_to(own):
+            return not any(map(_is_passed_over, folder.relative_to(own).parts))
+    return False
 
 
 def follow(places: list[str], again: Callable[[], None], over: Event, every_s: float = LOOK_S) -> None:

@@ -323,6 +323,12 @@ class DeploymentActorConfig:
         self.init_args = tuple(self.init_args or ())
         mapping("DeploymentActorConfig.init_kwargs", self.init_kwargs)
         mapping("DeploymentActorConfig.actor_options", self.actor_options)
+        own = sorted({"name", "namespace", "lifetime", "max_restarts", "get_if_exists"} & set(self.actor_options))
+        if own:
+            raise ValueError(
+                f"DeploymentActorConfig.actor_options of {self.name!r} must not have {', '.join(own)}: the service "
+                "names the actor, finds it, ends it with the deployment's last replica, and makes another one"
+            )
         if not isinstance(self.actor_class, str) and not hasattr(self.actor_class, "options"):
             raise ValueError(
                 "DeploymentActorConfig.actor_class must be a class with @hpc.remote, or its import path, not "

@@ -119,8 +119,8 @@ def _spec(one: ServeApplicationSchema, paths: Sequence[str]) -> AppSpec:
         given["runtime_env"] = with_paths(env, paths)
         if given["runtime_env"]:
             deployment.config = deployment.config.changed(ray_actor_options=given)
-            before = deployment.code_version.encode()  # another environment is a change
-            deployment.code_version = code_version(before, b"", deployment.config, "")
+            before = deployment.code_version  # another environment is a change
+            deployment.code_version = code_version(before, deployment.config, "")
     return spec
 
 

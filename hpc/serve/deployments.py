@@ -10,10 +10,11 @@ import hashlib
 import inspect
 import io
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from hpc import cloudpickle
 from hpc.serve.config import (
@@ -27,6 +28,10 @@ from hpc.serve.config import (
 )
 from hpc.serve.policies import imported
 from hpc.serve.specs import AppFacts, AppSpec, DeploymentSpec, HelperSpec
+
+#: What pickling a class by value gives it in each process anew.
+_RANDOM = re.compile(r"[0-9a-f]{32}")
+_PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 class _Unset:
@@ -331,11 +336,12 @@ class _Graph:
         if config.logging_config is None and self.logging_config is not None:
             config = config.changed(logging_config=self.logging_config)
         code = _pickled(target, f"the deployment {name!r}")
-        helpers = [_helper(one) for one in config.deployment_actors or ()]
+        targets = {one.name: _helper(one) for one in config.deployment_actors or ()}
+        helpers = [HelperSpec(one, _pickled(each, f"the deployment actor {one!r}")) for one, each in targets.items()]
         if helpers:
             config = config.changed(deployment_actors=[_named(one) for one in config.deployment_actors or ()])
-        seed = self.seed + "".join(hashlib.sha256(one.target).hexdigest() for one in helpers)
-        version = code_version(code, init_args, config, seed)
+        digest = _Digest(self).of((target, deployment._init_args, deployment._init_kwargs, targets))
+        version = code_version(digest, config, self.seed)
         is_asgi = bool(getattr(target, "_hpc_ingress", False))
         asked = config.request_router_config
         router = b"" if asked == RequestRouterConfig() else _pickled(asked, f"the router of {name!r}")
@@ -343,12 +349,11 @@ class _Graph:
         return DeploymentSpec(name, code, init_args, config, version, is_asgi, is_class, uses, router, helpers)
 
 
-class _ArgsPickler(cloudpickle.CloudPickler):  # type: ignore[misc]
-    """Pickles the arguments of a constructor with handles in place of applications."""
+class _GraphPickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+    """Pickles the arguments of constructors with handles in place of applications."""
 
-    def __init__(self, graph: _Graph) -> None:
-        self._file = io.BytesIO()
-        super().__init__(self._file)
+    def __init__(self, graph: _Graph, file: Any) -> None:
+        super().__init__(file)
         self._graph = graph
         self.uses: list[str] = []
 
@@ -360,6 +365,14 @@ class _ArgsPickler(cloudpickle.CloudPickler):  # type: ignore[misc]
             return _handle, (name, self._graph.app)
         return super().reducer_override(obj)
 
+
+class _ArgsPickler(_GraphPickler):
+    """Keeps what it makes of the arguments of one constructor."""
+
+    def __init__(self, graph: _Graph) -> None:
+        self._file = io.BytesIO()
+        super().__init__(graph, self._file)
+
     def dumps(self, value: Any, name: str) -> bytes:
         try:
             self.dump(value)
@@ -370,6 +383,41 @@ class _ArgsPickler(cloudpickle.CloudPickler):  # type: ignore[misc]
         return self._file.getvalue()
 
 
+class _Digest(_GraphPickler):
+    """What code and arguments are, in a few characters that are the same in each process. So it leaves out the random
+    id of a class that is pickled by value, and knows the members of sets without their order."""
+
+    def __init__(self, graph: _Graph) -> None:
+        self._made = hashlib.sha256()
+        super().__init__(graph, self)
+
+    def of(self, value: Any) -> str:
+        self.dump(value)
+        return self._made.hexdigest()
+
+    def write(self, data: Any) -> None:
+        """Called by the pickler."""
+        self._made.update(data)
+
+    def persistent_id(self, obj: Any) -> Any:
+        if type(obj) in (set, frozenset) and all(type(one) in _PLAIN for one in obj):
+            return type(obj).__name__, sorted(map(repr, obj))
+        return None
+
+    def reducer_override(self, obj: Any) -> Any:
+        made = super().reducer_override(obj)
+        if isinstance(obj, TypeVar) and made is NotImplemented:
+            made = self.dispatch_table[TypeVar](obj)
+        if isinstance(obj, (type, TypeVar)) and isinstance(made, tuple):
+            args = tuple("" if _is_random(arg) and arg != obj.__name__ else arg for arg in made[1])
+            made = (made[0], args, *made[2:])
+        return made
+
+
+def _is_random(arg: Any) -> bool:
+    return isinstance(arg, str) and bool(_RANDOM.fullmatch(arg))
+
+
 def _handle(name: str, app: str) -> Any:
     """What an application among the arguments is in a replica."""
     from hpc.serve.handle import DeploymentHandle
@@ -377,13 +425,12 @@ def _handle(name: str, app: str) -> Any:
     return DeploymentHandle(name, app)
 
 
-def _helper(one: DeploymentActorConfig) -> HelperSpec:
-    """An actor that replicas share, as the controller has it."""
+def _helper(one: DeploymentActorConfig) -> tuple[Any, ...]:
+    """An actor that replicas share, as the controller has it: what a `HelperSpec` has pickled."""
     cls = imported(one.actor_class)
     if not hasattr(cls, "options"):
         raise TypeError(f"the actor_class of {one.name!r}, {one.actor_class!r}, is no class with @hpc.remote")
-    target = (cls, one.init_args, one.init_kwargs, one.actor_options)
-    return HelperSpec(one.name, _pickled(target, f"the deployment actor {one.name!r}"))
+    return cls, one.init_args, one.init_kwargs, one.actor_options
 
 
 def _named(one: DeploymentActorConfig) -> DeploymentActorConfig:
@@ -399,11 +446,10 @@ def _pickled(value: Any, what: str) -> bytes:
         raise TypeError(f"{what} cannot be pickled: {error}") from error
 
 
-def code_version(code: bytes, init_args: bytes, config: DeploymentConfig, seed: str) -> str:
-    """What replicas run, in 16 characters: the code, its arguments and the options that need other replicas."""
-    digest = hashlib.sha256()
-    for part in (seed.encode(), code, init_args):
-        digest.update(len(part).to_bytes(8, "big") + part)
+def code_version(code: str, config: DeploymentConfig, seed: str) -> str:
+    """What replicas run, in 16 characters: the code and its arguments, by their digest, and the options that need other
+    replicas."""
+    digest = hashlib.sha256(f"{seed}\n{code}\n".encode())
     for option in RESTARTING:
         digest.update(repr(getattr(config, option)).encode() + b"\n")
     return digest.hexdigest()[:16]

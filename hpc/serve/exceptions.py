@@ -15,14 +15,22 @@ class RayServeException(Exception):
 class gRPCStatusError(RayServeException):
     """An error of a user's code with the status of gRPC that its code has set."""
 
-    def __init__(self, original_exception: BaseException, code: Any = None, details: str | None = None) -> None:
+    def __init__(
+        self,
+        original_exception: BaseException,
+        code: Any = None,
+        details: str | None = None,
+        trailing_metadata: tuple[tuple[str, Any], ...] = (),
+    ) -> None:
         super().__init__(str(original_exception))
         self.original_exception = original_exception
         self.grpc_code = code
         self.grpc_details = details
+        #: What its code has set behind the answer. Ray drops it.
+        self.trailing_metadata = trailing_metadata
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return gRPCStatusError, (self.original_exception, self.grpc_code, self.grpc_details)
+        return gRPCStatusError, (self.original_exception, self.grpc_code, self.grpc_details, self.trailing_metadata)
 
 
 class BackPressureError(RayServeException):

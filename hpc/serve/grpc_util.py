@@ -63,6 +63,8 @@ class RayServegRPCContext:
         self._peer_identity_key = grpc_context.peer_identity_key()
         self._trailing_metadata = [(key, value) for key, value in grpc_context.trailing_metadata() or ()]
         self._compression: Any = None
+        #: Whether the method has set something that the server does not know yet.
+        self._is_changed = False
 
     def auth_context(self) -> dict[str, Any]:
         """What is known of the client by TLS: names, and their values."""
@@ -125,19 +127,28 @@ class RayServegRPCContext:
     def set_code(self, code: Any) -> None:
         """Set the status code, a ``grpc.StatusCode``. A method that raises afterwards has this status."""
         self._code = code
+        self._is_changed = True
 
     def set_details(self, details: str) -> None:
         """Set the words beside it."""
         self._details = details
+        self._is_changed = True
 
     def set_compression(self, compression: Any) -> None:
         """Set how the answer is compressed, a ``grpc.Compression``."""
         self._compression = compression
+        self._is_changed = True
 
     def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
         """Set the metadata behind the answer. The id of the request stays among them."""
         kept = [pair for pair in self._trailing_metadata if pair[0] == "request_id"]
         self._trailing_metadata = [*kept[:1], *trailing_metadata]
+        self._is_changed = True
+
+    def _changes(self) -> RayServegRPCContext | None:
+        """Itself where the method has set something since this was asked last."""
+        is_changed, self._is_changed = self._is_changed, False
+        return self if is_changed else None
 
     def _set_on_grpc_context(self, grpc_context: Any) -> None:
         """Have all that was set hold for a call of grpcio."""

@@ -116,14 +116,17 @@ class ReplicaNumbers:
             ("replica", replica_id.unique_id),
         ]
         self.done = self.errors = self.rejected = self.cancelled = 0
+        #: How many requests have ended, by their routes: those of handles have the route of who has begun it.
+        self._routes: dict[str, int] = {}
         #: How long requests took since `take` was asked.
         self._took: Counts = {}
         self._told: dict[str, int] = {}
         spi.tell_metrics(self._changes)
 
-    def took(self, seconds: float) -> None:
+    def took(self, seconds: float, route: str = "") -> None:
         """A request has ended."""
         self.done += 1
+        self._routes[route] = self._routes.get(route, 0) + 1
         bucket = bucket_of(seconds)
         self._took[bucket] = self._took.get(bucket, 0) + 1
 
@@ -134,8 +137,13 @@ class ReplicaNumbers:
 
     def _changes(self) -> list[spi.MetricChange]:
         changes: list[spi.MetricChange] = []
+        counter = "serve_deployment_request_counter"
+        for route, count in list(self._routes.items()):
+            grown = count - self._told.get(f"{counter} {route}", 0)
+            if grown:
+                self._told[f"{counter} {route}"] = count
+                changes.append((counter, "counter", [*self._tags, (ROUTE, route)], (), (float(grown),)))
         for name, value in (
-            ("serve_deployment_request_counter", self.done),
             ("serve_deployment_error_counter", self.errors),
             ("serve_deployment_rejected_counter", self.rejected),
             ("serve_deployment_cancelled_counter", self.cancelled),

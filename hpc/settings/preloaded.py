@@ -6,5 +6,5 @@ from. They must start no threads and open no devices. A name is enough for that:
 
 from __future__ import annotations
 
-#: The actors of trials: an experiment may start a hundred a second.
-PRELOADED = ("hpc.tune.worker",)
+#: The actors of trials: an experiment may start a hundred a second. Replicas: a request waits for the first one.
+PRELOADED = ("hpc.tune.worker", "hpc.serve.calls.replica", "hpc.serve.specs")

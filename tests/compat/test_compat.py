@@ -13,7 +13,8 @@ TIMEOUT_S = 60.0
 NEEDS = {
     "torch": "PyTorch", "pyarrow": "pyarrow", "joblib": "joblib", "pandas": "pandas", "PIL": "Pillow", "jax": "JAX",
     "datasketches": "datasketches", "fsspec": "fsspec", "fastapi": "fastapi",
-    "httptools": "httptools", "wsproto": "wsproto", "gymnasium": "gymnasium",
+    "httptools": "httptools", "wsproto": "wsproto", "gymnasium": "gymnasium", "grpc": "grpcio",
+    "grpc_reflection": "grpcio-reflection",
 }  # fmt: skip
 
 

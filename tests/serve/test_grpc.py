@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,12 @@ class Greeter:
         return greeting.Greeting(text=f"{self.words} {what}")
 
     def Count(self, request: Any) -> Iterator[Any]:
+        if request.value < 0:
+            try:
+                while True:
+                    yield greeting.Number(value=1)
+            finally:
+                hpc.get(self.notes.note.remote("nobody reads on"))
         for value in range(request.value):
             if value == 1000:
                 raise ValueError("too many")
@@ -128,6 +135,10 @@ def test_a_port_with_keys_a_limit_of_time_and_a_full_queue(tmp_path: Path) -> No
                 assert code_of(stub.Count, greeting.Number(), metadata=metadata)[0] is codes.UNAUTHENTICATED
                 asked = channel.unary_unary(OWN + "ListApplications")
                 assert code_of(asked, b"", metadata=metadata)[0] is codes.UNAUTHENTICATED
+            silent = threading.Event()  # a client that has no key need not send anything to be told so
+            talk = stub.Talk(greeting.Name() for _ in iter(silent.wait, None))
+            assert talk.code() is codes.UNAUTHENTICATED
+            silent.set()
             assert stub.Greet(greeting.Name(text="you"), metadata=key).text == "hello you"
             waits = stub.Greet.future(greeting.Name(text="waits"), metadata=key)
             hpc.get(notes.wait_for.remote("waits"), timeout=30)
@@ -246,6 +257,21 @@ def test_a_client_that_goes_ends_the_method(stub: Any, service: Any) -> None:
     hpc.get(service.wait_for.remote("waits"), timeout=30)
     call.cancel()
     hpc.get(service.wait_for.remote("was ended"), timeout=30)
+
+
+def test_a_client_that_reads_no_further_ends_the_stream(stub: Any, service: Any) -> None:
+    call = stub.Count(greeting.Number(value=-1))
+    assert next(call).value == 1
+    call.cancel()
+    hpc.get(service.wait_for.remote("nobody reads on"), timeout=30)
+
+
+def test_a_message_that_cannot_be_read_is_said(service: Any) -> None:
+    with a_channel() as channel:
+        for make, given in ((channel.unary_unary, b"\xff\xff"), (channel.stream_unary, iter([b"\xff\xff"]))):
+            method = "Greet" if make == channel.unary_unary else "Sum"
+            code, details = code_of(make(f"/{greeting.SERVICE}/{method}"), given, timeout=30)
+            assert code is grpc.StatusCode.INTERNAL and "message cannot be read" in details
 
 
 def test_the_socket_is_the_users_alone_and_services_can_be_asked_for(service: Any) -> None:

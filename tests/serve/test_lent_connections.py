@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import hpc
 from hpc import serve
 from runtime.running import one_node
 
@@ -66,6 +68,11 @@ class Work:
             return b"a" * 3_000_000
         if path == "/huge":  # more than a kernel takes of it
             return b"a" * HUGE
+        if path == "/task":
+            here = hpc.get_runtime_context()
+            names = [here.get_task_name(), here.get_task_function_name()]
+            assert here.task_id.hex() == here.get_task_id() and here.get()["task_id"] == here.task_id
+            return [*names, here.get_task_id(), here.is_canceled(), len(here.get_traceparent())]
         if path == "/error":
             raise ValueError("secret")
         if path == "/none":
@@ -182,6 +189,15 @@ def test_a_kept_connection_is_served_by_the_replica(client: Client) -> None:
     assert client.is_lent(pid)
     client.send("/cookie")
     assert client.file.read().endswith(b"\r\n\r\nc")  # and then it is closed
+
+
+def test_a_request_knows_its_task_on_a_lent_connection_too(client: Client, address: str) -> None:
+    before = json.loads(Client(address).ask("/task")[1])
+    pid = client.lent()
+    found = [json.loads(client.ask("/task")[1]) for _ in range(2)]
+    assert client.is_lent(pid)
+    assert all(one[:2] == before[:2] and one[3:] == before[3:] for one in found), (before, found)
+    assert len({before[2], found[0][2], found[1][2]}) == 3, "each request has an id of its own"
 
 
 def test_what_is_not_plain_goes_back(address: str) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +76,50 @@ def test_a_door_on_tcp_is_there_where_it_was_asked_for() -> None:
     assert not HTTPOptions().is_tcp and HTTPOptions(port=0).is_tcp and HTTPOptions(host="127.0.0.1").is_tcp
     assert HTTPOptions(host=None).location is ProxyLocation.Disabled
     assert LoggingConfig(log_level=10).log_level == "DEBUG"
+
+
+def test_the_same_code_has_the_same_version_in_each_process(tmp_path: Path) -> None:
+    """A file that is deployed again, with another `user_config`, leaves the replicas."""
+    text = """
+import enum, typing
+import hpc
+from hpc import serve
+from hpc.serve.config import DeploymentActorConfig
+T = typing.TypeVar("T")
+@hpc.remote
+class Cache:
+    kind = T
+class Kind(enum.Enum):
+    ONE = 1
+class Inner(typing.Generic[T]):
+    words = {"one", "two", "three", "four"}
+    def __contains__(self, word):
+        return word in {"a", "b", "c", "d", "e"}
+@serve.deployment(deployment_actors=[DeploymentActorConfig(name="cache", actor_class=Cache)])
+class One:
+    number = NUMBER
+    kind = Kind
+    def __init__(self, inner, key):
+        self.inner = Inner
+app = One.bind(Inner(), "KEY")
+"""
+    program = "import versioned; from hpc.serve.deployments import build; "
+    program += "print(build(versioned.app, 'app', seed='s').deployments[0].code_version)"
+
+    def version() -> str:
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+        ran = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+        assert not ran.returncode, ran.stderr
+        return ran.stdout
+
+    path = tmp_path / "versioned.py"
+    numbers, keys = ("1", "10"), ("0123456789abcdef" * 2, "0123456789abcde0" * 2)
+    found = {}
+    for number, key in ((numbers[0], keys[0]), (numbers[1], keys[0]), (numbers[0], keys[1])):
+        path.write_text(text.replace("NUMBER", number).replace("KEY", key))
+        found[number, key] = version()
+        assert version() == found[number, key]
+    assert len(set(found.values())) == 3, "an argument may look as a random id does"
 
 
 def test_a_graph_becomes_specs_that_others_use_first() -> None:

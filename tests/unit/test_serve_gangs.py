@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
+import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +24,7 @@ from hpc.serve.control.machine import Machine
 from hpc.serve.control.rollout import Row, Wanted, by_gangs, plan
 from hpc.serve.control.state import Writer, restore
 from hpc.serve.messages import DeploymentID, HandleMetrics, ReplicaFacts, helper_name
+from hpc.serve.policies import Policies
 from hpc.serve.schema import DeploymentStatus, DeploymentStatusTrigger, ReplicaState, ServeApplicationSchema
 from hpc.serve.specs import AppSpec, DeploymentSpec, HelperSpec
 
@@ -160,6 +165,30 @@ def test_replicas_begin_when_the_actors_that_they_share_are_there() -> None:
     assert [command.version for command in kinds(said + it.take(), say.KillHelper)] == ["v1"]
 
 
+def test_the_good_version_comes_back_with_the_actors_that_it_shares() -> None:
+    it = machine()
+    config = DeploymentConfig(max_constructor_retry_count=1)
+    one = deploy(it, config, helpers=("cache",))
+    it.helper_begun(one.id, "v1", "cache", "", 1.0)
+    begun(it, it.take())
+    deploy(it, config, "v2", ("cache",))
+    for command in kinds(it.take(), say.Drain):
+        it.replica_dead(command.replica, "it was ended", 20.0)
+    it.helper_begun(one.id, "v2", "cache", "", 21.0)
+    said = it.take()
+    assert [command.version for command in kinds(said, say.KillHelper)] == ["v1"]
+    (start,) = kinds(said, say.Start)
+    it.replica_failed(start.replica, "no", 22.0)
+    it.replica_dead(start.replica, "it was ended", 23.0)
+    assert one.status is DeploymentStatus.DEPLOY_FAILED
+    said = it.take()
+    assert [command.version for command in kinds(said, say.StartHelper)] == ["v1"]
+    assert [command.version for command in kinds(said, say.KillHelper)] == ["v2"]
+    it.helper_begun(one.id, "v1", "cache", "", 24.0)
+    begun(it, it.take(), 25.0)
+    assert [replica.version for replica in one.serving] == ["v1"]
+
+
 def test_a_shared_actor_that_always_fails_ends_the_attempt() -> None:
     it = machine()
     one = deploy(it, DeploymentConfig(max_constructor_retry_count=3), helpers=("cache",))
@@ -207,6 +236,39 @@ def both(it: Machine, policy: str) -> list[Any]:
     return list(it.deployments.values())
 
 
+def test_a_good_version_of_large_gangs_serves_behind_one_that_fails() -> None:
+    rows = [Row("a", "new", RUNS)]
+    wanted = Wanted(1, "new", failed=True, good="good", gangs={"good": 3, "new": 1})
+    assert plan(wanted, []).start == {"good": 1} and not plan(wanted, rows)
+    assert plan(Wanted(4, "new", failed=True, good="good", gangs={"good": 3}), rows).start == {"good": 1}
+    assert not plan(wanted, [Row("b", "good", RUNS, size=3)])
+
+
+def test_a_shared_actor_that_answers_nothing_is_replaced() -> None:
+    it = machine()
+    one = deploy(it, DeploymentConfig(health_check_period_s=10, health_check_timeout_s=3), helpers=("cache",))
+    it.helper_begun(one.id, "v1", "cache", "", 1.0)
+    begun(it, it.take())
+    about = (one.id, "v1", "cache")
+    for asked_at, is_well in ((11.0, False), (21.0, True), (31.0, False), (41.0, False), (51.0, False)):
+        it.tick(asked_at)
+        assert kinds(it.take(), say.CheckHelper) == [say.CheckHelper(*about, 3)]
+        it.tick(asked_at + 1)
+        assert not kinds(it.take(), say.CheckHelper), "it is asked already"
+        it.helper_checked(*about, is_well, asked_at)
+    commands = it.take()
+    assert kinds(commands, say.KillHelper) == [say.KillHelper(*about)] and kinds(commands, say.StartHelper)
+    it.helper_begun(*about, "", 52.0)
+    assert one.is_whole(1.0) and one.helpers["v1", "cache"].misses == 0
+    it.helper_checked(one.id, "v1", "other", False, 53.0)
+
+
+def test_a_shared_actors_options_are_not_those_of_the_service() -> None:
+    with pytest.raises(ValueError, match="'cache' must not have lifetime, name: the service names the actor"):
+        DeploymentActorConfig(name="cache", actor_class="m:C", actor_options={"name": "x", "lifetime": "detached"})
+    assert DeploymentActorConfig(name="cache", actor_class="m:C", actor_options={"num_cpus": 2}).actor_options
+
+
 def test_one_policy_decides_for_all_deployments_of_an_application() -> None:
     seen = []
 
@@ -228,13 +290,82 @@ def test_one_policy_decides_for_all_deployments_of_an_application() -> None:
     assert seen.count({}) == 1, "a policy that is a class is made once"
 
 
-@pytest.mark.parametrize("said", [3, {DeploymentID("x", "app"): 1}, ({}, 3)])
+@pytest.mark.parametrize(
+    "said",
+    [
+        3,
+        {DeploymentID("x", "app"): 1},
+        ({}, 3),
+        ({DeploymentID("d", "app"): 2}, {DeploymentID("d", "app"): 3}),
+        {DeploymentID("d", "app"): None},
+        {DeploymentID("d", "app"): math.nan},
+        {DeploymentID("d", "app"): math.inf},
+        {DeploymentID("d", "app"): 2, DeploymentID("e", "app"): "two"},
+    ],
+)
 def test_a_policy_that_fails_changes_nothing_and_is_told(said: Any) -> None:
     it = machine(lambda what: lambda contexts: said)
     first, second = both(it, "somewhere:bad")
     it.note_handle(HandleMetrics("caller", "app", "d", 3), 1.0)
     assert (first.target, second.target) == (0, 0)
     assert "the autoscaling policy of the application failed" in first.message
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_state_of_a_policy_that_cannot_be_kept_is_a_failure_of_it(together: bool) -> None:
+    state = {"lock": threading.Lock()}
+
+    def bad(ctx: Any) -> Any:
+        if together:
+            return dict.fromkeys(ctx, 5), dict.fromkeys(ctx, state)
+        ctx.policy_state.update(state)
+        return 5, ctx.policy_state
+
+    if together:
+        it = machine(lambda what: bad)
+        one, _ = both(it, "somewhere:bad")
+    else:
+        it = Machine(lambda: "r1", lambda spec: bad)
+        one = deploy(it, DeploymentConfig(autoscaling_config=AutoscalingConfig(min_replicas=1, upscale_delay_s=0)))
+    before = one.target
+    it.note_handle(HandleMetrics("caller", "app", "d", 3), 1.0)
+    assert one.target == before and "cannot pickle" in one.message
+    assert Writer().state_of(it)
+
+
+def test_the_policy_of_an_application_that_is_gone_is_not_kept() -> None:
+    it = machine(imported=lambda what: lambda contexts: dict.fromkeys(contexts, 0))
+    config = DeploymentConfig(autoscaling_config=AutoscalingConfig(min_replicas=0))
+    spec = DeploymentSpec("d", b"", b"", config, "v1")
+    policy = AutoscalingPolicy(policy_function="m:p")
+    it.deploy([AppSpec("app", "/", "d", [spec], autoscaling_policy=policy)], 0.0)
+    it.tick(0.0)
+    assert set(it.scaling._made) == {"app"}
+    it.delete(["app"], 1.0)
+    assert not it.scaling._made
+
+
+def test_a_policy_that_has_changed_is_imported_anew_when_something_is_deployed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_policy.py").write_text("from own_numbers import number\ndef policy(ctx): return number\n")
+    (tmp_path / "own_numbers.py").write_text("number = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    one = Policies()
+    first = one.imported("own_policy:policy")
+    assert first(None) == 1
+    one.renew()
+    assert one.imported("own_policy:policy") is first, "nothing has changed"
+    (tmp_path / "own_numbers.py").write_text("number = 22\n")
+    assert one.imported("own_policy:policy") is first, "nothing was deployed"
+    one.renew()
+    assert one.imported("own_policy:policy")(None) == 22
+    (tmp_path / "own_policy.py").unlink()
+    one.renew()
+    with pytest.raises(ImportError):
+        one.imported("own_policy:policy")
+    for name in ("own_policy", "own_numbers"):
+        sys.modules.pop(name, None)
 
 
 def test_the_policy_of_an_application_is_one_of_a_file() -> None:

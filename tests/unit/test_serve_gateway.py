@@ -227,6 +227,40 @@ def test_streams_end_where_they_began_and_new_requests_go_to_the_next_job(folder
     run(work())
 
 
+def test_a_gateway_that_is_started_again_waits_for_the_job_that_was_submitted(folder: Path) -> None:
+    """It neither submits another one, nor waits for one that has ended in the queue."""
+    log = folder.parent / "submitted"
+    submits = folder.parent / "submit"
+    submits.write_text(f"#!/bin/sh\necho x >> {log}\necho job 17\n")
+    submits.chmod(0o700)
+    asked: list[str] = []
+
+    def waits(ident: str) -> bool:
+        asked.append(ident)
+        return True
+
+    async def work() -> None:
+        own = {"next_command": str(submits), "next_lead_s": 10.0}
+        async with gateway(folder, waits=waits, **own) as client:
+            while (found := registry.submitted(folder)) is None:
+                await asyncio.sleep(0.02)
+            assert (found.ident, found.known) == ("17", []) and not asked
+        async with gateway(folder, waits=waits, **own) as client:
+            assert asked == ["17"] and (await client.get("/-/gateway")).json()["next_submitted"] == "17"
+        assert log.read_text() == "x\n"
+        async with gateway(folder, waits=lambda ident: False, **own):
+            while log.read_text() != "x\nx\n":
+                await asyncio.sleep(0.02)
+            while registry.submitted(folder) is None:
+                await asyncio.sleep(0.02)
+        (folder / registry.NEXT).write_text("what is this")
+        assert registry.submitted(folder) is None
+        registry.note_submitted(folder, None)
+        assert not (folder / registry.NEXT).exists()
+
+    run(work())
+
+
 def test_a_request_waits_for_the_next_job_but_not_for_ever(folder: Path) -> None:
     async def work() -> None:
         async with gateway(folder, wait_s=20.0) as client:

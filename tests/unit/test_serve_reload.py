@@ -37,6 +37,31 @@ def test_a_module_of_the_folder_is_imported_anew(tmp_path: Path, monkeypatch: py
     del sys.modules[path.stem]
 
 
+def test_what_is_installed_within_the_folder_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = tmp_path / ".venv" / "lib" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / "an_installed_module.py").write_text("x = 1")
+    monkeypatch.syspath_prepend(str(packages))
+    there = importlib.import_module("an_installed_module")
+    assert forget(str(tmp_path)) == [] and sys.modules.pop("an_installed_module") is there
+
+
+def test_a_module_is_imported_anew_also_from_a_package_without_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    folder = tmp_path / "a_followed_package"
+    folder.mkdir()
+    (folder / "app.py").write_text("from a_followed_package import part\nx = part.x")
+    (folder / "part.py").write_text("x = 1")
+    assert importlib.import_module("a_followed_package.app").x == 1
+    (folder / "part.py").write_text("x = 2")
+    assert "a_followed_package" in forget(str(tmp_path))
+    assert importlib.import_module("a_followed_package.app").x == 2
+    forget(str(tmp_path))
+
+
 def test_each_change_is_an_attempt_also_after_one_that_failed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

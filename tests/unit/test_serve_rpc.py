@@ -26,12 +26,13 @@ class Call:
 
     def __init__(self, metadata: tuple[tuple[str, Any], ...] = ()) -> None:
         self.metadata = metadata
+        self.trailing: tuple[tuple[str, Any], ...] = ()
         self.set: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         answers = {
             "auth_context": {}, "code": 0, "details": "", "invocation_metadata": self.metadata, "peer": "unix:",
-            "peer_identities": None, "peer_identity_key": None, "trailing_metadata": (),
+            "peer_identities": None, "peer_identity_key": None, "trailing_metadata": self.trailing,
         }  # fmt: skip
         if name.startswith("set_"):
             return lambda value: self.set.update({name[4:]: value})
@@ -41,9 +42,9 @@ class Call:
 
 
 def a_context(*metadata: tuple[str, Any]) -> RayServegRPCContext:
-    context = RayServegRPCContext(Call(metadata))
-    context.set_trailing_metadata([("request_id", "r1")])
-    return context
+    call = Call(metadata)
+    call.trailing = (("request_id", "r1"),)
+    return RayServegRPCContext(call)
 
 
 def test_a_context_reads_the_call_travels_and_sets_what_was_set() -> None:
@@ -88,6 +89,14 @@ class Greeter:
         found = [one async for one in request]
         return Message(f"{sum(found)} {request.is_exhausted} {request.is_cancelled()}")
 
+    async def some(self, request: int, grpc_context: Any) -> AsyncIterator[Any]:
+        for one in range(request):
+            if one == 1:
+                grpc_context.set_trailing_metadata([("one", "1")])
+            yield Message(str(one))
+        if request != 3:
+            grpc_context.set_code(5)
+
     async def echo(self, request: gRPCInputStream[int]) -> AsyncIterator[Any]:
         async for one in request:
             yield Message(str(one))
@@ -111,10 +120,12 @@ def run(method: str, call: RemoteCall, streams: bool = False) -> Any:
 
 def test_a_method_gets_the_message_and_the_context_if_it_has_a_place_for_it() -> None:
     context = a_context()
-    assert run("plain", RemoteCall(context, "x")) == (context, b"got x") and not context.code()
+    assert run("plain", RemoteCall(context, "x")) == (None, b"got x") and not context.code(), "nothing was set"
     assert run("told", RemoteCall(context, "x")) == (context, b"told") and context.code() == 9
+    context.set_trailing_metadata([("seen", "yes")])
     with pytest.raises(gRPCStatusError, match="why") as found:
         run("told", RemoteCall(context, "fails"))
+    assert pickle.loads(pickle.dumps(found.value)).trailing_metadata == (("request_id", "r1"), ("seen", "yes"))
     assert found.value.grpc_code == 9 and isinstance(found.value.original_exception, ValueError)
 
 
@@ -122,8 +133,8 @@ def a_source(messages: list[int], is_gone: bool = False) -> InputSource:
     """The proxy of a client that sends these, and ends its stream or is gone."""
     left = [(True, one) for one in messages] + [(None if is_gone else False, None)]
 
-    async def next_message(key: int) -> tuple[bool | None, Any]:
-        assert key == 7
+    async def next_message(key: int, reader: str) -> tuple[bool | None, Any]:
+        assert key == 7 and reader
         return left.pop(0)
 
     return InputSource(SimpleNamespace(next_message=SimpleNamespace(remote=next_message)), 7)
@@ -135,6 +146,39 @@ def test_messages_of_a_client_come_one_by_one() -> None:
     assert run("echo", RemoteCall(a_context(), None, a_source([4, 5])), streams=True) == [b"4", b"5"]
     with pytest.raises(ValueError, match="below"):
         run("echo", RemoteCall(a_context(), None, a_source([4, -1])), streams=True)
+
+
+def test_a_context_goes_back_where_it_has_changed_and_behind_the_last_item() -> None:
+    async def items(count: int) -> list[tuple[Any, Any]]:
+        servable = Servable(Greeter, (), {}, 1)
+        await servable.construct()
+        call = RemoteCall(a_context(), count)
+        return [(left and (left.code(), dict(left.trailing_metadata())), data)
+                async for left, data in remote_calls.items(servable, "some", call)]  # fmt: skip
+
+    one, own = {"request_id": "r1", "one": "1"}, {"request_id": "r1"}
+    assert asyncio.run(items(3)) == [(None, b"0"), ((0, one), b"1"), (None, b"2")]
+    assert asyncio.run(items(2)) == [(None, b"0"), ((0, one), b"1"), ((5, one), None)]
+    assert asyncio.run(items(0)) == [((5, own), None)]
+
+
+def test_a_reader_with_a_limit_of_time_loses_no_message() -> None:
+    async def work() -> list[int]:
+        may = asyncio.Event()
+        left = [(True, 1), (True, 2), (False, None)]
+
+        async def next_message(key: int, reader: str) -> tuple[bool | None, Any]:
+            await may.wait()
+            return left.pop(0)
+
+        source = InputSource(SimpleNamespace(next_message=SimpleNamespace(remote=next_message)), 7)
+        stream: gRPCInputStream[int] = gRPCInputStream(source.messages(asyncio.Event()))
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(anext(stream), 0.01)
+        may.set()
+        return [one async for one in stream]
+
+    assert asyncio.run(work()) == [1, 2]
 
 
 def test_a_stream_that_is_cancelled_gives_nothing_more() -> None:

@@ -69,12 +69,17 @@ class CustomRouter:
 
     def update(self, seats: dict[str, Seat]) -> None:
         """The replicas that there are from now on."""
-        gone = [ident for ident in self._replicas if ident not in seats]
-        self._replicas = {
-            ident: self._faces.RunningReplica(self._router.deployment_id, seat) for ident, seat in seats.items()
-        }
+        faces, ident_of = self._faces, self._router.deployment_id
+        loop().call_soon_threadsafe(
+            self._take, {ident: faces.RunningReplica(ident_of, seat) for ident, seat in seats.items()}
+        )
+
+    def _take(self, replicas: dict[str, Any]) -> None:
+        """On the event loop: the user's router is not told of replicas in the middle of a choice of another thread."""
+        gone = [ident for ident in self._replicas if ident not in replicas]
+        self._replicas = replicas
         try:
-            self._user.update_replicas(list(self._replicas.values()))
+            self._user.update_replicas(list(replicas.values()))
             for ident in gone:
                 self._user.on_replica_actor_died(ReplicaID(ident, self._router.deployment_id))
         except Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import secrets
 from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,8 +18,9 @@ from hpc.serve.grpc_util import RayServegRPCContext, gRPCInputStream
 
 #: The parameter of a method that gets the context.
 CONTEXT = "grpc_context"
-#: The context as the method has left it, and the answer or a part of it, serialized.
-Answer = tuple[RayServegRPCContext, bytes]
+#: The context where the method has set something on it, and the answer or a part of it, serialized. Behind the last
+#: part of a stream there may be a context alone.
+Answer = tuple[RayServegRPCContext | None, bytes | None]
 
 
 class InputSource(NamedTuple):
@@ -27,16 +29,48 @@ class InputSource(NamedTuple):
     proxy: Any
     key: int
 
-    async def messages(self, gone: asyncio.Event) -> AsyncIterator[Any]:
+    def messages(self, gone: asyncio.Event) -> InputMessages:
         """One after the other. Sets ``gone`` when the client has cancelled the call."""
-        while True:
-            is_there, message = await self.proxy.next_message.remote(self.key)
-            if is_there:
-                yield message
-                continue
-            if is_there is None:
-                gone.set()
-            return
+        return InputMessages(self, gone)
+
+
+class InputMessages(AsyncIterator[Any]):
+    """The messages of a client's stream. A reader that waits no longer, as it has a limit of time, loses none."""
+
+    def __init__(self, source: InputSource, gone: asyncio.Event) -> None:
+        self._source, self._gone = source, gone
+        #: Another run of the method must not go on where this one has ended.
+        self._reader = secrets.token_hex(8)
+        self._asked: asyncio.Future[Any] | None = None
+        self._is_over = False
+
+    async def __anext__(self) -> Any:
+        if self._is_over:
+            raise StopAsyncIteration
+        if self._asked is None:
+            self._asked = asyncio.ensure_future(self._ask())
+            self._asked.add_done_callback(_nobody_waits)
+        asked = self._asked
+        try:
+            is_there, message = await asyncio.shield(asked)
+        finally:
+            if asked.done():
+                self._asked = None
+        if is_there:
+            return message
+        self._is_over = True
+        if is_there is None:
+            self._gone.set()
+        raise StopAsyncIteration
+
+    async def _ask(self) -> Any:
+        return await self._source.proxy.next_message.remote(self._source.key, self._reader)
+
+
+def _nobody_waits(asked: asyncio.Future[Any]) -> None:
+    """What goes wrong is no news where the method has ended."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 class RemoteCall(NamedTuple):
@@ -54,7 +88,8 @@ async def value(servable: Servable, name: str, call: RemoteCall) -> Answer:
         made = await servable.call(name, args, kwargs)
     except Exception as error:
         _raise(error, call.context)
-    return call.context, made.SerializeToString()
+    data = made.SerializeToString()
+    return call.context._changes(), data
 
 
 async def items(servable: Servable, name: str, call: RemoteCall) -> AsyncIterator[Answer]:
@@ -63,7 +98,10 @@ async def items(servable: Servable, name: str, call: RemoteCall) -> AsyncIterato
     made: Any = servable.items(name, args, kwargs)
     try:
         async for item in made:
-            yield call.context, item.SerializeToString()
+            data = item.SerializeToString()
+            yield call.context._changes(), data
+        if (left := call.context._changes()) is not None:  # behind the last item, or where there is none
+            yield left, None
     except Exception as error:
         _raise(error, call.context)
     finally:
@@ -88,5 +126,6 @@ def _takes_context(function: Callable[..., Any]) -> bool:
 
 def _raise(error: Exception, context: RayServegRPCContext) -> None:
     if context.code():
-        raise gRPCStatusError(error, context.code(), context.details()) from error
+        trailing = tuple(context.trailing_metadata())
+        raise gRPCStatusError(error, context.code(), context.details(), trailing) from error
     raise error

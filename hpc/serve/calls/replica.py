@@ -312,7 +312,8 @@ class Replica:
 
     def _leave(self, request: RequestContext | None = None) -> None:
         self._ongoing -= 1
-        self._metrics.took(time.monotonic() - (request or current_request.get()).began)
+        request = request or current_request.get()
+        self._metrics.took(time.monotonic() - request.began, request.route)
         if not self._ongoing and self._is_draining:
             self._idle.set()
 
@@ -393,6 +394,7 @@ class Replica:
 
         self._ready()
         if self._borrower is None:
+            spi.tell_work(_work_of_its_own)
             self._borrower = Borrower(self, self._id.unique_id)
         self._borrower.join(path)
 
@@ -439,6 +441,12 @@ class Replica:
             return {"type": f"{request.kind}.disconnect"}
         proxy = pickle.loads(request.proxy)
         return await proxy.receive.remote(request_id)
+
+
+def _work_of_its_own() -> tuple[str, str] | None:
+    """The request that this code serves, where no call of the actor does: one of a connection that was lent."""
+    request = current_request.get()
+    return None if request.is_call or not request.attempt_id else (request.attempt_id, "Replica.http")
 
 
 _GENERATOR = (

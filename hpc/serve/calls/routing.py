@@ -141,6 +141,7 @@ class Router:
                         for request in self.machine.waiting():
                             self._custom.route(request)  # type: ignore[arg-type]
                 self.send_all(assigned)
+                self._telling.tell_stranded(time.monotonic())
                 if table.replicas:
                     self._populated.set()
             awaiting, self._awaiting = self._awaiting, []
@@ -373,6 +374,7 @@ class Router:
                 self.send_all(self.machine.rejected(call, now, answer.is_draining))
                 if self._custom is not None:
                     self._custom.rejected(call, seat, answer.ongoing)
+                self._telling.tell_stranded(now)
                 self._wake_at(now)
         if call.is_cancelled:
             call.finish(call.cancelled_error())
@@ -412,6 +414,7 @@ class Router:
                 self.send_all(self.machine.again(call, now))
                 if self._custom is not None:
                     self._custom.route(call)
+                self._telling.tell_stranded(now)
                 self._wake_at(now)
             else:
                 self.send_all(self.machine.done(call, now))

@@ -29,15 +29,23 @@ class Telling:
         self._told_at = 0.0
 
     def tell(self, now: float) -> None:
-        """How many wait and run, if that is wanted and was not told just now (the router's lock is held)."""
+        """How many wait and run, if that is wanted and was not told just now (the router's lock is held). While there
+        are no replicas nobody else says that one is needed: it is told as soon as it may be."""
         router = self._router
         table = router.table
         if table is None or not table.is_autoscaled:
             return
-        every_s = min(EVERY_S, table.metrics_interval_s) if router.machine.seats else FIRST_S
-        if now - self._told_at >= every_s:
-            self._told_at = now
-            clock.at(now, self._push)
+        has_seats = bool(router.machine.seats)
+        every_s = min(EVERY_S, table.metrics_interval_s) if has_seats else FIRST_S
+        at = max(now, self._told_at + every_s)
+        if at <= now or (not has_seats and self._told_at <= now):
+            self._told_at = at
+            clock.at(at, self._push)
+
+    def tell_stranded(self, now: float) -> None:
+        """The same where requests wait and there are no replicas any more."""
+        if self._router.machine.queued and not self._router.machine.seats:
+            self.tell(now)
 
     def _push(self) -> None:
         router = self._router

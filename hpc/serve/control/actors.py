@@ -7,7 +7,6 @@ import json
 import pickle
 import threading
 import time
-from collections.abc import Collection
 from typing import Any
 
 import hpc
@@ -22,8 +21,6 @@ from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 #: The label that each node has, with its own id.
 NODE_LABEL = "ray.io/node-id"
 PROXY_NAME = "SERVE_PROXY_ACTOR"
-#: Options of a shared actor that are not the user's.
-_OWN_OPTIONS = frozenset(("name", "max_restarts", "namespace", "lifetime"))
 #: How long the name of an actor that was ended may stay.
 GONE_S = 5.0
 #: Replicas and proxies count their requests themselves.
@@ -205,33 +202,38 @@ def end_all() -> None:
                 hpc.kill(find(name))
             except GoneError:
                 pass
-    sweep((), ())
+    names, groups = shared_there()
+    for name in names:
+        end_helper(name)
+    for name in groups:
+        free_group(name)
 
 
-def sweep(groups: Collection[str], helpers: Collection[str]) -> None:
-    """Take away all placement groups of gangs, and all actors that replicas share, but these."""
-    for name in sorted(names_there()):
-        if name.startswith(HELPER_PREFIX) and name not in helpers:
-            end_helper(name)
-    for row in hpc.util.placement_group_table().values():
-        if row["name"].startswith(GANG_PREFIX) and row["name"] not in groups and row["state"] != "REMOVED":
-            free_group(row["name"])
+def shared_there() -> tuple[list[str], list[str]]:
+    """The names of all actors that replicas share, and of all placement groups of gangs."""
+    rows = hpc.util.placement_group_table().values()
+    groups = [row["name"] for row in rows if row["name"].startswith(GANG_PREFIX) and row["state"] != "REMOVED"]
+    return sorted(name for name in names_there() if name.startswith(HELPER_PREFIX)), groups
 
 
-async def make_helper(command: StartHelper) -> None:
-    """Make an actor that replicas share, or find it, and wait until it is there. Its class may need the environment of
-    the replicas, so that a task that has it makes the actor. Raises what the constructor raises."""
+async def make_helper(command: StartHelper) -> Any:
+    """Make an actor that replicas share, or find it. Its class may need the environment of the replicas, so that a task
+    that has it makes the actor."""
     name = helper_name(command.deployment, command.version, command.helper.name)
     made = hpc.remote(_make_helper).options(num_cpus=0, max_retries=0, runtime_env=command.env or None)
     ident = command.deployment
     about = (ident.name, ident.app_name, command.helper.name, command.version)
-    actor = await made.remote(name, command.helper.target, command.env or {}, about)
+    return await made.remote(name, command.helper.target, command.env or {}, about)
+
+
+async def helper_ready(actor: Any) -> None:
+    """Wait until it is there. Raises what its constructor raises."""
     await actor.__getattr__("__ray_ready__").remote()
 
 
 def _make_helper(name: str, target: bytes, env: dict[str, Any], about: tuple[str, str, str, str]) -> Any:
     cls, args, kwargs, given = cloudpickle.loads(target)
-    options = {key: value for key, value in given.items() if key not in _OWN_OPTIONS}
+    options = dict(given)
     own = options.pop("runtime_env", None) or {}
     variables = {**(env.get("env_vars") or {}), **(own.get("env_vars") or {}), HELPER_ENV: json.dumps(about)}
     return cls.options(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpc import cloudpickle
 from hpc.serve.autoscaling_policy import AutoscalingContext
 from hpc.serve.config import AggregationFunction, AutoscalingConfig
 from hpc.serve.control.rollout import in_gangs
@@ -131,8 +132,8 @@ class Scaler:
             queued = max(queued, load.waiting)
         return AutoscalingContext(
             ident, ident.name, ident.app_name, target, target, serving, queued + running, queued, running,
-            _by_metric(stats or {}), {}, least, most, self.policy_state, self.last_up, self.last_down, now, config,
-            policy_kwargs=dict(config.policy.policy_kwargs),
+            _by_metric(stats or {}), {}, least, most, dict(self.policy_state), self.last_up, self.last_down, now,
+            config, policy_kwargs=dict(config.policy.policy_kwargs),
         )  # fmt: skip
 
     def settled(self, ctx: AutoscalingContext, wanted: int, load: Load, is_default: bool, size: int = 1) -> int:
@@ -152,12 +153,13 @@ class Scaler:
         """What the policy says. One that fails changes nothing."""
         try:
             said = policy(ctx)
-            wanted, state = said if isinstance(said, tuple) else (said, self.policy_state)
-            self.policy_state, self.wrong = dict(state or {}), ""
-            return int(wanted)
+            wanted, state = said if isinstance(said, tuple) else (said, ctx.policy_state)
+            count, self.policy_state = int(wanted), keepable(state)
         except Exception as error:
             self.wrong = f"the autoscaling policy failed: {type(error).__name__}: {error}"
             return target
+        self.wrong = ""
+        return count
 
     def _held(self, config: AutoscalingConfig, wanted: int, target: int, now: float) -> int:
         """A decision counts when it has held as long as the configuration demands."""
@@ -182,6 +184,15 @@ class Scaler:
         self.next_at = None
         if self.direction or load.routers or not is_default or now < self.deaf_until:
             self.next_at = now + LOOK_EVERY_S
+
+
+def keepable(state: Any) -> dict[str, Any]:
+    """What a policy wants to be told the next time. It is written with the controller's state, so it has to be pickled.
+
+    Raises what pickling it raises."""
+    kept = dict(state or {})
+    cloudpickle.dumps(kept)
+    return kept
 
 
 def bounds(config: AutoscalingConfig, share: float) -> tuple[int, int]:

@@ -41,12 +41,14 @@ class FreeGang:
 
 @dataclass(frozen=True, slots=True)
 class StartHelper:
-    """Make an actor that the replicas of a version share, or find it. env: the runtime environment of the replicas."""
+    """Make an actor that the replicas of a version share, or find it. env: the runtime environment of the replicas.
+    found_s: how long one may take to answer that another controller knew as running."""
 
     deployment: DeploymentID
     version: str
     helper: HelperSpec
     env: dict[str, Any] | None
+    found_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,16 @@ class KillHelper:
     deployment: DeploymentID
     version: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckHelper:
+    """Ask such an actor whether it takes calls."""
+
+    deployment: DeploymentID
+    version: str
+    name: str
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +171,7 @@ Command = (
     | FreeGang
     | StartHelper
     | KillHelper
+    | CheckHelper
     | Sweep
     | Adopt
     | Reconfigure

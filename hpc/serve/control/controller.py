@@ -46,7 +46,7 @@ from hpc.serve.messages import (
     deployment_key,
     encoded,
 )
-from hpc.serve.policies import imported, policy_of
+from hpc.serve.policies import Policies
 from hpc.serve.schema import ServeStatus
 from hpc.serve.specs import AppSpec
 
@@ -80,7 +80,8 @@ class Controller:
         self._replicas = Replicas()
         self._proxies: dict[str, Any] = {}
         self._told_doors: dict[str, list[str]] | None = None
-        self._machine = Machine(_new_id, policy_of, imported)
+        self._policies = Policies()
+        self._machine = Machine(_new_id, self._policies.policy_of, self._policies.imported)
         self._machine.proxies.location = options.location
         self._keys = Keys()
         self._shared = Shared(self._machine, self._turn, self._act)
@@ -111,6 +112,7 @@ class Controller:
         await self._keep_code(specs)
         if self._machine.is_ending:
             raise RuntimeError("the service is being shut down")
+        self._policies.renew()
         self._machine.deploy(specs, time.time(), only)
         await self._kept()
 

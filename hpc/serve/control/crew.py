@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from hpc.serve.control.commands import Command, KillHelper, StartHelper, Sweep
-from hpc.serve.control.fleet import Deployment
+from hpc.serve.control.commands import CheckHelper, Command, KillHelper, StartHelper, Sweep
+from hpc.serve.control.fleet import MISSES, Deployment
 from hpc.serve.control.helpers import Helper
 from hpc.serve.messages import helper_name
 from hpc.serve.schema import DeploymentStatus, DeploymentStatusTrigger
@@ -36,8 +36,8 @@ class Crew:
         """Actors of versions that nothing runs any more end, and actors that have died begin anew."""
         used = {replica.version for replica in one.replicas.values()}
         living = {replica.version for replica in one.live}
-        if not one.deleting:
-            used.add(one.spec.code_version)
+        if not one.deleting:  # where the newest has failed, replicas of the good one begin, and wait for theirs
+            used.add(one.good if one.failed else one.spec.code_version)
         for version, name in [key for key in one.helpers if key[0] not in used]:
             del one.helpers[version, name]
             self._say(KillHelper(one.id, version, name))
@@ -53,6 +53,8 @@ class Crew:
             self._failed(one, version, name, why, now)
         elif helper is not None:
             helper.state = "running"
+            helper.misses, helper.is_asked = 0, False
+            helper.next_check = now + one.specs.get(version, one.spec).config.health_check_period_s
             if version == one.spec.code_version:
                 one.helper_failures = 0
 
@@ -80,15 +82,43 @@ class Crew:
             one.note_young_end(one.helpers.pop(key).began, now)
         return bool(gone)
 
+    def next_at(self, one: Deployment) -> list[float]:
+        """When its actors are to be asked."""
+        return [helper.next_check for helper in one.helpers.values() if helper.runs and not helper.is_asked]
+
+    def tick(self, one: Deployment, now: float) -> None:
+        """Time has gone on: those whose time has come are asked whether they take calls."""
+        for (version, name), helper in one.helpers.items():
+            spec = one.specs.get(version, one.spec)
+            if helper.runs and not helper.is_asked and now >= helper.next_check:
+                helper.is_asked = True
+                self._say(CheckHelper(one.id, version, name, spec.config.health_check_timeout_s))
+
+    def checked(self, one: Deployment, version: str, name: str, is_well: bool, now: float) -> bool:
+        """One has answered, or has not in time. Whether another one takes its place."""
+        helper = one.helpers.get((version, name))
+        if helper is None or not helper.runs:
+            return False
+        helper.is_asked = False
+        helper.next_check = now + one.specs.get(version, one.spec).config.health_check_period_s
+        helper.misses = 0 if is_well else helper.misses + 1
+        if helper.misses < MISSES:
+            return False
+        del one.helpers[version, name]
+        self._say(KillHelper(one.id, version, name))
+        one.note_young_end(helper.began, now)
+        return True
+
     def again(self, one: Deployment) -> None:
         """Another controller has begun: it finds them, or makes them anew."""
         for (version, name), helper in one.helpers.items():
             spec = one.specs.get(version)
             found = next((each for each in spec.helpers if each.name == name), None) if spec is not None else None
             if spec is not None and found is not None:
+                found_s = MISSES * spec.config.health_check_timeout_s if helper.runs else None
                 helper.state = "starting"
                 env = spec.config.ray_actor_options.get("runtime_env")
-                self._say(StartHelper(one.id, version, found, env))
+                self._say(StartHelper(one.id, version, found, env, found_s))
 
 
 def sweep_of(deployments: Iterable[Deployment]) -> Sweep:

@@ -87,6 +87,7 @@ class Machine:
                 times.append(one.retry_at)
             if one.scaler.next_at is not None and not one.deleting:
                 times.append(one.scaler.next_at)
+            times += self.crew.next_at(one)
             times += [r.next_check for r in one.replicas.values() if r.serves and not r.is_asked and r.next_check]
         proxies = self.proxies.next_at()
         return min([*times, *([] if proxies is None else [proxies])], default=None)
@@ -348,6 +349,13 @@ class Machine:
             self.crew.begun(one, version, name, why, now)
             self._changed(one)
 
+    def helper_checked(self, ident: DeploymentID, version: str, name: str, is_well: bool, now: float) -> None:
+        """Such an actor has answered that it takes calls, or has not in time."""
+        self.now = now
+        one = self.deployments.get(ident)
+        if one is not None and self.crew.checked(one, version, name, is_well, now):
+            self._changed(one)
+
     def actors_seen(self, names: Collection[str], now: float) -> None:
         """These named actors are there."""
         self.now = now
@@ -401,6 +409,7 @@ class Machine:
                 self._dirty[one.id] = None
             for replica in one.replicas.values():
                 self._look_at(one, replica)
+            self.crew.tick(one, now)
         self.proxies.tick(now)
         self._settle()
 
@@ -461,6 +470,7 @@ class Machine:
             self.routes_version = self._next_version(self.routes_version)
             self._say(PushRoutes())
         self.apps.settle(self.deployments.values())
+        self.scaling.keep(self.apps.table)
         if self.is_ending and not self.deployments:
             self.proxies.end()
         elif not self.is_ending:

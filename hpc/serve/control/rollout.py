@@ -116,13 +116,15 @@ def plan(wanted: Wanted, rows: Iterable[Row]) -> Plan:
 
 
 def _frozen(wanted: Wanted, staying: Sequence[Row]) -> Plan:
-    """The new version has failed: what serves stays, and what is missing is of the good version."""
+    """The new version has failed: what serves stays, and what is missing is of the good version, whose gangs may be
+    larger than that."""
     kept = [row for row in staying if row.version == wanted.good or row.serves]
     stop = [row.id for row in staying if not (row.version == wanted.good or row.serves)]
     stop += victims(kept, _size(kept) - wanted.target)
     if not wanted.good:
         return Plan({}, stop)
-    return Plan({wanted.good: _whole(wanted, wanted.good, wanted.target - _size(kept))}, stop)
+    missing = in_gangs(max(wanted.target - _size(kept), 0), wanted.gangs.get(wanted.good, 1))
+    return Plan({wanted.good: _whole(wanted, wanted.good, missing)}, stop)
 
 
 def _rolled(wanted: Wanted, staying: Sequence[Row], moving: Sequence[Row]) -> Plan:

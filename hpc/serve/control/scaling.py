@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 from hpc.serve.autoscaling_policy import AutoscalingContext
 from hpc.serve.config import AutoscalingPolicy
 from hpc.serve.control.applications import Application
-from hpc.serve.control.autoscale import Policy
+from hpc.serve.control.autoscale import Policy, keepable
 from hpc.serve.control.fleet import Deployment
 from hpc.serve.messages import DeploymentID
 from hpc.serve.specs import DeploymentSpec
@@ -21,8 +21,13 @@ class Scaling:
 
     def __init__(self, policy_of: Callable[[DeploymentSpec], Policy], imported: Callable[[Any], Any]) -> None:
         self._policy_of, self._imported = policy_of, imported
-        #: The policies of applications that are classes: each is made once.
-        self._made: dict[str, tuple[AutoscalingPolicy, Any]] = {}
+        #: The policies of applications that are classes: each is made once, with what was imported for it.
+        self._made: dict[str, tuple[AutoscalingPolicy, Any, Any]] = {}
+
+    def keep(self, apps: Container[str]) -> None:
+        """There are these applications: the policies of others are of no use."""
+        for gone in [name for name in self._made if name not in apps]:
+            del self._made[gone]
 
     def decide(
         self, one: Deployment, app: Application | None, deployments: Iterable[Deployment], share: float, now: float
@@ -67,29 +72,30 @@ class Scaling:
                 one.id, config, one.load, _serving(one), one.target, share, now, _stats(one)
             )
         wrong = ""
-        wanted: dict[DeploymentID, float] = {}
+        wanted: dict[DeploymentID, int] = {}
         try:
-            wanted, states = _read(self._policy(name, policy)(contexts), contexts)
+            numbers, states = _read(self._policy(name, policy)(contexts), contexts)
+            kept = {one.id: keepable(states.get(one.id)) for one in scaled}
+            wanted = {ident: _stepped(contexts[ident], number) for ident, number in numbers.items()}
             for one in scaled:
-                one.scaler.policy_state = dict(states.get(one.id) or {})
+                one.scaler.policy_state = kept[one.id]
         except Exception as error:  # one that fails changes nothing
             wrong = f"the autoscaling policy of the application failed: {type(error).__name__}: {error}"
         found = []
         for one in scaled:
             ctx = contexts[one.id]
-            said = _stepped(ctx, wanted[one.id]) if one.id in wanted else one.target
             one.scaler.wrong = wrong
             one.message = wrong or one.message
+            said = wanted.get(one.id, one.target)
             found.append((one, one.scaler.settled(ctx, said, one.load, False, one.spec.config.gang_size)))
         return found
 
     def _policy(self, name: str, policy: AutoscalingPolicy) -> Any:
-        kept = self._made.get(name)
-        if kept is None or kept[0] != policy:
-            target = self._imported(policy.policy_function)
-            kept = (policy, target(**policy.policy_kwargs) if inspect.isclass(target) else target)
-            self._made[name] = kept
-        return kept[1]
+        kept, target = self._made.get(name), self._imported(policy.policy_function)
+        if kept is None or kept[0] != policy or kept[1] is not target:
+            made = target(**policy.policy_kwargs) if inspect.isclass(target) else target
+            kept = self._made[name] = (policy, target, made)
+        return kept[2]
 
 
 def _read(said: Any, contexts: Mapping[DeploymentID, Any]) -> tuple[dict[DeploymentID, float], dict[DeploymentID, Any]]:

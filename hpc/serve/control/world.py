@@ -36,6 +36,8 @@ from hpc.serve.specs import AppSpec, DeploymentSpec, HelperSpec
 
 #: The time of trouble, then that of quiet, in which all must become whole.
 TROUBLE_S, QUIET_S = 120.0, 300.0
+#: Of so many states one is written that no other controller reads: that takes half of the time.
+KEPT_EACH = 20
 BEGAN_S = 1_700_000_000.0
 NODES = ("1", "2", "3")
 
@@ -99,6 +101,7 @@ class World:
         #: The actors that replicas share, by their names: whether each has begun.
         self.helpers: dict[str, bool] = {}
         self.began: set[str] = set()
+        self.hanging: set[str] = set()
         self.kept = b""
         self.blobs: dict[str, bytes] = {}
         self.epoch = 0
@@ -107,7 +110,7 @@ class World:
         self.quiet = self._moves = False
         #: When each router is to look again.
         self._wakes: dict[int, float] = {}
-        self._versions = 0
+        self._versions = self._steps = 0
         self.writer = Writer()
         self.machine = self._new_machine()
         self.machine.nodes(NODES, (), "1", self.now)
@@ -197,9 +200,12 @@ class World:
             if not said:
                 return
             self.check(said)
-            self.kept = self.writer.state_of(self.machine)
-            self.blobs = dict(self.writer.blobs)
-            if not self.quiet and self.random.random() < 0.01:
+            crashes = not self.quiet and self.random.random() < 0.01
+            self._steps += 1
+            if crashes or self._steps % KEPT_EACH == 0:  # nobody reads it otherwise
+                self.kept = self.writer.state_of(self.machine)
+                self.blobs = dict(self.writer.blobs)
+            if crashes:
                 self.crash()
                 return
             for command in said:
@@ -229,7 +235,11 @@ class World:
         elif isinstance(command, say.StartHelper):
             self._start_helper(command)
         elif isinstance(command, say.KillHelper):
-            self.helpers.pop(helper_name(command.deployment, command.version, command.name), None)
+            name = helper_name(command.deployment, command.version, command.name)
+            self.helpers.pop(name, None)
+            self.hanging.discard(name)
+        elif isinstance(command, say.CheckHelper):
+            self._check_helper(command)
         elif isinstance(command, say.Sweep):
             self.groups &= set(command.groups)
             self.helpers = {name: begun for name, begun in self.helpers.items() if name in command.helpers}
@@ -278,9 +288,11 @@ class World:
         fails = not self.quiet and self.random.random() < 0.1
         if name not in self.helpers:
             self.helpers[name] = False
+            self.hanging.discard(name)
 
         def begun() -> None:
-            why = "it fails" if fails else "" if name in self.helpers else "it has died"
+            hangs = name in self.hanging and command.found_s is not None
+            why = "it fails" if fails or hangs else "" if name in self.helpers else "it has died"
             if not why:
                 self.helpers[name] = True
                 self.began.add(name)
@@ -289,6 +301,14 @@ class World:
         self.later(1.0, self.told(lambda machine: begun()))
         if not self.quiet and self.random.random() < 0.2:
             self.later(60.0, lambda: self._end_helper(name))
+
+    def _check_helper(self, command: say.CheckHelper) -> None:
+        """One hangs now and then, until it is ended."""
+        name = helper_name(command.deployment, command.version, command.name)
+        if not self.quiet and name in self.helpers and self.random.random() < 0.02:
+            self.hanging.add(name)
+        is_well, about = name not in self.hanging, (command.deployment, command.version, command.name)
+        self.later(0.2, self.told(lambda machine: machine.helper_checked(*about, is_well, self.now)))
 
     def _end_helper(self, name: str) -> None:
         self.helpers.pop(name, None)
@@ -566,6 +586,11 @@ class World:
         for one in self.machine.deployments.values():
             if one.failed:
                 assert one.status is DeploymentStatus.DEPLOY_FAILED, f"{one.id} is {one.status}"
+                wanted = one.wanted(self.machine.share)
+                if wanted.good:  # its replicas serve behind the version that has failed
+                    most = wanted.target + max(one.sizes | {1}) - 1
+                    assert wanted.target <= len(one.serving) <= most, f"{one.id} has failed: {len(one.serving)} serve"
+                    assert set(one.states()) <= {ReplicaState.RUNNING}, f"{one.id} has failed: {one.states()}"
             else:
                 count = one.wanted_count(self.machine.share)
                 assert one.status is DeploymentStatus.HEALTHY, f"{one.id} is {one.status}: {one.states()} of {count}"
@@ -594,3 +619,4 @@ class World:
             assert ranks == list(range(members[0].gang.world_size)), f"gang {name} has {ranks}"
             assert len({each.version for each in members}) == 1, f"gang {name} has several versions"
         assert set(self.helpers) == names, f"{set(self.helpers) ^ names} are known to one only"
+        assert not self.hanging & names, f"{self.hanging & names} hang, and nothing takes their places"

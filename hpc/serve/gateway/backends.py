@@ -210,7 +210,16 @@ class Succession:
 
     def submitted(self, backends: Backends, now: float) -> None:
         """It was submitted."""
-        self._known, self._submitted_at = set(backends.jobs), now
+        self.resume(backends.jobs, now)
+
+    def resume(self, known: Iterable[str], at: float) -> None:
+        """One was submitted then, where these jobs were known."""
+        self._known, self._submitted_at = set(known), at
+
+    @property
+    def known(self) -> list[str]:
+        """The jobs that were known as the last one was submitted."""
+        return sorted(self._known)
 
     @property
     def waits(self) -> bool:

@@ -121,6 +121,7 @@ class Gateway:
                 ) from None
             host = socket.gethostname() if http.host in ("0.0.0.0", "::") else http.host
             self.doors.append(f"{'https' if tls else 'http'}://{host}:{port}")
+        await self._remember()
         await self._look()
         self._begin(self._keep_looking())
 
@@ -226,10 +227,37 @@ class Gateway:
             return
         said = out.decode("utf-8", "replace").split()
         self._submitted = said[-1] if said else ""
-        while self._options.waits is not None and self._submitted and self._succession.waits:
-            await asyncio.sleep(20 * LOOK_S)
-            if not await asyncio.to_thread(self._options.waits, self._submitted):
+        self._note(registry.Submitted(self._submitted, self._succession.known, time.time()))
+        await self._wait_for_submitted()
+
+    async def _remember(self) -> None:
+        """Another gateway of this registry may have submitted the next job: one is enough."""
+        found = registry.submitted(self._folder) if self._options.next_command else None
+        if found is None:
+            return
+        waits = self._options.waits
+        if waits is not None and found.ident and not await asyncio.to_thread(waits, found.ident):
+            self._note(None)
+            return
+        self._submitted = found.ident
+        self._succession.resume(found.known, found.at)
+        logger.warning("The next job was submitted already: %s", found.ident or "its command has not said its id")
+        self._begin(self._wait_for_submitted())
+
+    async def _wait_for_submitted(self) -> None:
+        """Until it has told of itself or is gone."""
+        waits = self._options.waits if self._submitted else None
+        while self._succession.waits:
+            await asyncio.sleep(LOOK_S if waits is None else 20 * LOOK_S)
+            if waits is not None and not await asyncio.to_thread(waits, self._submitted):
                 self._succession.failed(time.time())
+        self._note(None)
+
+    def _note(self, found: registry.Submitted | None) -> None:
+        try:
+            registry.note_submitted(self._folder, found)
+        except OSError as error:
+            logger.warning("a gateway that is started again will not know the next job: %s", error)
 
     # -------------------------------------------------------------- for the relay
 

@@ -19,6 +19,8 @@ from hpc.serve.gateway.backends import JobRow
 
 logger = logging.getLogger("hpc.serve")
 ENDING = ".job"
+#: The file of the next job, which a gateway has submitted.
+NEXT = "next.json"
 #: A job that has told nothing for this long has no service any more, and its file is removed.
 FORGET_S = 600.0
 MOST_BYTES = 1 << 20
@@ -50,14 +52,46 @@ def registry_folder(name: str) -> Path:
 
 def tell(folder: Path, row: JobRow) -> None:
     """Note a job, in one step. Raises OSError."""
+    _write(folder, row.name + ENDING, row)
+
+
+def _write(folder: Path, name: str, what: msgspec.Struct) -> None:
     fd, path = tempfile.mkstemp(prefix=".", dir=folder)
     try:
         with os.fdopen(fd, "wb") as file:  # mkstemp has made it 0600
-            file.write(msgspec.json.encode(row))
-        os.replace(path, folder / (row.name + ENDING))
+            file.write(msgspec.json.encode(what))
+        os.replace(path, folder / name)
     except BaseException:
         Path(path).unlink(missing_ok=True)
         raise
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """The next job, which was submitted and has not told of itself yet. ``ident``: as its command has said; ``known``:
+    the jobs that there were before it."""
+
+    ident: str
+    known: list[str]
+    at: float
+
+
+def submitted(folder: Path) -> Submitted | None:
+    """What `note_submitted` has noted last; None where there is nothing, or it cannot be read."""
+    try:
+        return msgspec.json.decode((folder / NEXT).read_bytes(), type=Submitted)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        logger.warning("%s is not read: %s", folder / NEXT, error)
+        return None
+
+
+def note_submitted(folder: Path, found: Submitted | None) -> None:
+    """Have a gateway that is started again know of the next job; None: there is none that waits. Raises OSError."""
+    if found is None:
+        (folder / NEXT).unlink(missing_ok=True)
+    else:
+        _write(folder, NEXT, found)
 
 
 def forget(folder: Path, name: str) -> None:

@@ -24,6 +24,8 @@ from hpc.util.node import get_node_ip_address
 
 #: The name of the socket; a path of a socket has 107 bytes at most.
 SOCKET = "serve.sock"
+#: What listens here listens at all addresses of the machine.
+ALL_ADDRESSES = ("0.0.0.0", "::")
 #: The port on the user's own machine in the line that is printed.
 LOCAL_PORT = 8000
 

@@ -27,6 +27,7 @@ from hpc.serve.http.exchange import ClientGone, Exchange, date_line, plain_start
 from hpc.serve.http.gate import Gate, Names
 from hpc.serve.http.head import Head, Refused, read_head
 from hpc.serve.http.lane import Lane, Terms, terms_of
+from hpc.serve.http.numbers import http_numbers
 from hpc.serve.http.routes import Routes, plain_path
 from hpc.serve.http.slots import OPEN_ENDED, REQUEST_BYTES, SLOTS, Slot, Slots
 from hpc.serve.messages import HttpReply, HttpRequest, RequestMeta
@@ -392,6 +393,7 @@ class ProxyLane:
         self._heads: dict[bytes, Known] = {}
         self._answers: dict[tuple[Any, ...], bytes] = {}
         self._log = AccessLog()
+        self._counts = http_numbers()
         self._timer: asyncio.TimerHandle | None = None
         self._lane = Lane(sock, self._heard, self._ended)
         self.say = self._lane.say
@@ -531,6 +533,7 @@ class ProxyLane:
             took_s = time.monotonic() - began
             if took_s >= SLOW_S and terms.spare == 1:
                 self._loop.call_soon(self.recall, SLOW)
+            self._counts.note(self._row, terms.app, found.head.method, status, took_s)
             self._log.note(found.head.method, found.path, self._row, status, took_s, ident)
 
     async def _answer(self, asked: Asked, answer: Any, own: tuple[bytes, bytes]) -> None:

@@ -32,6 +32,7 @@ from hpc.serve.http.failures import PLAIN, Failure, failure_of, timed_out
 from hpc.serve.http.gate import Gate, KeyFileError, Keys, Names
 from hpc.serve.http.head import Head
 from hpc.serve.http.lending import Fixed, Lending
+from hpc.serve.http.numbers import http_numbers
 from hpc.serve.http.routes import Routes, ingress_of, plain_path, sticky_key
 from hpc.serve.http.server import Connection, Limits, Server
 from hpc.serve.http.websocket import Socket
@@ -150,6 +151,7 @@ class Proxy:
         self._outcomes: dict[str, Outcomes] = {}
         self._random = random.Random()
         self._log = AccessLog()
+        self._counts = http_numbers()
         self._doors: list[str] = []
         self._server: Server | None = None
         self._actor: Any = None
@@ -170,7 +172,13 @@ class Proxy:
         """Open the doors; where they are open, say where. Raises DoorError, KeyFileError and OSError."""
         async with self._opening:
             if not self._doors:
-                await self._open()
+                try:
+                    await self._open()
+                except BaseException:  # no door is open unless all are
+                    if self._server is not None:
+                        await self._server.close()
+                        self._server = None
+                    raise
         return self._doors
 
     async def _open(self) -> None:
@@ -200,12 +208,11 @@ class Proxy:
             try:
                 port = await self._server.listen_tcp(options.host, options.port, admit, tls)
             except OSError as error:
-                await self._server.close()
                 raise door.DoorError(
                     f"port {options.port} of {options.host} cannot be listened at: {error.strerror}; 0 takes a free one"
                 ) from None
             host = options.host
-            if host in ("0.0.0.0", "::"):
+            if host in door.ALL_ADDRESSES:
                 host = await asyncio.to_thread(door.reachable_name)
             doors.append(f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}")
         if self._grpc_options is not None and self._grpc_options.grpc_servicer_functions:
@@ -233,9 +240,8 @@ class Proxy:
         await asyncio.sleep(notice_s)
         if self._lending is not None:
             self._lending.close()
-        is_empty = await self._server.drain(timeout_s)
-        if self._grpc is not None:
-            await self._grpc.stop(timeout_s)
+        stopping = [] if self._grpc is None else [self._grpc.stop(timeout_s)]
+        is_empty, *_ = await asyncio.gather(self._server.drain(timeout_s), *stopping)
         for task in self._tasks:
             task.cancel()
         door.clear(door.socket_path(spi.own_directory()))
@@ -494,13 +500,14 @@ class Proxy:
         """Why it serves nobody; empty where it does."""
         if self._is_draining:
             return DRAINING
-        return "" if self._routes else NO_ROUTES
+        return "" if self._routes.table.version else NO_ROUTES  # one that has had applications is well without any
 
     def _note(self, exchange: Exchange, asked: Asked, path: str) -> None:
         latency_s = time.monotonic() - asked.began
         row = asked.row
         if row is not None and (row.split or row.shadow):
             self.count(asked.app or row.app, asked.has_failed or exchange.status >= 500, latency_s)
+        self._counts.note(row, asked.app, exchange.head.method, exchange.status, latency_s)
         self._log.note(exchange.head.method, path, row, exchange.status, latency_s, asked.request_id)
 
     def count(self, app: str, is_error: bool, latency_s: float) -> None:
@@ -535,7 +542,9 @@ class Proxy:
             sock.deny(reply.status, reply.headers, reply.body)
         finally:
             del self._sources[key]
-            self._log.note("WS", path, row, sock.code, time.monotonic() - asked.began, asked.request_id)
+            latency_s = time.monotonic() - asked.began
+            self._counts.note(row, app, "WS", sock.code, latency_s)
+            self._log.note("WS", path, row, sock.code, latency_s, asked.request_id)
 
     async def _talk(self, sock: Socket, stream: HttpStream, ident: tuple[bytes, bytes]) -> None:
         protocol = next(
@@ -560,9 +569,11 @@ class Proxy:
 
     # -------------------------------------------------------------- what replicas pull
 
-    async def next_message(self, key: int) -> tuple[bool | None, Any]:
+    async def next_message(self, key: int, reader: str) -> tuple[bool | None, Any]:
         """The next message of a call by gRPC, for the replica that has it."""
-        found: tuple[bool | None, Any] = (None, None) if self._grpc is None else await self._grpc.next_message(key)
+        if self._grpc is None:
+            return None, None
+        found: tuple[bool | None, Any] = await self._grpc.next_message(key, reader)
         return found
 
     async def receive(self, key: int) -> dict[str, Any]:

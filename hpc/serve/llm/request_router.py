@@ -88,7 +88,10 @@ def text_of(pending: PendingRequest) -> str:
     """The text of a request: of its prompt, or of all its messages; empty where it has none. It is looked for once."""
     known: str | None = getattr(pending, "_text", None)
     if known is None:
-        known = next((text for arg in pending.args if (text := _text_of_argument(arg))), "")
+        try:
+            known = next((text for arg in pending.args if (text := _text_of_argument(arg))), "")
+        except RecursionError:  # of a client that nests what it sends without an end
+            known = ""
         pending._text = known  # type: ignore[attr-defined]
     return known
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import page
+from bench import page, rl_curves
 from bench.children import Children
 from bench.metrics import METRICS, PARTS, chosen, parts
 from bench.rl import CHECKS
@@ -76,7 +76,7 @@ def main() -> int:
         print(f"bench: wrote {page.write_json(result, args.out)}", file=sys.stderr)
     print(page.terminal(result), flush=True)
     if args.docs or (args.docs is None and whole):
-        for text in page.write_docs(result):
+        for text in [*page.write_docs(result), *rl_curves.write_docs(result)]:
             print(f"bench: {text}", file=sys.stderr)
     return 0
 

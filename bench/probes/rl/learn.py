@@ -24,6 +24,8 @@ from tasks import TASKS, WINDOW, Task  # probes are scripts: their folder comes 
 
 BEGAN = time.monotonic()
 POINTS = 60
+#: Where a point of the curve has what.
+SECONDS, CPU = 1, 3
 #: Of the result, what is kept beside the curve.
 SAID = ("flow", "fault_tolerance")
 
@@ -36,7 +38,7 @@ def found(result: Any, path: tuple[str, ...]) -> Any:
 
 
 def with_rllib(library: str, task: Task, seed: int, limit_s: float) -> dict[str, Any]:
-    """Train until the goal, the limit of steps or that of time."""
+    """Train until the goal, the limit of steps or that of time: of CPU time where no other process samples."""
     session = importlib.import_module(library)
     more = {"include_dashboard": False, "log_to_driver": False} if library == "ray" else {}
     session.init(num_cpus=max(4, os.cpu_count() or 1), **more)
@@ -45,7 +47,8 @@ def with_rllib(library: str, task: Task, seed: int, limit_s: float) -> dict[str,
     clock = Clock()
     curve: list[list[float]] = []
     result: Any = {}
-    while not curve or (curve[-1][0] < task.steps and curve[-1][1] < limit_s):
+    alone = config.num_env_runners == 0
+    while not curve or (curve[-1][0] < task.steps and curve[-1][CPU if alone else SECONDS] < limit_s):
         result = algo.train()
         value = found(result, task.metric)
         value = math.nan if value is None else float(value)
@@ -56,7 +59,7 @@ def with_rllib(library: str, task: Task, seed: int, limit_s: float) -> dict[str,
     said = {key: value for key, value in numbers if isinstance(value, (int, float))}
     algo.stop()
     session.shutdown()
-    return summary(task, curve, clock, said, alone=config.num_env_runners == 0)
+    return summary(task, curve, clock, said, alone=alone)
 
 
 def with_sb3(task_name: str, task: Task, seed: int, limit_s: float) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def with_sb3(task_name: str, task: Task, seed: int, limit_s: float) -> dict[str,
             episodes = [one["r"] for one in self.model.ep_info_buffer]
             value = sum(episodes) / len(episodes) if len(episodes) >= WINDOW // 2 else math.nan
             curve.append(clock.point(self.num_timesteps, value))
-            return not value >= task.goal and curve[-1][1] < limit_s
+            return not value >= task.goal and curve[-1][CPU] < limit_s
 
     model.learn(task.steps, callback=Watch())
     return summary(task, curve, clock, {}, alone=True)

@@ -45,6 +45,8 @@ LINES = {HPC: COLORS[HPC], RAY: COLORS[RAY], SB3: "#5b8c3a"}
 HEAD = ["task", "library", "seeds that reached it", "steps", "seconds", "CPU seconds", "lag in versions"]
 #: Where a point of a curve has what.
 STEPS, SECONDS, VALUE, CPU = range(4)
+#: A curve of fewer points shows each of them.
+FEW = 12
 #: What starting and ending a run takes, beside what is measured.
 START_S = 15.0
 
@@ -79,7 +81,7 @@ def with_runs(kept: Mapping[str, Any], new: Sequence[Run]) -> dict[str, Any]:
 
 
 def missing(kept: Mapping[str, Any], tasks: Sequence[str], peers: Sequence[str], seeds: int) -> list[Key]:
-    """Runs that are not kept: task by task, the libraries in turns."""
+    """The runs that are not kept: task by task, the libraries in turns."""
     done = {key_of(run) for run in kept["runs"]}
     wanted = [(task, peer, seed) for task in tasks for seed in range(seeds) for peer in TASKS[task].peers]
     return [key for key in wanted if key[1] in peers and key not in done]
@@ -92,7 +94,7 @@ def seconds_of(kept: Mapping[str, Any], task: str, peer: str) -> float:
     return min(TASKS[task].limit_s, 1.5 * max(took, default=first)) + START_S
 
 
-# ------------------------------------------------------------ the page
+# ---------------------------------------------------------------- the page
 
 
 def rows(runs: Sequence[Run]) -> list[list[str]]:
@@ -163,7 +165,8 @@ def _curves(axes: Any, runs: Sequence[Run], at: int, peer: str) -> None:
     for turn, run in enumerate(runs):
         points = [(point[at], point[VALUE]) for point in run["curve"]]
         label = NAMES[peer] if turn == 0 else None
-        axes.plot([x for x, _ in points], [y for _, y in points], color=LINES[peer], linewidth=1.0, label=label)
+        style = {"color": LINES[peer], "linewidth": 1.0, "marker": "." if len(points) < FEW else None}
+        axes.plot([x for x, _ in points], [y for _, y in points], label=label, **style)
 
 
 def markdown(kept: Mapping[str, Any], plots: Mapping[str, str]) -> str:
@@ -213,7 +216,7 @@ def stamped(run: Run) -> dict[str, Any]:
     return {"measured": when, **run}
 
 
-# ------------------------------------------------------------ the command
+# ---------------------------------------------------------------- the command
 
 
 def arguments() -> argparse.Namespace:

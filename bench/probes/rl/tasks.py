@@ -135,7 +135,7 @@ def truncated_ppo(library: str) -> Any:
 
     config = cartpole_ppo(library).environment(lambda _: gym.make("CartPole-v1", max_episode_steps=50))
     config.evaluation(
-        evaluation_interval=10, evaluation_duration=10, evaluation_config={"env": "CartPole-v1", "explore": False}
+        evaluation_interval=2, evaluation_duration=10, evaluation_config={"env": "CartPole-v1", "explore": False}
     )
     return config
 

@@ -147,7 +147,7 @@ def draw(task: str, runs: Sequence[Run], path: Path) -> None:
         axes.axhline(GOALS[task], color="#555555", linewidth=0.8, linestyle="--")
         axes.set_xlim(left=0)
         axes.set_xlabel(name)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_major_formatter("{x:,.0f}" if at == STEPS else "{x:g}")
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#dddddd", linewidth=0.6)

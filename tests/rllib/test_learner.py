@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import gymnasium as gym
@@ -375,6 +376,23 @@ def test_fast_adam_makes_the_steps_of_adam() -> None:
         torch.testing.assert_close(a, b)
 
 
+def test_fast_adam_calls_hooks_and_counts_each_parameter_by_itself() -> None:
+    params = [torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)]
+    optimizer, called = FastAdam(params), []
+    for step in range(5):
+        for param in params:
+            param.grad = torch.ones_like(param)
+        if step == 2:
+            params[0].grad = None
+        if step == 3:
+            handle = optimizer.register_step_post_hook(lambda *args: called.append(step))
+        optimizer.step()
+    handle.remove()
+    optimizer.step()
+    assert called == [3, 4]
+    assert [optimizer.state[param]["step"].item() for param in params] == [5.0, 6.0]
+
+
 def test_a_scaler_of_losses_changes_no_step_and_leaves_infinite_ones_out() -> None:
     def scaled(factor: float) -> Any:
         config = config_of(grad_clip=0.5)
@@ -398,6 +416,31 @@ def test_schedulers_of_torch_move_learning_rates_once_an_update() -> None:
     learner = learner_of(config)
     rates = [results_of(learner, [sample_of()], num_epochs=2)["p"]["default_optimizer_learning_rate"] for _ in range(3)]
     assert rates == pytest.approx([0.005, 0.0025, 0.00125])
+
+
+def test_schedulers_of_torch_go_on_after_a_restore() -> None:
+    def learner_with_scheduler() -> Any:
+        config = config_of()
+        config._torch_lr_scheduler_classes = [
+            lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+        ]
+        return learner_of(config)
+
+    def rates(learner: Any, count: int) -> list[float]:
+        found = [results_of(learner, [sample_of()])["p"] for _ in range(count)]
+        return [one["default_optimizer_learning_rate"] for one in found]
+
+    whole, first, second = (learner_with_scheduler() for _ in range(3))
+    expected = rates(whole, 5)
+    assert expected == pytest.approx([0.01, 0.005, 0.005, 0.0025, 0.0025])
+    rates(first, 3)
+    second.set_state(pickle.loads(pickle.dumps(first.get_state())))
+    assert rates(second, 2) == expected[3:]
+    np.testing.assert_array_equal(weights_of(second), weights_of(whole))
+    plain = config_of()
+    plain._torch_lr_scheduler_classes = []
+    with pytest.raises(ValueError, match="saved with 1 schedulers, and has 0 now"):
+        learner_of(plain).set_state(first.get_state())
 
 
 # state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from hpc.exceptions import GetTimeoutError, SessionLostError
 from hpc.rllib.env.fragment import Sample
 from hpc.rllib.env.members import Member, Members, Policy
 from hpc.rllib.env.remote_runner import Fresh
+from hpc.rllib.env.watching import LOOKS, Watch
 from hpc.rllib.flow.answers import Answers
 from hpc.rllib.flow.machine import Event, RunnerDied, RunnerUp, SampleDone
 
@@ -37,6 +39,9 @@ class RemoteRunners:
         """modules (None: all of them): when they were given out, and a reference; the newest one is last"""
         self._state: tuple[int, dict[str, Any]] = (0, {})
         self.late = 0
+        self._hang_s = config.env_runner_health_probe_timeout_s
+        self._watch = Watch(config.sample_timeout_s, self._hang_s)
+        self._next_look = 0.0
 
     def add(self, count: int, waits: bool) -> None:
         """Make so many more; with ``waits`` return when they are there."""
@@ -95,6 +100,7 @@ class RemoteRunners:
             return
         brief, fragments = member.actor.sample.remote(self._fresh(member, takes_weights), dict(kwargs))
         self._asked[request] = fragments
+        self._watch.ask(runner, request, time.monotonic())
         self.answers.expect(("sample", runner, member.life, request), brief)
 
     def push(self, runner: int) -> None:
@@ -134,13 +140,33 @@ class RemoteRunners:
         """What has happened to runners, and answers under other keys. It waits so long for the first.
 
         Raises a runner's error if failures are neither mended nor ignored."""
-        self.members.look()
+        self._look()
         if not self._news and not self._others:
             self._sort(self.answers.next(timeout_s))
         found, others = list(self._news), self._others
         self._news.clear()
         self._others = []
         return found, others
+
+    def _look(self) -> None:
+        """Make runners whose time has come, and lose those that hang or do not come up."""
+        self.members.look()
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + min(1.0, self._hang_s / LOOKS)
+        asks, hang = self._watch.look(now)
+        for runner in asks:
+            member = self.members.rows[runner]
+            self.answers.expect(("rows", runner, member.life), member.actor.rows.remote())
+        for runner in hang:
+            text = (
+                f"it has made no step of its environments for {self._hang_s:g} s, and no sample for longer than "
+                "sample_timeout_s before: config.fault_tolerance(env_runner_health_probe_timeout_s=) is how long it may"
+            )
+            self.fail(runner, self.members.rows[runner].life, GetTimeoutError(text))
+        for runner, error in self.members.late(now):
+            self.fail(runner, self.members.rows[runner].life, error)
 
     def _sort(self, answers: Iterable[tuple[Hashable, Any]]) -> None:
         """Take all answers in; the first error is raised when that is done, since nobody tells of the others again."""
@@ -167,6 +193,8 @@ class RemoteRunners:
             self._posted(rest[0], rest[1], value)
         elif kind == "called":
             self._called(rest[0], rest[1], value)
+        elif kind == "rows":
+            self._counted(rest[0], rest[1], value)
         else:
             self._others.append((key, value))
 
@@ -180,6 +208,7 @@ class RemoteRunners:
             self.fail(runner, life, error)
             return
         self.members.worked(runner, life)
+        self._watch.answer(runner, request)
         self._arrived[request] = (brief, fragments)
         self._news.append(SampleDone(runner, request, brief.env_steps, mean_version(brief)))
 
@@ -189,6 +218,16 @@ class RemoteRunners:
         self.members.rows[runner].has_mail = False
         try:
             hpc.get(ref)
+        except SessionLostError:
+            raise
+        except Exception as error:
+            self.fail(runner, life, error)
+
+    def _counted(self, runner: int, life: int, ref: Any) -> None:
+        if not self.members.is_of(runner, life):
+            return
+        try:
+            self._watch.told(runner, hpc.get(ref), time.monotonic())
         except SessionLostError:
             raise
         except Exception as error:
@@ -206,6 +245,8 @@ class RemoteRunners:
         """A call to a runner has failed. Whoever asks runners hears of it, also where the error is raised: a program
         may catch it and go on."""
         is_news = self.members.is_of(runner, life)
+        if is_news:
+            self._watch.forget(runner)
         try:
             self.members.failed(runner, life, error)
         finally:

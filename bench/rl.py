@@ -70,9 +70,9 @@ TASKS: Mapping[str, Task] = {
     "cartpole_dqn": Task("DQN without its parts, CartPole to 450", 120, (HPC, RAY, SB3), 120, 200_000),
     "cartpole_rainbow": Task("DQN, double, dueling, n-step, prioritised, to 450", 120, (HPC, RAY), 120, 200_000),
     "pendulum_sac": Task("SAC, Pendulum to -250", 180, (HPC, RAY, SB3), 180, 20_000),
-    "cartpole_impala": Task("IMPALA, CartPole to 450", 120, (HPC, RAY), None, 2_000_000),
-    "cartpole_appo": Task("APPO, CartPole to 450", 120, (HPC, RAY), None, 2_000_000),
-    "stateless_ppo": Task("PPO with LSTM, CartPole without velocities to 350", 300, (HPC, RAY), None, 2_000_000),
+    "cartpole_impala": Task("IMPALA, CartPole to 450", 180, (HPC, RAY), None, 2_000_000),
+    "cartpole_appo": Task("APPO, CartPole to 450", 180, (HPC, RAY), None, 2_000_000),
+    "stateless_ppo": Task("PPO with LSTM, CartPole without velocities to 350", 280, (HPC, RAY), None, 2_000_000),
     "truncated_ppo": Task("PPO trained on 50 steps, evaluation to 80", 60, (HPC, RAY), None, 500_000),
     "two_agents_ppo": Task("PPO, two agents to 900", 120, (HPC, RAY), None, 400_000),
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import hpc
+from hpc import spi
 from hpc.exceptions import GetTimeoutError, SessionLostError
 from hpc.rllib.env.fragment import Sample
 from hpc.rllib.env.members import Member, Members, Policy
@@ -104,13 +105,16 @@ class RemoteRunners:
         self.answers.expect(("sample", runner, member.life, request), brief)
 
     def push(self, runner: int) -> None:
-        """Give a runner the newest weights in the middle of its fragment, unless such are on their way."""
+        """Give a runner the newest weights in the middle of its fragment, unless such are on their way.
+
+        Nobody waits for the answer: the samples of a runner that has failed tell of it."""
         member = self.members.rows[runner]
         if member.actor is None or member.has_mail or member.serial >= self._serial:
             return
         fresh = Fresh(self._serial, self._version, self._newer_than(member.serial))
         member.serial, member.has_mail = self._serial, True
-        self.answers.expect(("mail", runner, member.life), member.actor.post.remote(*fresh.wire()[:3]))
+        posted = member.actor.post.remote(*fresh.wire()[:3])
+        spi.when_ready(posted, _has_mail_no_more, member, posted)
 
     def look_at(self, request: int) -> Sample | None:
         """The sample that has come for a request, without its fragments."""
@@ -189,8 +193,6 @@ class RemoteRunners:
         elif kind == "up":
             if self.members.arrived(rest[0], rest[1], value):
                 self._news.append(RunnerUp(rest[0]))
-        elif kind == "mail":
-            self._posted(rest[0], rest[1], value)
         elif kind == "called":
             self._called(rest[0], rest[1], value)
         elif kind == "rows":
@@ -211,17 +213,6 @@ class RemoteRunners:
         self._watch.answer(runner, request)
         self._arrived[request] = (brief, fragments)
         self._news.append(SampleDone(runner, request, brief.env_steps, mean_version(brief)))
-
-    def _posted(self, runner: int, life: int, ref: Any) -> None:
-        if not self.members.is_of(runner, life):
-            return
-        self.members.rows[runner].has_mail = False
-        try:
-            hpc.get(ref)
-        except SessionLostError:
-            raise
-        except Exception as error:
-            self.fail(runner, life, error)
 
     def _counted(self, runner: int, life: int, ref: Any) -> None:
         if not self.members.is_of(runner, life):
@@ -315,6 +306,11 @@ class RemoteRunners:
         if as_references:
             return [(index, ref) for index, _, _, ref in done]
         return [pair for index, life, _, ref in done for pair in self._result(index, life, ref, None)]
+
+
+def _has_mail_no_more(member: Member, posted: Any) -> None:
+    """Called by the thread that reads answers. A reference that nobody holds has none: so ``posted`` comes along."""
+    member.has_mail = False
 
 
 def mean_version(sample: Sample) -> float:

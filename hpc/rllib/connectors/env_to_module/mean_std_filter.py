@@ -16,7 +16,6 @@ from hpc.rllib.connectors.rows import Rows
 from hpc.rllib.utils.spaces.space_utils import flatten_space, map_space
 from hpc.rllib.utils.trees import leaves, map_tree, take
 
-
 #: States that were taken, of which merges may come late: so many are remembered.
 MOST_TOLD = 8
 

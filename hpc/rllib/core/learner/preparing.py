@@ -286,10 +286,10 @@ def _take_columns(module_id: str, fragment: Any, connected: Batch) -> list[str]:
         if name == Columns.OBS:
             _check_observations(module_id, fragment, rows)
             continue
-        made = map_tree(lambda leaf: _time_major(fragment, leaf, name == ACTION_MASK), rows)
         if name not in fragment:
             added.append(name)
-        fragment.columns[name] = made
+        longer = int(name == ACTION_MASK)
+        fragment.columns[name] = map_tree(lambda leaf, longer=longer: _time_major(fragment, leaf, longer), rows)
     return added
 
 
@@ -303,10 +303,10 @@ def _valid_rows(leaf: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
     return leaf[inside] if padded else leaf
 
 
-def _time_major(fragment: Any, rows: np.ndarray, is_longer: bool) -> np.ndarray:
-    """Rows of episodes at their places [T, N, ...]; one row longer, all of it True, for masks of actions."""
-    made = np.zeros((fragment.rows + is_longer, fragment.width, *rows.shape[1:]), rows.dtype)
-    if is_longer:
+def _time_major(fragment: Any, rows: np.ndarray, longer: int) -> np.ndarray:
+    """Rows of episodes at their places [T, N, ...]; for masks of actions one row longer, which allows everything."""
+    made = np.zeros((fragment.rows + longer, fragment.width, *rows.shape[1:]), rows.dtype)
+    if longer:
         made[:] = True
     made[: fragment.rows].swapaxes(0, 1)[fragment.loss_mask.T] = rows
     return made

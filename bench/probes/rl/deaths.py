@@ -31,7 +31,7 @@ def configured(name: str, runners: int, learners: int) -> Any:
     config.learners(num_learners=learners, num_gpus_per_learner=0)
     config.training(train_batch_size_per_learner=1000)
     if name == "PPO":
-        config.training(minibatch_size=250, num_epochs=2)
+        config.training(minibatch_size=250, num_epochs=2).env_runners(rollout_fragment_length="auto")
     config.rl_module(model_config={"fcnet_hiddens": [64, 64]})
     config.fault_tolerance(delay_between_env_runner_restarts_s=0)
     config.reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)

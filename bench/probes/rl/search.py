@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "tests" / "rllib" / "scripts"
-#: The goal of each script here, and its arguments beside that: its own would take minutes.
+#: The goal of each script here, and its arguments beside that. Those on CartPole have an easier one than their own.
 GOALS = {
     "cartpole_ppo": (150.0, ["--num-env-runners=1", "--stop-timesteps=100000"]),
     "cartpole_dqn": (60.0, ["--stop-timesteps=20000"]),
-    "pendulum_sac": (-1000.0, ["--stop-timesteps=6000"]),
+    "pendulum_sac": (-250.0, []),
 }
 NAME, ITERATIONS, RETURN = "search", 8, "env_runners/episode_return_mean"
 #: Iterations of all trials, as a share of the most, after which the driver is killed.
 KILLED_AT = 0.2
-LIMIT_S = 200.0
+LIMIT_S = 400.0
 
 
 def drive(trials: int, folder: str, is_second: bool) -> None:
@@ -110,7 +110,9 @@ def script(name: str) -> dict[str, Any]:
         path.write_text(text)
         begin = time.perf_counter()
         command = [sys.executable, str(path), "--as-test", f"--stop-reward={goal}", "--verbose=0", *more]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env={**os.environ, "HOME": folder})
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=LIMIT_S, env={**os.environ, "HOME": folder}
+        )
     if done.returncode:
         raise SystemExit(f"{name} failed: {done.stdout[-500:]} {done.stderr[-1500:]}")
     return {"seconds": time.perf_counter() - begin, "goal": goal}

@@ -8,9 +8,11 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import page
+from bench import page, rl_curves
 from bench.children import Children
 from bench.metrics import METRICS, PARTS, chosen, parts
+from bench.rl import CHECKS
+from bench.rl import chosen as checks_of
 from bench.run import Plan, Run
 
 FULL_ROUNDS, QUICK_ROUNDS = 5, 1
@@ -28,8 +30,9 @@ def arguments() -> argparse.Namespace:
         help="one short round, several figures in one process, fewer nodes and tasks, no Slurm",
     )
     add("--only", nargs="+", default=[], metavar="NAME", help=f"whose name contains this, or groups: {groups}")
+    add("--checks", nargs="+", default=[], metavar="CHECK", help=f"of rl, only these: {', '.join(CHECKS)}")
     add("--no-peers", action="store_true", help="only hpc")
-    add("--rounds", type=int, help=f"default {FULL_ROUNDS}, with --quick {QUICK_ROUNDS}")
+    add("--rounds", type=int, help=f"default {FULL_ROUNDS}, with --quick {QUICK_ROUNDS}; seeds of rl")
     add("--seconds", type=float, help=f"of each measurement; {FULL_S}, with --quick {QUICK_S}")
     add("--out", type=Path, default=page.ROOT / "bench" / "results", metavar="DIR", help="where the JSON goes")
     docs_help = "write docs/performance.md and docs/plots (default: after a whole run); with --only PART, its table"
@@ -39,6 +42,7 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     try:
         args.metrics, args.parts = chosen(args.only), parts(args.only)
+        checks_of(args.checks, args.quick)
     except ValueError as error:
         parser.error(str(error))
     return args
@@ -58,7 +62,8 @@ def main() -> int:
         seconds = args.seconds or (QUICK_S if args.quick else FULL_S)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a limit of time keeps what was found
         children = Children()
-        run = Run(Plan(args.metrics, rounds, seconds, args.quick, not args.no_peers, args.parts), children)
+        plan = Plan(args.metrics, rounds, seconds, args.quick, not args.no_peers, args.parts, args.checks, args.rounds)
+        run = Run(plan, children)
         try:
             run.find_peers()
             run.measure()
@@ -71,7 +76,7 @@ def main() -> int:
         print(f"bench: wrote {page.write_json(result, args.out)}", file=sys.stderr)
     print(page.terminal(result), flush=True)
     if args.docs or (args.docs is None and whole):
-        for text in page.write_docs(result):
+        for text in [*page.write_docs(result), *rl_curves.write_docs(result)]:
             print(f"bench: {text}", file=sys.stderr)
     return 0
 

@@ -121,9 +121,10 @@ def replace(page: str, text: str) -> str:
 
 
 def dated(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tables of a result, each of which says when it was made."""
+    """The tables of a result, each of which says when it was made; one of a part of its lines says so of each."""
     when = f"Measured by itself: {result['started']}, commit {result['machine']['commit'] or 'unknown'}."
-    return [{**part, "note": f"{part['note']} {when}"} for part in result.get("tables", [])]
+    parts = result.get("tables", [])
+    return [part if part.get("partial") else {**part, "note": f"{part['note']} {when}"} for part in parts]
 
 
 def among_others(kept: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -131,6 +132,18 @@ def among_others(kept: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -
     new = {part["title"]: part for part in tables}
     old = [new.pop(part["title"], part) for part in kept.get("tables", [])]
     return {**kept, "tables": [*old, *new.values()]}
+
+
+def joined(kept: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of which only some lines were measured, among the other lines of the one that is kept; what is not shown
+    is left out. Lines are known by their first two cells, and are in the order of the first one."""
+    shown = {key: value for key, value in part.items() if key not in ("curves", "partial")}
+    old = next((one for one in kept.get("tables", []) if one["title"] == part["title"]), None)
+    if not part.get("partial") or old is None or old["head"] != part["head"]:
+        return shown
+    lines_of = {tuple(cells[:2]): cells for cells in [*old["rows"], *part["rows"]]}
+    body = sorted(lines_of.values(), key=lambda cells: (len(cells[0]), cells[0]))
+    return {**shown, "rows": body}
 
 
 def write_json(result: Mapping[str, Any], folder: Path) -> Path:
@@ -144,9 +157,10 @@ def write_json(result: Mapping[str, Any], folder: Path) -> Path:
 def _write_tables(result: Mapping[str, Any]) -> list[str]:
     """The tables of a result alone into the page and the committed copy, the rest of which stays as it is."""
     copy, text = PLOTS / "bench.json", PAGE.read_text()
-    for part in (tables := dated(result)):
+    kept = json.loads(copy.read_text())
+    for part in (tables := [joined(kept, part) for part in dated(result)]):
         text = with_section(text, part)
-    copy.write_text(to_json(among_others(json.loads(copy.read_text()), tables)))
+    copy.write_text(to_json(among_others(kept, tables)))
     PAGE.write_text(text)
     return [f"wrote {', '.join(part['title'] for part in tables)} into {PAGE.relative_to(ROOT)}"]
 
@@ -157,6 +171,7 @@ def write_docs(result: Mapping[str, Any]) -> list[str]:
     if result["tables"] and not result["values"]:
         return _write_tables(result)
     PLOTS.mkdir(parents=True, exist_ok=True)
+    result = {**result, "tables": [joined({}, part) for part in result.get("tables", [])]}
     (PLOTS / "bench.json").write_text(to_json(result))
     said, plot = [], PLOTS / "bench.svg"
     drawn = True

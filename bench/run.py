@@ -81,7 +81,6 @@ ALL_PARTS = {
     "seeing": seeing,
     "serve": serve,
     "llm": llm,
-    "rl": rl,
 }
 
 
@@ -95,6 +94,9 @@ class Plan:
     quick: bool
     peers: bool
     parts: list[str] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
+    """Of reinforcement learning; none: all"""
+    asked_rounds: int | None = None
 
     def units(self) -> Iterator[list[Metric]]:
         """What is measured in one process: a metric, or with --quick a group."""
@@ -249,12 +251,23 @@ class Run:
     def _part(self, name: str) -> None:
         say(f"  {name} ...")
         try:
+            if name == "rl":
+                self._rl()
+                return
             more = {"rounds": min(DATA_ROUNDS, self.plan.rounds)} if name == "data" else {}
             self.tables.append(ALL_PARTS[name](self.children, self.plan.quick, **more))
         except Skipped as error:
             self.skipped[name] = str(error)
         except MeasureError as error:
             self._failed(f"{name}: {error}")
+
+    def _rl(self) -> None:
+        """Hours: its table is kept from the beginning, and grows."""
+        plan = self.plan
+        rl(
+            self.children, plan.quick, checks=plan.checks, seeds=plan.asked_rounds, peers=plan.peers,
+            keep=self.tables.append, say=say,
+        )  # fmt: skip
 
     def _init(self, peer: Peer) -> None:
         try:

@@ -39,11 +39,11 @@ def sac(config: Any) -> None:
 
 
 def asynchronous(config: Any) -> None:
-    config.env_runners(num_envs_per_env_runner=16, rollout_fragment_length=20)
+    config.env_runners(num_envs_per_env_runner=16, rollout_fragment_length=50)
     config.learners(num_learners=0, num_gpus_per_learner=0)
-    config.training(lr=1e-3, train_batch_size_per_learner=640, vf_loss_coeff=0.05, entropy_coeff=0.0)
-    config.reporting(min_time_s_per_iteration=2)
-    config.rl_module(model_config={"fcnet_hiddens": [64, 64]})
+    config.training(lr=5e-4, train_batch_size_per_learner=500, vf_loss_coeff=0.05, entropy_coeff=0.0)
+    config.reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=10_000)
+    config.rl_module(model_config={"vf_share_layers": True})
 
 
 def apex(config: Any) -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--algo", choices=sorted(SETTINGS), default="PPO", help="(PPO)")
     parser.add_argument("--runners", type=int, help="processes that play (0, or 2 of those that need them)")
     parser.add_argument("--goal", type=float, default=450, help="the mean return of 20 episodes that ends it (450)")
-    parser.add_argument("--steps", type=int, default=500_000, help="of the environment, at most")
+    parser.add_argument("--steps", type=int, default=2_000_000, help="of the environment, at most")
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
     _, config = get_algorithm_class(told.algo, return_config=True)

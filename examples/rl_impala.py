@@ -37,11 +37,11 @@ def main() -> None:
     config = (
         IMPALAConfig()
         .environment(told.env)
-        .env_runners(num_env_runners=runners, num_envs_per_env_runner=16, rollout_fragment_length=20)
+        .env_runners(num_env_runners=runners, num_envs_per_env_runner=16, rollout_fragment_length=50)
         .learners(num_learners=1, num_gpus_per_learner=0)
-        .training(lr=1e-3, train_batch_size_per_learner=640, vf_loss_coeff=0.05, entropy_coeff=0.0)
-        .rl_module(model_config={"fcnet_hiddens": [64, 64]})
-        .reporting(min_time_s_per_iteration=2, metrics_num_episodes_for_smoothing=20)
+        .training(lr=5e-4, train_batch_size_per_learner=500, vf_loss_coeff=0.05, entropy_coeff=0.0)
+        .rl_module(model_config={"vf_share_layers": True})
+        .reporting(min_time_s_per_iteration=1, metrics_num_episodes_for_smoothing=20)
         .resources(placement_strategy="SPREAD")
     )
     stop = {"env_runners/episode_return_mean": told.goal, "num_env_steps_sampled_lifetime": told.steps}

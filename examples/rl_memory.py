@@ -13,6 +13,7 @@ import tempfile
 
 from hpc.rllib import Agent
 from hpc.rllib.algorithms.ppo import PPOConfig
+from hpc.rllib.connectors.env_to_module import MeanStdFilter
 from hpc.rllib.examples.envs.classes.stateless_cartpole import StatelessCartPole
 
 
@@ -24,9 +25,12 @@ def main() -> None:
     config = (
         PPOConfig()
         .environment(StatelessCartPole)
-        .env_runners(num_env_runners=0, num_envs_per_env_runner=16)
-        .training(
-            train_batch_size_per_learner=2048, minibatch_size=512, num_epochs=8, lr=1e-3, gamma=0.98, lambda_=0.95,
+        .env_runners(
+            num_env_runners=0, num_envs_per_env_runner=16,
+            env_to_module_connector=lambda env, spaces, device: MeanStdFilter(),  # observations are near 0.05
+        )
+        .training(  # a minibatch has 32 sequences of up to 20 steps
+            train_batch_size_per_learner=2048, minibatch_size=32, num_epochs=8, lr=1e-3, gamma=0.98, lambda_=0.95,
             vf_clip_param=10_000.0, vf_loss_coeff=0.01, grad_clip=0.5, use_kl_loss=False, clip_param=0.2,
         )
         .rl_module(model_config={"fcnet_hiddens": [64], "use_lstm": True, "lstm_cell_size": 64, "max_seq_len": 20})

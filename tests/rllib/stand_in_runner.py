@@ -32,6 +32,8 @@ def config(**changes: Any) -> SimpleNamespace:
         "max_num_env_runner_restarts": 1000,
         "delay_between_env_runner_restarts_s": 60.0,
         "num_consecutive_env_runner_failures_tolerance": 100,
+        "env_runner_health_probe_timeout_s": 30.0,
+        "env_runner_restore_timeout_s": 1800.0,
         "merge_env_runner_states": "training_only",
         "broadcast_env_runner_states": True,
         "in_evaluation": False,

@@ -207,11 +207,11 @@ def test_values_that_do_not_fit_are_named(change, said):
 
 
 def test_settings_that_nothing_reads_are_named_in_a_warning(caplog):
-    config = PPOConfig().fault_tolerance(env_runner_restore_timeout_s=5.0)
-    config.validate()
+    config = PPOConfig().reporting(keep_per_episode_custom_metrics=True)
+    config.fault_tolerance(env_runner_restore_timeout_s=5.0, env_runner_health_probe_timeout_s=5.0).validate()
     config.get_evaluation_config_object().validate()
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "`env_runner_restore_timeout_s` has no effect in hpc.rllib"
+        "`keep_per_episode_custom_metrics` has no effect in hpc.rllib"
     ]
 
 

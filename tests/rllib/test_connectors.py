@@ -160,6 +160,30 @@ def test_a_state_that_comes_late_is_not_counted_twice():
     assert_same_figures(merged, seeing(MeanStdFilter(BOX), data.reshape(-1, 2)).get_state())
 
 
+def test_what_is_seen_between_a_state_and_its_merge_counts_in_the_next_one():
+    data = np.random.default_rng(4).normal(2.0, 3.0, (6, 40, 2))
+    one, other, local = (MeanStdFilter(BOX) for _ in range(3))
+    states = [seeing(one, data[0]).get_state(), seeing(other, data[1]).get_state()]
+    merged = local.merge_states(states)
+    local.set_state(merged)
+    seeing(one, data[2])
+    # A second state is on its way when the first merge comes; the merge of that one comes after more was seen.
+    second = one.get_state()
+    one.set_state(merged)
+    assert_same_figures(one.get_state(), seeing(MeanStdFilter(BOX), data[:3].reshape(-1, 2)).get_state())
+    other.set_state(merged)
+    merged = local.merge_states([second, seeing(other, data[3]).get_state()])
+    local.set_state(merged)
+    assert_same_figures(merged, seeing(MeanStdFilter(BOX), data[:4].reshape(-1, 2)).get_state())
+    seeing(one, data[4]).set_state(merged)
+    assert_same_figures(one.get_state(), seeing(MeanStdFilter(BOX), data[:5].reshape(-1, 2)).get_state())
+    merged = local.merge_states([one.get_state(), seeing(other, data[5]).get_state()])
+    assert merged[None]["running_stats"][0]["count"] == 240
+    assert_same_figures(merged, seeing(MeanStdFilter(BOX), data.reshape(-1, 2)).get_state())
+    one.set_state(MeanStdFilter(BOX).get_state())
+    assert one.get_state()[None]["running_stats"][0]["count"] == 0
+
+
 def test_runners_that_never_take_a_merge_are_counted_once():
     data = np.random.default_rng(1).normal(3, 2, (3, 10, 2))
     one, local = MeanStdFilter(BOX), MeanStdFilter(BOX)

@@ -113,6 +113,18 @@ def test_environments_of_envpool_differ_from_runner_to_runner(pendulums):
     assert np.array_equal(firsts[2], firsts[3])
 
 
+def test_environments_of_envpool_begin_with_other_seeds_after_a_restore(pendulums):
+    made = pendulums(3)
+    first = fragment_of(made, 4)
+    state = made.get_state()
+    twins = [pendulums(3) for _ in range(2)]
+    for twin in twins:
+        twin.set_state(state)
+    one, other = (fragment_of(twin, 4) for twin in twins)
+    assert np.array_equal(one[Columns.OBS], other[Columns.OBS])
+    assert not np.array_equal(one[Columns.OBS], first[Columns.OBS])
+
+
 def test_random_actions_of_envpool_are_one_for_each_environment(pendulums):
     actions = fragment_of(pendulums(3), 2, random_actions=True)[Columns.ACTIONS]
     assert actions.shape == (2, 3, 1)

@@ -175,6 +175,23 @@ def test_each_runner_may_begin_anew_so_often(session: None) -> None:
     group.stop()
 
 
+def test_a_runner_that_hangs_is_lost_and_comes_back(session: None) -> None:
+    def hang(runner: StandInRunner) -> None:
+        runner.config.slow = {1: 1000.0}
+
+    settings = {"sample_timeout_s": 0.5, "env_runner_health_probe_timeout_s": 1.0, "row_s": 0.002}
+    group = EnvRunnerGroup(config=config(**settings))
+    group.collect(steps=400)
+    (victim, other) = pids(group)
+    group.foreach_env_runner(hang, remote_worker_ids=[1], local_env_runner=False)
+    while group.num_remote_worker_restarts() < 1 or group.num_healthy_remote_env_runners() < 2:
+        group.collect(steps=400)
+    now = pids(group)
+    assert now[1] == other and now[0] != victim
+    assert group.counters()["num_env_runners_died_lifetime"] == 1
+    group.stop()
+
+
 def test_a_constructor_that_raises_ends_the_group(session: None) -> None:
     with pytest.raises(ZeroDivisionError):
         EnvRunnerGroup(config=config(env_runner_cls=Unmakeable))

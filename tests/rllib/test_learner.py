@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +16,6 @@ from hpc.rllib.connectors.learner import ComputeReturnsToGo
 from hpc.rllib.core import ALL_MODULES, Columns
 from hpc.rllib.core.default_modules.ppo import DefaultPPOTorchRLModule
 from hpc.rllib.core.learner.batches import Minibatches, rows_of, sequences_of
-from hpc.rllib.core.learner.torch.adam import FastAdam
 from hpc.rllib.core.learner.torch.torch_learner import TorchLearner
 from hpc.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from hpc.rllib.core.rl_module.apis import SelfSupervisedLossAPI
@@ -354,27 +354,6 @@ def test_a_module_that_no_rank_trains_stays_where_it_is() -> None:
     assert not all(np.array_equal(before["p"][name], after["p"][name]) for name in before["p"])
 
 
-def test_fast_adam_makes_the_steps_of_adam() -> None:
-    torch.manual_seed(0)
-    mine = [torch.randn(3, 2, requires_grad=True), torch.randn(4, requires_grad=True)]
-    theirs = [p.detach().clone().requires_grad_() for p in mine]
-    fast, slow = FastAdam(mine, lr=0.1, eps=1e-6), torch.optim.Adam(theirs, lr=0.1, eps=1e-6)
-    for step in range(6):
-        for a, b in zip(mine, theirs):
-            a.grad = torch.full_like(a, float(step) - 2.0)
-            b.grad = a.grad.clone()
-        if step == 3:
-            mine[0].grad = theirs[0].grad = None
-        fast.step()
-        slow.step()
-        for optimizer in (fast, slow):
-            optimizer.param_groups[0]["lr"] *= 0.9
-        if step == 4:
-            fast.load_state_dict(copy.deepcopy(slow.state_dict()))
-    for a, b in zip(mine, theirs):
-        torch.testing.assert_close(a, b)
-
-
 def test_a_scaler_of_losses_changes_no_step_and_leaves_infinite_ones_out() -> None:
     def scaled(factor: float) -> Any:
         config = config_of(grad_clip=0.5)
@@ -398,6 +377,31 @@ def test_schedulers_of_torch_move_learning_rates_once_an_update() -> None:
     learner = learner_of(config)
     rates = [results_of(learner, [sample_of()], num_epochs=2)["p"]["default_optimizer_learning_rate"] for _ in range(3)]
     assert rates == pytest.approx([0.005, 0.0025, 0.00125])
+
+
+def test_schedulers_of_torch_go_on_after_a_restore() -> None:
+    def learner_with_scheduler() -> Any:
+        config = config_of()
+        config._torch_lr_scheduler_classes = [
+            lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+        ]
+        return learner_of(config)
+
+    def rates(learner: Any, count: int) -> list[float]:
+        found = [results_of(learner, [sample_of()])["p"] for _ in range(count)]
+        return [one["default_optimizer_learning_rate"] for one in found]
+
+    whole, first, second = (learner_with_scheduler() for _ in range(3))
+    expected = rates(whole, 5)
+    assert expected == pytest.approx([0.01, 0.005, 0.005, 0.0025, 0.0025])
+    rates(first, 3)
+    second.set_state(pickle.loads(pickle.dumps(first.get_state())))
+    assert rates(second, 2) == expected[3:]
+    np.testing.assert_array_equal(weights_of(second), weights_of(whole))
+    plain = config_of()
+    plain._torch_lr_scheduler_classes = []
+    with pytest.raises(ValueError, match="saved with 1 schedulers, and has 0 now"):
+        learner_of(plain).set_state(first.get_state())
 
 
 # state

@@ -7,6 +7,7 @@ import pytest
 
 from hpc.rllib.core.columns import Columns
 from hpc.rllib.env.fragment import Fragment, Sample
+from hpc.rllib.flow.shards import ReplayShard
 from hpc.rllib.utils.replay_buffers import (
     EpisodeReplayBuffer,
     MultiAgentPrioritizedEpisodeReplayBuffer,
@@ -270,3 +271,21 @@ def test_counts():
     assert first["actual_n_step"] == 1.0
     assert second["num_env_steps_added"] == 0
     assert second["num_env_steps_added_lifetime"] == steps
+
+
+def test_errors_of_steps_that_were_overwritten_meanwhile_change_no_priority():
+    recorder = Recorder(width=2)
+    shard = ReplayShard(lambda: PrioritizedEpisodeReplayBuffer(20, alpha=1.0, seed=0), {"n_step": 1}, 1, 0.99)
+    buffer = shard._buffer
+    buffer.add_fragment(recorder.fragment(12))
+    drawn, added = buffer.last_sampled, buffer.steps_added
+    shard._open[1] = {"default_policy": (np.arange(20), added)}
+    overwritten = buffer.add_fragment(recorder.fragment(3))
+    before = buffer._tree.get(np.arange(20))
+    shard.set_priorities(1, {"default_policy": np.full(20, 7.0)})
+    kept = np.setdiff1d(np.arange(20), overwritten)
+    assert len(drawn) == 0 and 0 < len(overwritten) < 20
+    np.testing.assert_array_equal(buffer.are_kept(np.arange(20), added), np.isin(np.arange(20), kept))
+    np.testing.assert_array_equal(buffer._tree.get(overwritten), before[overwritten])
+    np.testing.assert_array_equal(buffer._tree.get(kept), 7.0)
+    assert not buffer.are_kept(np.arange(20), added - 40).any()

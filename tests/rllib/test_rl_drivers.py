@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from hpc.rllib.env.collecting import Collector
 from hpc.rllib.env.fragment import Sample
 from hpc.rllib.env.members import Member, Members, Policy
 from hpc.rllib.env.remote_runners import RemoteRunners
+from hpc.rllib.env.watching import Watch
 from hpc.rllib.flow import machine as m
 from hpc.rllib.flow.driving import StreamDriver
 from hpc.rllib.flow.stream import StreamSettings
@@ -145,6 +147,7 @@ def test_samples_that_were_lost_with_their_node_cost_themselves(monkeypatch: pyt
 def test_a_sample_that_came_beside_an_error_is_stale_in_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
     remote = object.__new__(RemoteRunners)
     remote._arrived, remote._others, remote._asked = {}, [], {1: "whole", 2: "whole"}
+    remote._watch, remote._hang_s, remote._next_look = Watch(None, 30.0), 30.0, math.inf
     remote._news, remote.answers = deque(), SimpleNamespace(next=lambda timeout_s: answers.pop() if answers else [])
     remote.members = SimpleNamespace(  # type: ignore[assignment]
         look=lambda: None,

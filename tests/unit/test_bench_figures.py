@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import page, table
+from bench import page, rl, table
 from bench.children import parse
 from bench.metrics import FUTURES, HPC, METRICS, MICRO, PARTS, RAY, SHARE, US, Metric, Target, chosen, parts
 from bench.peers import reason
@@ -209,3 +209,52 @@ def test_pip_errors_give_their_reason():
     said = "WARNING: x\nERROR: No matching distribution found for ray\n\n[notice] a new release"
     assert reason(said) == "No matching distribution found for ray"
     assert reason("") == "no reason given"
+
+
+def test_lines_that_were_measured_alone_take_their_places_among_the_others():
+    def part(body, **more):
+        return {"title": "T", "note": "n", "head": ["check", "what", "hpc"], "rows": body, **more}
+
+    kept = {"tables": [part([["1", "a", "old"], ["9", "b", "old"]])]}
+    new = part([["10", "c", "new"], ["1", "a", "new"]], partial=True, curves=[1])
+    found = page.joined(kept, new)
+    assert found["rows"] == [["1", "a", "new"], ["9", "b", "old"], ["10", "c", "new"]]
+    assert "curves" not in found and "partial" not in found
+    assert page.joined(kept, part([["5", "d", "new"]]))["rows"] == [["5", "d", "new"]]
+    other = {"tables": [{**kept["tables"][0], "head": ["check", "what"]}]}
+    assert page.joined(other, new)["rows"] == new["rows"]
+    result = {"started": "now", "machine": {"commit": "abc"}, "tables": [new, part([])]}
+    assert [one["note"] for one in page.dated(result)] == ["n", "n Measured by itself: now, commit abc."]
+
+
+def test_checks_of_learning_are_chosen_one_by_one():
+    assert rl.chosen([], False) == [str(number) for number in range(1, 11)]
+    assert rl.chosen(["9", "5"], False) == ["5", "9"]
+    assert rl.chosen([], True) == list(rl.QUICK)
+    with pytest.raises(ValueError, match="no check 11 of reinforcement learning"):
+        rl.chosen(["11"], False)
+
+
+def test_a_task_is_reached_by_the_medians_of_most_runs():
+    task = rl.Task("t", 60, seconds=60, steps=1000, share=0.5)
+    good, slow, never = ({"seconds": s, "steps": n} for s, n in ((10, 500), (70, 900), (None, None)))
+    assert task.is_reached({HPC: [good, good, never]})
+    assert not task.is_reached({HPC: [good, never]})
+    assert not task.is_reached({HPC: [slow, slow, good]})
+    assert not task.is_reached({HPC: [good], RAY: [{"seconds": 15, "steps": 9}]})
+    assert not task.is_reached({})
+    assert task.wanted() == "at most 60 s, 1,000 steps, 0.5 × RLlib's time"
+    assert rl.middle([good, never]) == "10.0 s, 500 steps (1 of 2)"
+
+
+def test_a_run_that_is_stopped_keeps_the_lines_that_it_has(monkeypatch):
+    def stopped(measuring):
+        measuring.line("a", {HPC: "1"}, "2", False)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rl, "CHECKS", {"5": stopped})
+    kept, said = [], []
+    with pytest.raises(KeyboardInterrupt):
+        rl.rl(None, False, checks=["5"], peers=False, keep=kept.append, say=said.append)
+    assert kept[0]["rows"][0][:7] == ["5", "a", "1", table.NOTHING, table.NOTHING, "2", "NO"]
+    assert said == ["  check 5, a: hpc 1 (wanted: 2; reached: NO)"]

@@ -3,7 +3,9 @@
     python learn.py hpc|ray|sb3 TASK SEED LIMIT_S
 
 Prints ``@bench {...}``: seconds and steps (None where the goal was not reached in time), start (seconds until the
-first iteration began), the curve as [steps, seconds, return], and what the algorithm says of lag and drops.
+first iteration began), the curve as [steps, seconds, return, seconds of this process's CPU time], and what the
+algorithm says of lag and drops. Where no other process samples, ``cpu`` is the CPU time until the goal: other work
+beside hardly changes it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from tasks import TASKS, WINDOW, Task  # probes are scripts: their folder comes first
 
 BEGAN = time.monotonic()
+POINTS = 60
+#: Where a point of the curve has what.
+SECONDS, CPU = 1, 3
 #: Of the result, what is kept beside the curve.
 SAID = ("flow", "fault_tolerance")
 
@@ -33,27 +38,28 @@ def found(result: Any, path: tuple[str, ...]) -> Any:
 
 
 def with_rllib(library: str, task: Task, seed: int, limit_s: float) -> dict[str, Any]:
-    """Train until the goal, the limit of steps or that of time."""
+    """Train until the goal, the limit of steps or that of time: of CPU time where no other process samples."""
     session = importlib.import_module(library)
     more = {"include_dashboard": False, "log_to_driver": False} if library == "ray" else {}
     session.init(num_cpus=max(4, os.cpu_count() or 1), **more)
     config = task.make(library).debugging(seed=seed, log_level="ERROR")
     algo = config.build_algo()
-    begin = time.monotonic()
+    clock = Clock()
     curve: list[list[float]] = []
     result: Any = {}
-    while not curve or (curve[-1][0] < task.steps and curve[-1][1] < limit_s):
+    alone = config.num_env_runners == 0
+    while not curve or (curve[-1][0] < task.steps and curve[-1][CPU if alone else SECONDS] < limit_s):
         result = algo.train()
         value = found(result, task.metric)
         value = math.nan if value is None else float(value)
-        curve.append([float(result["num_env_steps_sampled_lifetime"]), time.monotonic() - begin, value])
+        curve.append(clock.point(result["num_env_steps_sampled_lifetime"], value))
         if value >= task.goal:
             break
     numbers = ((key, value) for part in SAID for key, value in result.get(part, {}).items())
     said = {key: value for key, value in numbers if isinstance(value, (int, float))}
     algo.stop()
     session.shutdown()
-    return summary(task, curve, begin - BEGAN, said)
+    return summary(task, curve, clock, said, alone=alone)
 
 
 def with_sb3(task_name: str, task: Task, seed: int, limit_s: float) -> dict[str, Any]:
@@ -82,7 +88,7 @@ def with_sb3(task_name: str, task: Task, seed: int, limit_s: float) -> dict[str,
             "MlpPolicy", make_vec_env("Pendulum-v1", 1, seed=seed), learning_rate=8e-4, batch_size=256,
             learning_starts=256, buffer_size=100_000, **shared,
         )  # fmt: skip
-    begin = time.monotonic()
+    clock = Clock()
     curve: list[list[float]] = []
 
     class Watch(BaseCallback):
@@ -93,23 +99,38 @@ def with_sb3(task_name: str, task: Task, seed: int, limit_s: float) -> dict[str,
                 return True
             episodes = [one["r"] for one in self.model.ep_info_buffer]
             value = sum(episodes) / len(episodes) if len(episodes) >= WINDOW // 2 else math.nan
-            curve.append([float(self.num_timesteps), time.monotonic() - begin, value])
-            return not value >= task.goal and curve[-1][1] < limit_s
+            curve.append(clock.point(self.num_timesteps, value))
+            return not value >= task.goal and curve[-1][CPU] < limit_s
 
     model.learn(task.steps, callback=Watch())
-    return summary(task, curve, begin - BEGAN, {})
+    return summary(task, curve, clock, {}, alone=True)
 
 
-def summary(task: Task, curve: list[list[float]], start_s: float, said: dict[str, float]) -> dict[str, Any]:
-    """What is printed: at most 100 points of the curve."""
-    steps, seconds, value = curve[-1]
+class Clock:
+    """Seconds since training began, on the wall and of this process's CPU time."""
+
+    def __init__(self) -> None:
+        self.began, self._cpu = time.monotonic(), time.process_time()
+
+    def point(self, steps: float, value: float) -> list[float]:
+        """A point of the curve, now."""
+        return [float(steps), time.monotonic() - self.began, value, time.process_time() - self._cpu]
+
+
+def summary(
+    task: Task, curve: list[list[float]], clock: Clock, said: dict[str, float], *, alone: bool
+) -> dict[str, Any]:
+    """What is printed: at most 60 points of the curve, those at which the return was known."""
+    steps, seconds, value, cpu = curve[-1]
     reached = value >= task.goal
-    every = math.ceil(len(curve) / 100)
-    points = [[a, round(b, 3), None if math.isnan(c) else round(c, 2)] for a, b, c in (*curve[::every], curve[-1])]
+    known = [point for point in curve if not math.isnan(point[2])]
+    every = max(1, math.ceil(len(known) / POINTS))
+    points = [[a, round(b, 2), round(c, 1), round(d, 2)] for a, b, c, d in (*known[:-1:every], *known[-1:])]
     return {
         "reached": reached, "seconds": seconds if reached else None,
-        "steps": steps if reached else None, "start": start_s,
-        "rate": steps / seconds, "best": max((c for _, _, c in curve if not math.isnan(c)), default=None),
+        "steps": steps if reached else None, "cpu": cpu if reached and alone else None, "start": clock.began - BEGAN,
+        "rate": steps / seconds, "alone": alone, "load": os.getloadavg()[0],
+        "best": max((point[2] for point in known), default=None),
         "curve": points, "said": said,
     }  # fmt: skip
 

@@ -1,31 +1,32 @@
-"""Rates of single parts: steps of a runner, samples of a learner, actions that are masked, what a checkpoint keeps.
+"""Rates of single parts, for each second of CPU time: steps of a runner, samples of a learner, a fragment's way.
 
     python rates.py hpc|ray runner VECTOR SECONDS     VECTOR: native, sync or envpool (hpc only)
-    python rates.py hpc|ray learner SECONDS           PPO, minibatches of 128, 2 x 256
-    python rates.py hpc masks STEPS                   actions against the mask, of so many steps
-    python rates.py hpc restore                       returns and counters before and after, on half the runners
+    python rates.py hpc|ray learner LAYERS SECONDS    PPO, minibatches of 128, 2 x 256; LAYERS: separate or shared
+    python rates.py hpc coordinator SECONDS           IMPALA: CPU time of its process for a fragment of 50 x 16
 
 Prints ``@bench {...}``. The network is one of 2 x 256, and a runner has 64 environments; one thread.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import os
+import statistics
 import sys
-import tempfile
 import time
 from typing import Any
 
 ENVS = 64
+ROWS, EPOCHS, MINIBATCH = 4096, 4, 128
 
 
-def configured(library: str) -> Any:
+def configured(library: str, shared: bool = False) -> Any:
     """PPO on CartPole with the network of all measurements."""
     module = importlib.import_module(f"{library}.rllib.algorithms.ppo")
     config = module.PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=0)
-    config.rl_module(model_config={"fcnet_hiddens": [256, 256], "vf_share_layers": False})
+    config.rl_module(model_config={"fcnet_hiddens": [256, 256], "vf_share_layers": shared})
     return config.debugging(seed=0, log_level="ERROR")
 
 
@@ -51,66 +52,51 @@ def runner(library: str, vector: str, seconds: float) -> dict[str, Any]:
     return {"rate": steps / (time.perf_counter() - begin), "cpu_rate": steps / (time.process_time() - cpu)}
 
 
-def learner(library: str, seconds: float) -> dict[str, Any]:
-    """Samples per second of whole updates: a batch of 4,096 rows, 4 epochs."""
-    config = configured(library).env_runners(num_envs_per_env_runner=ENVS)
-    config.training(train_batch_size_per_learner=4096, minibatch_size=128, num_epochs=4)
+def learner(library: str, layers: str, seconds: float) -> dict[str, Any]:
+    """Samples per second of whole updates, from what runners bring: 4,096 rows, 4 epochs; the median."""
+    config = configured(library, layers == "shared").env_runners(num_envs_per_env_runner=ENVS)
+    config.training(train_batch_size_per_learner=ROWS, minibatch_size=MINIBATCH, num_epochs=EPOCHS)
     algo = config.build_algo()
-    result = algo.train()
-    trained, begin, cpu = 0.0, time.perf_counter(), time.process_time()
-    timer = 0.0
+    how = {"num_epochs": EPOCHS, "minibatch_size": MINIBATCH, "shuffle_batch_per_epoch": True, "timesteps": {}}
+    if library == "hpc":
+        whole = {"samples": algo.env_runner_group.collect(steps=ROWS)}
+    else:
+        how["timesteps"] = {"num_env_steps_sampled_lifetime": 0}
+        whole = {"episodes": algo.env_runner.sample(num_timesteps=ROWS)}
+    algo.learner_group.update(**copy.deepcopy(whole), **how)
+    rates, begin = [], time.perf_counter()
     while time.perf_counter() - begin < seconds:
-        before = time.process_time()
-        result = algo.train()
-        trained += 4 * 4096
-        timer += time.process_time() - before
-    took, cpu = time.perf_counter() - begin, time.process_time() - cpu
+        given = copy.deepcopy(whole)  # connectors of RLlib lengthen the episodes that they get
+        cpu = time.process_time()
+        algo.learner_group.update(**given, **how)
+        rates.append(EPOCHS * ROWS / (time.process_time() - cpu))
     algo.stop()
-    share = result["timers"]["learner_update_timer"] / result["timers"]["training_step"]
-    return {"rate": trained / took / share, "cpu_rate": trained / cpu / share}
+    return {"cpu_rate": statistics.median(rates), "best_cpu_rate": max(rates)}
 
 
-def masks(steps: int) -> dict[str, Any]:
-    """An environment that raises at an action against its mask."""
-    import gymnasium as gym
-
-    from hpc.rllib.examples.envs.classes.action_mask_env import ActionMaskEnv
-
-    settings = {"action_space": gym.spaces.Discrete(20), "observation_space": gym.spaces.Box(-1.0, 1.0, (5,))}
-    config = configured("hpc").environment(ActionMaskEnv, env_config=settings)
-    config.env_runners(num_envs_per_env_runner=16).training(train_batch_size_per_learner=4096, num_epochs=1)
-    algo = config.build_algo()
-    done = 0
-    while done < steps:
-        done = algo.train()["num_env_steps_sampled_lifetime"]
-    algo.stop()
-    return {"steps": done, "invalid": 0}  # one more would have raised
-
-
-def restore() -> dict[str, Any]:
-    """Saved with four runners, restored with two: mean return of 100 episodes, counters, and the next update."""
+def coordinator(seconds: float) -> dict[str, Any]:
+    """CPU time of IMPALA's process for each fragment, all its threads counted; the learner is an actor."""
     import hpc
+    from hpc.rllib.algorithms.impala import IMPALAConfig
 
-    hpc.init(num_cpus=6)
-    config = configured("hpc").env_runners(num_env_runners=4, num_envs_per_env_runner=4)
-    config.training(train_batch_size_per_learner=2000, minibatch_size=250, num_epochs=6, lr=1e-3)
-    config.evaluation(evaluation_duration=100, evaluation_config={"explore": False})
+    hpc.init(num_cpus=8)
+    config = IMPALAConfig().environment("CartPole-v1").env_runners(num_env_runners=2, num_envs_per_env_runner=16)
+    config.learners(num_learners=1).rl_module(model_config={"fcnet_hiddens": [64, 64]}).debugging(seed=1)
     algo = config.build_algo()
-    for _ in range(8):
-        result = algo.train()
-    before = algo.evaluate()["env_runners"]["episode_return_mean"]
-    with tempfile.TemporaryDirectory() as folder:
-        algo.save_to_path(folder)
-        steps = result["num_env_steps_sampled_lifetime"]
-        algo.stop()
-        kind = importlib.import_module("hpc.rllib.algorithms.algorithm").Algorithm
-        half = config.copy(copy_frozen=False).env_runners(num_env_runners=2)
-        again = kind.from_checkpoint(folder, config=half)
-    after = again.evaluate()["env_runners"]["episode_return_mean"]
-    sampled = again.train()["num_env_steps_sampled_lifetime"]
-    again.stop()
+    driver = algo._driver
+    for _ in range(30):
+        driver.advance(1, 5)
+    fragments, own, begin, cpu = 0, 0.0, time.perf_counter(), time.process_time()
+    thread = time.thread_time()
+    while time.perf_counter() - begin < seconds:
+        progress = driver.advance(1, 5)
+        fragments, own = fragments + len(progress.samples), own + progress.busy_s
+    took, thread = time.process_time() - cpu, time.thread_time() - thread
+    rate = fragments / (time.perf_counter() - begin)
+    algo.stop()
     hpc.shutdown()
-    return {"before": before, "after": after, "steps": steps, "next": sampled}
+    ms = {"own_ms": own / fragments * 1e3, "cpu_ms": thread / fragments * 1e3, "all_ms": took / fragments * 1e3}
+    return {**ms, "rate": rate}
 
 
 def main() -> None:
@@ -119,11 +105,9 @@ def main() -> None:
     if what == "runner":
         record = runner(library, rest[0], float(rest[1]))
     elif what == "learner":
-        record = learner(library, float(rest[0]))
-    elif what == "masks":
-        record = masks(int(rest[0]))
+        record = learner(library, rest[0], float(rest[1]))
     else:
-        record = restore()
+        record = coordinator(float(rest[0]))
     print("@bench", json.dumps(record), flush=True)
 
 

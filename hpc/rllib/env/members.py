@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import hpc
-from hpc.exceptions import ActorError, HpcError, SessionLostError, TaskError
+from hpc.exceptions import ActorError, GetTimeoutError, HpcError, SessionLostError, TaskError
 from hpc.rllib.env.remote_runner import MAIL, RemoteRunner
 from hpc.rllib.flow.answers import Answers
 
@@ -52,6 +52,7 @@ class Policy:
     most_restarts: int = 1000
     most_delay_s: float = 60.0
     tolerance: int = 100
+    most_start_s: float = 1800.0
 
     @classmethod
     def of(cls, config: Any) -> Policy:
@@ -62,6 +63,7 @@ class Policy:
             config.max_num_env_runner_restarts,
             config.delay_between_env_runner_restarts_s,
             config.num_consecutive_env_runner_failures_tolerance,
+            config.env_runner_restore_timeout_s,
         )
 
 
@@ -201,6 +203,19 @@ class Members:
         for member in self.rows.values():
             if member.next_start is not None and member.next_start <= now:
                 self._start(member)
+
+    def late(self, now: float) -> list[tuple[int, Exception]]:
+        """Runners that were made anew and have not come up in their time, each with an error that says so."""
+        most = self._policy.most_start_s
+        text = (
+            f"it was made anew, and has not come up for {most:g} s: there is no room for it, or its environment takes "
+            "longer to make: config.fault_tolerance(env_runner_restore_timeout_s=) is how long it may"
+        )
+        return [
+            (member.index, GetTimeoutError(text))
+            for member in self.rows.values()
+            if member.life and member.actor is not None and not member.is_up and now - member.began >= most
+        ]
 
     def end(self) -> None:
         """Close environments, and end all."""

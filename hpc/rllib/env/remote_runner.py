@@ -84,10 +84,11 @@ class RemoteRunner:
         self._mail: tuple[int, int, Any] | None = None
         self._mail_lock = threading.Lock()
         self._serial = -1
+        self._rows = 0
         self._threads = threads
         self._limit_threads()
         self.runner = cls(config=config, worker_index=index, num_workers=count, restarts=restarts)
-        self.runner.between_rows = self._take_mail
+        self.runner.between_rows = self._between_rows
         prepare = getattr(config, "prepare_env_runner", None)
         if prepare is not None:
             prepare(self.runner)
@@ -127,9 +128,19 @@ class RemoteRunner:
             if self._mail is None or self._mail[0] < serial:
                 self._mail = (serial, version, value)
 
+    @hpc.method(concurrency_group=MAIL)
+    def rows(self) -> int:
+        """How many rows it has begun, also while it is at one."""
+        return self._rows
+
     def stop(self) -> None:
         """Close the environments."""
         self.runner.stop()
+
+    def _between_rows(self) -> None:
+        self._rows += 1
+        if self._mail is not None:
+            self._take_mail()
 
     def _take_mail(self) -> None:
         if self._mail is None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import hpc
+from hpc import spi
 from hpc.exceptions import GetTimeoutError, SessionLostError
 from hpc.rllib.env.fragment import Sample
 from hpc.rllib.env.members import Member, Members, Policy
 from hpc.rllib.env.remote_runner import Fresh
+from hpc.rllib.env.watching import LOOKS, Watch
 from hpc.rllib.flow.answers import Answers
 from hpc.rllib.flow.machine import Event, RunnerDied, RunnerUp, SampleDone
 
@@ -37,6 +40,9 @@ class RemoteRunners:
         """modules (None: all of them): when they were given out, and a reference; the newest one is last"""
         self._state: tuple[int, dict[str, Any]] = (0, {})
         self.late = 0
+        self._hang_s = config.env_runner_health_probe_timeout_s
+        self._watch = Watch(config.sample_timeout_s, self._hang_s)
+        self._next_look = 0.0
 
     def add(self, count: int, waits: bool) -> None:
         """Make so many more; with ``waits`` return when they are there."""
@@ -95,16 +101,20 @@ class RemoteRunners:
             return
         brief, fragments = member.actor.sample.remote(self._fresh(member, takes_weights), dict(kwargs))
         self._asked[request] = fragments
+        self._watch.ask(runner, request, time.monotonic())
         self.answers.expect(("sample", runner, member.life, request), brief)
 
     def push(self, runner: int) -> None:
-        """Give a runner the newest weights in the middle of its fragment, unless such are on their way."""
+        """Give a runner the newest weights in the middle of its fragment, unless such are on their way.
+
+        Nobody waits for the answer: the samples of a runner that has failed tell of it."""
         member = self.members.rows[runner]
         if member.actor is None or member.has_mail or member.serial >= self._serial:
             return
         fresh = Fresh(self._serial, self._version, self._newer_than(member.serial))
         member.serial, member.has_mail = self._serial, True
-        self.answers.expect(("mail", runner, member.life), member.actor.post.remote(*fresh.wire()[:3]))
+        posted = member.actor.post.remote(*fresh.wire()[:3])
+        spi.when_ready(posted, _has_mail_no_more, member, posted)
 
     def look_at(self, request: int) -> Sample | None:
         """The sample that has come for a request, without its fragments."""
@@ -134,13 +144,33 @@ class RemoteRunners:
         """What has happened to runners, and answers under other keys. It waits so long for the first.
 
         Raises a runner's error if failures are neither mended nor ignored."""
-        self.members.look()
+        self._look()
         if not self._news and not self._others:
             self._sort(self.answers.next(timeout_s))
         found, others = list(self._news), self._others
         self._news.clear()
         self._others = []
         return found, others
+
+    def _look(self) -> None:
+        """Make runners whose time has come, and lose those that hang or do not come up."""
+        self.members.look()
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + min(1.0, self._hang_s / LOOKS)
+        asks, hang = self._watch.look(now)
+        for runner in asks:
+            member = self.members.rows[runner]
+            self.answers.expect(("rows", runner, member.life), member.actor.rows.remote())
+        for runner in hang:
+            text = (
+                f"it has made no step of its environments for {self._hang_s:g} s, and no sample for longer than "
+                "sample_timeout_s before: config.fault_tolerance(env_runner_health_probe_timeout_s=) is how long it may"
+            )
+            self.fail(runner, self.members.rows[runner].life, GetTimeoutError(text))
+        for runner, error in self.members.late(now):
+            self.fail(runner, self.members.rows[runner].life, error)
 
     def _sort(self, answers: Iterable[tuple[Hashable, Any]]) -> None:
         """Take all answers in; the first error is raised when that is done, since nobody tells of the others again."""
@@ -163,10 +193,10 @@ class RemoteRunners:
         elif kind == "up":
             if self.members.arrived(rest[0], rest[1], value):
                 self._news.append(RunnerUp(rest[0]))
-        elif kind == "mail":
-            self._posted(rest[0], rest[1], value)
         elif kind == "called":
             self._called(rest[0], rest[1], value)
+        elif kind == "rows":
+            self._counted(rest[0], rest[1], value)
         else:
             self._others.append((key, value))
 
@@ -180,15 +210,15 @@ class RemoteRunners:
             self.fail(runner, life, error)
             return
         self.members.worked(runner, life)
+        self._watch.answer(runner, request)
         self._arrived[request] = (brief, fragments)
         self._news.append(SampleDone(runner, request, brief.env_steps, mean_version(brief)))
 
-    def _posted(self, runner: int, life: int, ref: Any) -> None:
+    def _counted(self, runner: int, life: int, ref: Any) -> None:
         if not self.members.is_of(runner, life):
             return
-        self.members.rows[runner].has_mail = False
         try:
-            hpc.get(ref)
+            self._watch.told(runner, hpc.get(ref), time.monotonic())
         except SessionLostError:
             raise
         except Exception as error:
@@ -206,6 +236,8 @@ class RemoteRunners:
         """A call to a runner has failed. Whoever asks runners hears of it, also where the error is raised: a program
         may catch it and go on."""
         is_news = self.members.is_of(runner, life)
+        if is_news:
+            self._watch.forget(runner)
         try:
             self.members.failed(runner, life, error)
         finally:
@@ -274,6 +306,11 @@ class RemoteRunners:
         if as_references:
             return [(index, ref) for index, _, _, ref in done]
         return [pair for index, life, _, ref in done for pair in self._result(index, life, ref, None)]
+
+
+def _has_mail_no_more(member: Member, posted: Any) -> None:
+    """Called by the thread that reads answers. A reference that nobody holds has none: so ``posted`` comes along."""
+    member.has_mail = False
 
 
 def mean_version(sample: Sample) -> float:

@@ -256,8 +256,10 @@ class SingleAgentEnvRunner(EnvRunner):
         seed = self._seeds.env if self._needs_reset else None
         if self._reset_from_generator:
             seed = int(self.rng.integers(2**31))
-            self.env.action_space.seed(seed)
             self._reset_from_generator = False
+            if is_of_envpool(self.env):
+                self._make_again(seed)
+            self.env.action_space.seed(seed)
         elif self._books.number.any():
             seed = None
         try:
@@ -270,10 +272,13 @@ class SingleAgentEnvRunner(EnvRunner):
             return reset_vector(self.env, seed)
 
     def _remake(self) -> None:
+        # The seed of before would give the episodes of before.
+        self._make_again(None if self._seeds.env is None else int(self.rng.integers(2**31)))
+
+    def _make_again(self, seed: int | None) -> None:
+        """Make the environments anew, with this seed; counts and flags go on."""
         books, first, done = self._books, self._first, self._done
-        if self._seeds.env is not None:
-            # The seed of before would give the episodes of before.
-            self._seeds = replace(self._seeds, env=int(self.rng.integers(2**31)))
+        self._seeds = replace(self._seeds, env=seed)
         self.make_env()
         self._books, self._first, self._done = books, first, done
         self._needs_reset = False
@@ -481,7 +486,7 @@ class SingleAgentEnvRunner(EnvRunner):
 
 def reset_vector(env: Any, seed: int | None) -> Any:
     """Reset a vector environment; its parts have seeds of their own where it takes them."""
-    if type(env).__module__.startswith("abc") or "envpool" in str(type(env).__mro__[1:3]):
+    if is_of_envpool(env):
         return env.reset()
     if seed is None:
         return env.reset()
@@ -489,6 +494,11 @@ def reset_vector(env: Any, seed: int | None) -> Any:
         words = np.random.SeedSequence(seed).generate_state(env.num_envs)
         return env.reset(seed=[int(word) >> 1 for word in words])
     return env.reset(seed=seed)
+
+
+def is_of_envpool(env: Any) -> bool:
+    """Whether it is a vector of EnvPool, which takes a seed only when it is made."""
+    return type(env).__module__.startswith("abc") or "envpool" in str(type(env).__mro__[1:3])
 
 
 def _only_finished(fragment: Any, count: int) -> int:

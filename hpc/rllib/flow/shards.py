@@ -21,8 +21,8 @@ class ReplayShard:
     def __init__(self, make: Callable[[], Any], draws: Mapping[str, Any], n_step: int, gamma: float) -> None:
         self._buffer = make()
         self._draws, self._n_step, self._gamma = dict(draws), n_step, gamma
-        self._open: dict[int, dict[str, np.ndarray]] = {}
-        """draw: places of what was drawn, by module"""
+        self._open: dict[int, dict[str, tuple[np.ndarray, int]]] = {}
+        """draw: by module, places of what was drawn, and how many steps had been added then"""
 
     def add(self, sample: list[Any]) -> int:
         """Keep the sample that a reference leads to. Returns how many steps there are."""
@@ -45,19 +45,26 @@ class ReplayShard:
         if len(self._buffer) < count:
             return 0, {}
         batches = self._buffer.sample_batches(count, **self._draws)
+        buffers = {name: self._of(name) for name in batches}
         self._open[draw] = {
-            name: self._of(name).last_sampled for name in batches if hasattr(self._of(name), "last_sampled")
+            name: (buffer.last_sampled, buffer.steps_added)
+            for name, buffer in buffers.items()
+            if hasattr(buffer, "last_sampled")
         }
         while len(self._open) > MOST_OPEN:
             del self._open[next(iter(self._open))]
         return count, batches
 
     def set_priorities(self, draw: int, errors: Mapping[str, np.ndarray]) -> None:
-        """TD errors of a batch that was drawn, by module."""
-        places = self._open.pop(draw, {})
+        """TD errors of a batch that was drawn, by module. Those of steps that were overwritten meanwhile say nothing of
+        the steps that are in their places now."""
+        drawn = self._open.pop(draw, {})
         for module_id, values in errors.items():
-            if module_id in places and len(places[module_id]) == len(values):
-                self._of(module_id).update_priorities(values, places=places[module_id])
+            places, added = drawn.get(module_id, (np.empty(0, np.int64), 0))
+            if len(places) == len(values):
+                buffer = self._of(module_id)
+                kept = buffer.are_kept(places, added)
+                buffer.update_priorities(np.asarray(values)[kept], places=places[kept])
 
     def get_metrics(self) -> dict[str, Any]:
         """Counts of the buffer."""

@@ -26,7 +26,6 @@ UNUSED: dict[str, tuple[Any, str]] = {
 }
 
 _FILES = "data are read at once, and files are cut by rows"
-_LOST = "a runner is lost when its process ends, or its node does: nobody asks it"
 #: Settings of RLlib's insides: results are the same without them. Their defaults, and how it is here.
 HINTS: dict[str, tuple[Any, str]] = {
     "input_compress_columns": (["obs", "new_obs"], _FILES),
@@ -35,8 +34,6 @@ HINTS: dict[str, tuple[Any, str]] = {
     "map_batches_kwargs": ({}, _FILES),
     "output_compress_columns": (["obs", "new_obs"], _FILES),
     "output_max_file_size": (64 * 1024 * 1024, _FILES),
-    "env_runner_health_probe_timeout_s": (30.0, _LOST),
-    "env_runner_restore_timeout_s": (1800.0, _LOST),
     "metrics_episode_collection_timeout_s": (60.0, "metrics come with the samples"),
     "keep_per_episode_custom_metrics": (False, 'log values with metrics_logger.log_value(.., reduce="item_series")'),
 }

@@ -74,7 +74,8 @@ class IMPALALearner(Learner):
 
     def postprocess_fragment(self, module_id: str, fragment: Fragment, config: Any) -> dict[str, Any]:
         """Columns of steps [T, N, ...], with one row more for observations; or of sequences, as many as it takes."""
-        columns = {name: fragment[name] for name in NEEDED if name in fragment}
+        names = [*NEEDED, *self.connected_columns.get(module_id, ())]
+        columns = {name: fragment[name] for name in names if name in fragment}
         module = self.module[module_id].unwrapped()
         if not module.is_stateful():
             return columns

@@ -16,6 +16,9 @@ from hpc.rllib.connectors.rows import Rows
 from hpc.rllib.utils.spaces.space_utils import flatten_space, map_space
 from hpc.rllib.utils.trees import leaves, map_tree, take
 
+#: States that were taken, of which merges may come late: so many are remembered.
+MOST_TOLD = 8
+
 
 class MeanStdFilter(ConnectorV2):
     """Normalise Box observations by running mean and deviation; discrete parts stay as they are.
@@ -55,6 +58,10 @@ class MeanStdFilter(ConnectorV2):
         self._since = uuid.uuid4().hex
         #: What the merge that was taken last has of each source and agent, and what the one that was made last has.
         self._counted: dict[tuple[str, Any], _Counted] = {}
+        #: What was seen as of each of the last states that were taken, by their numbers: a merge may have it, and come
+        #: when more was seen.
+        self._told: dict[int, dict[Any, list[RunningStat | None]]] = {}
+        self._states = 0
         self._made: tuple[str, dict[tuple[str, Any], _Counted]] = ("", {})
         super().__init__(input_observation_space, input_action_space, **kwargs)
 
@@ -161,6 +168,7 @@ class MeanStdFilter(ConnectorV2):
             "seen": [stat.to_state() if stat else None for stat in seen],
             "source": self._source,
             "since": self._since,
+            "number": self._states,
         }
 
     def get_state(
@@ -170,19 +178,32 @@ class MeanStdFilter(ConnectorV2):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[Any, Any]:
-        """The figures by agent (None without agents), and those of what was seen since the last state was taken."""
+        """The figures by agent (None without agents), and those of what was seen since the last merge was taken."""
+        self._states += 1
+        self._told[self._states] = {key: _copied(stats) for key, stats in self._seen.items()}
+        self._told.pop(self._states - MOST_TOLD, None)
         return {key: self._packed(key, self._stats.get(key) or self._fresh(key)) for key in self._agents()}
 
     def set_state(self, state: dict[Any, Any]) -> None:
-        """Take figures; what was seen before no longer counts as new."""
+        """Take figures. What was seen after the state that they were merged of still counts as new; all that was seen
+        does not, where they are of none of its states."""
         self._since = uuid.uuid4().hex
         if self._made[0] in {packed.get("merge") for packed in state.values()}:
             self._counted = self._made[1]
+        numbers = [packed.get("numbers", {}).get(self._source, 0) for packed in state.values()]
+        number = max(numbers, default=0)
+        told = self._told.get(number)
+        later = {at: stats for at, stats in self._told.items() if told is not None and at > number}
+        self._told = {at: _without(stats, told) for at, stats in later.items()}
         for key, packed in state.items():
             unpacked = [RunningStat.from_state(part) if part else None for part in packed["running_stats"]]
+            self._base[key] = _copied(unpacked)
+            seen = {key: self._seen[key]} if told is not None and key in self._seen else {}
+            self._seen[key] = _without(seen, told).get(key) or self._fresh(key)
+            for stat, new in zip(unpacked, self._seen[key]):
+                if stat is not None and new is not None:
+                    stat.update(new)
             self._stats[key] = unpacked
-            self._base[key] = [stat.copy() if stat else None for stat in unpacked]
-            self._seen[key] = self._fresh(key)
 
     def reset_state(self) -> None:
         """Forget all figures.
@@ -194,7 +215,7 @@ class MeanStdFilter(ConnectorV2):
             raise ValueError(
                 f"State of {type(self).__name__} can only be changed when `update_stats` was set to True: it is False."
             )
-        self._stats, self._seen, self._base = {}, {}, {}
+        self._stats, self._seen, self._base, self._told = {}, {}, {}, {}
         self._since = uuid.uuid4().hex
 
     def merge_states(self, states: list[dict[Any, Any]]) -> dict[Any, Any]:
@@ -221,8 +242,9 @@ class MeanStdFilter(ConnectorV2):
             out[key] = self._packed(key, merged)
         name = uuid.uuid4().hex
         self._made = (name, counted)
+        numbers = {packed["source"]: packed.get("number", 0) for state in states for packed in state.values()}
         for packed in out.values():
-            packed["merge"] = name
+            packed |= {"merge": name, "numbers": numbers}
         return out
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -237,6 +259,23 @@ class _Counted:
 
     since: str
     seen: list[RunningStat | None]
+
+
+def _copied(stats: list[RunningStat | None]) -> list[RunningStat | None]:
+    return [stat.copy() if stat else None for stat in stats]
+
+
+def _without(
+    stats: dict[Any, list[RunningStat | None]], told: dict[Any, list[RunningStat | None]] | None
+) -> dict[Any, list[RunningStat | None]]:
+    """What was seen by agent beside what had been seen when a state was taken."""
+    out = {}
+    for key, parts in stats.items():
+        before = (told or {}).get(key) or [None] * len(parts)
+        out[key] = [
+            part.without(old) if part is not None and old is not None else part for part, old in zip(parts, before)
+        ]
+    return out
 
 
 def _is_box(space: Any) -> bool:

@@ -127,10 +127,17 @@ class _Stream:
         self.epoch = 0
         self._at = 0
         self._order: Any = None
+        self._pieces: list[Batch] = []
         self._begin()
 
     def next(self) -> Batch:
         """The next minibatch."""
+        if self._pieces:
+            piece = self._pieces.pop()
+            if not self._pieces:
+                self.epoch += 1
+                self._begin()
+            return piece
         parts = []
         missing = self._size
         while missing:
@@ -149,12 +156,23 @@ class _Stream:
         self._at = 0
         if self._permutation is None:
             self._shuffled = self._batch
-            return
-        order = self._permutation(self._rows)
-        if self._whole:
-            self._shuffled = map_tree(lambda leaf: leaf.index_select(self._axis, order), self._batch)
         else:
-            self._order = order
+            order = self._permutation(self._rows)
+            if not self._whole:
+                self._order = order
+                return
+            self._shuffled = map_tree(lambda leaf: leaf.index_select(self._axis, order), self._batch)
+        if self._rows % self._size == 0:
+            self._pieces = self._cut()
+
+    def _cut(self) -> list[Batch]:
+        """All minibatches of a pass, the first one last: cut at once, where they fill it."""
+        parts = [leaf.split(self._size, self._axis) for leaf in leaves(self._shuffled)]
+        made = []
+        for at in reversed(range(self._rows // self._size)):
+            own = iter([part[at] for part in parts])
+            made.append(map_tree(lambda leaf, own=own: next(own), self._shuffled))
+        return made
 
     def _take(self, start: int, stop: int) -> Batch:
         if self._order is not None:

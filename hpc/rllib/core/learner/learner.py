@@ -208,7 +208,7 @@ class Learner(Preparing, Checkpointable):
     def filter_param_dict_for_optimizer(self, param_dict: ParamDict, optimizer: Any) -> ParamDict:
         """The part of a dict by parameter that an optimizer has; entries that are None are left out."""
         refs = self._optimizer_parameters[optimizer]
-        return {ref: param_dict[ref] for ref in refs if param_dict.get(ref) is not None}
+        return {ref: found for ref in refs if (found := param_dict.get(ref)) is not None}
 
     def rl_module_is_compatible(self, module: RLModule) -> bool:
         """Whether this learner can train a module; one with a loss of its own needs none of the learner's APIs."""

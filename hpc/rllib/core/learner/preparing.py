@@ -19,9 +19,18 @@ from hpc.rllib.utils.metrics import (
     LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_IN,
     LEARNER_CONNECTOR_SUM_EPISODES_LENGTH_OUT,
 )
-from hpc.rllib.utils.trees import map_tree, stack
+from hpc.rllib.utils.trees import leaves, map_tree, stack
 
 DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY = "diff_num_grad_updates_vs_sampler_policy"
+#: Columns of a connector's batch that say how it is cut, or that fragments have by themselves.
+_NOT_OF_STEPS = (
+    Columns.LOSS_MASK,
+    Columns.SEQ_LENS,
+    Columns.STATE_IN,
+    Columns.STATE_OUT,
+    Columns.INFOS,
+    Columns.VF_PREDS,
+)
 #: Columns of fragments that no train batch has.
 _LEFT_OUT = (Columns.INFOS, "first")
 
@@ -142,6 +151,14 @@ class Preparing:
             )
         return fragment
 
+    @property
+    def connected_columns(self) -> dict[str, list[str]]:
+        """Where fragments stay as they are, by module: columns of them that the user's connector has added."""
+        if self._connected_columns is None:
+            self._connected_columns = {}
+        return self._connected_columns
+
+    _connected_columns: dict[str, list[str]] | None = None
     #: What the user's learner connector made of the episodes of this update, by module.
     _connected: dict[str, Batch] | None = None
 
@@ -189,12 +206,14 @@ class Preparing:
                 continue
             config = self.config.get_config_for_module(module_id)
             layout = self.layout_of(module_id)
-            if connected is not None:
+            if connected is not None and layout == "fragments":
+                self.connected_columns[module_id] = _take_columns(module_id, several[0], connected.get(module_id, {}))
+            elif connected is not None:
                 # Advantages and the like are of the rewards that the connector made, say by adding to them.
                 _take_rewards(several[0], connected.get(module_id, {}))
             parts = [self._laid_out(module_id, one, config, layout, connected is not None) for one in several]
             batch = joined(parts, axis=1 if layout == "fragments" else 0)
-            if connected is not None:
+            if connected is not None and layout != "fragments":
                 kept = self.kept_columns(module_id)
                 given = {name: one for name, one in connected.get(module_id, {}).items() if name not in kept}
                 batch = _with_connected(module_id, batch, given)
@@ -243,6 +262,65 @@ def _take_rewards(fragment: Any, connected: Batch) -> None:
         taken = np.zeros_like(fragment[Columns.REWARDS])
         taken.T[fragment.loss_mask.T] = rewards
         fragment.columns[Columns.REWARDS] = taken
+
+
+def _take_columns(module_id: str, fragment: Any, connected: Batch) -> list[str]:
+    """Have all columns of a connector, in the order of episodes, in the fragment that was made of these. Returns the
+    names of those that it had not.
+
+    Raises ValueError for columns with other rows than the episodes have, and for other observations: what episodes led
+    to is not among those."""
+    mask = connected.get(Columns.LOSS_MASK)
+    inside = None if mask is None else np.asarray(_array(mask), bool)
+    added = []
+    for name, column in connected.items():
+        if column is None or name in _NOT_OF_STEPS:
+            continue
+        rows = map_tree(lambda leaf: _valid_rows(_array(leaf), inside), column)
+        count = rows_in({name: rows})
+        if count != fragment.valid_steps:
+            raise ValueError(
+                f"the learner connector made {count} rows of column {name!r} for module {module_id!r}, but its "
+                f"episodes have {fragment.valid_steps}: a connector must keep one row for each step"
+            )
+        if name == Columns.OBS:
+            _check_observations(module_id, fragment, rows)
+            continue
+        if name not in fragment:
+            added.append(name)
+        longer = int(name == ACTION_MASK)
+        fragment.columns[name] = map_tree(lambda leaf, longer=longer: _time_major(fragment, leaf, longer), rows)
+    return added
+
+
+def _array(leaf: Any) -> np.ndarray:
+    return leaf.detach().cpu().numpy() if hasattr(leaf, "detach") else np.asarray(leaf)
+
+
+def _valid_rows(leaf: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    """The steps of a column that is cut into padded sequences, or is not."""
+    padded = inside is not None and inside.ndim == 2 and leaf.shape[:2] == inside.shape
+    return leaf[inside] if padded else leaf
+
+
+def _time_major(fragment: Any, rows: np.ndarray, longer: int) -> np.ndarray:
+    """Rows of episodes at their places [T, N, ...]; for masks of actions one row longer, which allows everything."""
+    made = np.zeros((fragment.rows + longer, fragment.width, *rows.shape[1:]), rows.dtype)
+    if longer:
+        made[:] = True
+    made[: fragment.rows].swapaxes(0, 1)[fragment.loss_mask.T] = rows
+    return made
+
+
+def _check_observations(module_id: str, fragment: Any, rows: Any) -> None:
+    own = map_tree(lambda leaf: leaf[:-1].swapaxes(0, 1)[fragment.loss_mask.T], fragment[Columns.OBS])
+    pairs = zip(leaves(own), leaves(rows))
+    if all(a.shape == b.shape and np.array_equal(a, b.astype(a.dtype)) for a, b in pairs):
+        return
+    raise ValueError(
+        f"the learner connector changed the observations of module {module_id!r} in the batch, which has none of what "
+        "the last steps led to: change them in the episodes (set_observations), or by an env-to-module connector"
+    )
 
 
 def _state_before(episode: Any, initial: Any) -> Any:

@@ -77,6 +77,15 @@ class EpisodeReplayBuffer(ReplayBufferInterface):
     def _added(self, places: np.ndarray) -> None:
         """Called with the places of new steps."""
 
+    def are_kept(self, places: np.ndarray, added: int) -> np.ndarray:
+        """Which places hold the steps still that they held when so many steps had been added."""
+        return self._storage.are_kept(places, added)
+
+    @property
+    def steps_added(self) -> int:
+        """How many steps were added so far, as `are_kept` takes it."""
+        return self._storage.added
+
     # drawing
 
     def _draw(self, count: int) -> tuple[np.ndarray, np.ndarray | None]:

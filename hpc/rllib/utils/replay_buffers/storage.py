@@ -198,6 +198,12 @@ class TransitionStorage:
 
     # reading
 
+    def are_kept(self, places: np.ndarray, added: int) -> np.ndarray:
+        """Which places were not overwritten since so many steps had been added."""
+        after = (places - added) % self.capacity
+        kept: np.ndarray = after >= self.added - added
+        return kept
+
     def oldest(self) -> int:
         """The place of the oldest step."""
         return self.added % self.capacity if self.added >= self.capacity else 0

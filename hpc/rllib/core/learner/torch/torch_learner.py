@@ -278,6 +278,23 @@ class TorchLearner(Learner):
         chosen = classes.get(module_id, []) if isinstance(classes, dict) else classes
         return [make(optimizer) for make in chosen or ()]
 
+    def _restore_lr_schedulers(self, name: str, states: Any) -> None:
+        """Have torch's schedulers of an optimizer go on where they were; the optimizer has its saved state."""
+        optimizer = self._named_optimizers[name]
+        saved = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        made = self._make_lr_schedulers(self._optimizer_name_to_module[name], optimizer)
+        if len(made) != len(states):
+            raise ValueError(
+                f"optimizer {name!r} was saved with {len(states)} schedulers, and has {len(made)} now: set "
+                "_torch_lr_scheduler_classes in config.experimental() as it was"
+            )
+        for scheduler, state in zip(made, states):
+            scheduler.load_state_dict(state)
+        for group, settings in zip(optimizer.param_groups, saved):
+            # A new scheduler takes the rate of now for the first one, and moves it.
+            group.update(settings)
+        self._lr_schedulers[name] = made
+
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         if self._lr_schedulers:
             # torch's schedulers move the rates: the config's schedule would undo it.
@@ -425,10 +442,13 @@ class TorchLearner(Learner):
     # state
 
     def _get_optimizer_state(self) -> dict[str, Any]:
-        return {
-            name: {"module_id": self._optimizer_name_to_module[name], "state": _to_numpy(optimizer.state_dict())}
-            for name, optimizer in self._named_optimizers.items()
-        }
+        found: dict[str, Any] = {}
+        for name, optimizer in self._named_optimizers.items():
+            state = _to_numpy(optimizer.state_dict())
+            found[name] = {"module_id": self._optimizer_name_to_module[name], "state": state}
+            if name in self._lr_schedulers:
+                found[name]["lr_schedulers"] = [one.state_dict() for one in self._lr_schedulers[name]]
+        return found
 
     def _set_optimizer_state(self, state: dict[str, Any]) -> None:
         for name, given in state.items():
@@ -436,6 +456,8 @@ class TorchLearner(Learner):
             if optimizer is None:
                 continue
             optimizer.load_state_dict(_to_tensors(given["state"]))
+            if self._lr_scheduler_classes is not None and "lr_schedulers" in given:
+                self._restore_lr_schedulers(name, given["lr_schedulers"])
             scheduler = self._optimizer_lr_schedules.get(optimizer)
             if scheduler is not None and not scheduler.use_schedule and self._lr_scheduler_classes is None:
                 # A fixed rate is the configuration's, which may have changed since the state was saved.

@@ -12,6 +12,7 @@ from bench import page
 from bench.children import Children
 from bench.metrics import METRICS, PARTS, chosen, parts
 from bench.run import Plan, Run
+from bench.serve import CHECKS
 
 FULL_ROUNDS, QUICK_ROUNDS = 5, 1
 FULL_S, QUICK_S = 1.5, 0.3
@@ -28,6 +29,8 @@ def arguments() -> argparse.Namespace:
         help="one short round, several figures in one process, fewer nodes and tasks, no Slurm",
     )
     add("--only", nargs="+", default=[], metavar="NAME", help=f"whose name contains this, or groups: {groups}")
+    checks = f"of --only serve, these checks alone: {', '.join(CHECKS)}"
+    add("--check", nargs="+", default=[], choices=CHECKS, metavar="NAME", help=checks)
     add("--no-peers", action="store_true", help="only hpc")
     add("--rounds", type=int, help=f"default {FULL_ROUNDS}, with --quick {QUICK_ROUNDS}")
     add("--seconds", type=float, help=f"of each measurement; {FULL_S}, with --quick {QUICK_S}")
@@ -58,7 +61,8 @@ def main() -> int:
         seconds = args.seconds or (QUICK_S if args.quick else FULL_S)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a limit of time keeps what was found
         children = Children()
-        run = Run(Plan(args.metrics, rounds, seconds, args.quick, not args.no_peers, args.parts), children)
+        plan = Plan(args.metrics, rounds, seconds, args.quick, not args.no_peers, args.parts, args.check)
+        run = Run(plan, children)
         try:
             run.find_peers()
             run.measure()

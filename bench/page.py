@@ -133,6 +133,15 @@ def among_others(kept: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -
     return {**kept, "tables": [*old, *new.values()]}
 
 
+def with_rows_of(kept: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """A table whose rows were measured one by one (``rows_apart``): rows that this run has not measured stay."""
+    old = next((one for one in kept.get("tables", []) if one["title"] == part["title"]), None)
+    if not part.get("rows_apart") or old is None or old["head"] != part["head"]:
+        return dict(part)
+    new = {row[0]: row for row in part["rows"]}
+    return {**part, "rows": [*(new.pop(row[0], row) for row in old["rows"]), *new.values()]}
+
+
 def write_json(result: Mapping[str, Any], folder: Path) -> Path:
     """Keep a result; returns the file."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,9 +153,10 @@ def write_json(result: Mapping[str, Any], folder: Path) -> Path:
 def _write_tables(result: Mapping[str, Any]) -> list[str]:
     """The tables of a result alone into the page and the committed copy, the rest of which stays as it is."""
     copy, text = PLOTS / "bench.json", PAGE.read_text()
-    for part in (tables := dated(result)):
+    kept = json.loads(copy.read_text())
+    for part in (tables := [with_rows_of(kept, part) for part in dated(result)]):
         text = with_section(text, part)
-    copy.write_text(to_json(among_others(json.loads(copy.read_text()), tables)))
+    copy.write_text(to_json(among_others(kept, tables)))
     PAGE.write_text(text)
     return [f"wrote {', '.join(part['title'] for part in tables)} into {PAGE.relative_to(ROOT)}"]
 

@@ -49,7 +49,7 @@ from bench.metrics import (
     Metric,
 )
 from bench.mpi import mpi
-from bench.parts import PARTS, Skipped
+from bench.parts import PARTS, Skipped, Stopped
 from bench.peers import Peer, PeerError, find
 from bench.rl import rl
 from bench.seeing import seeing
@@ -64,6 +64,7 @@ START_S = 60.0  # a peer's start and end may take so long, beside what is measur
 STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take long
 NET_S = 400.0
 DATA_ROUNDS = 3  # at most: one takes a quarter of an hour
+SERVE_ROUNDS = 3
 NODES = 4
 
 ALL_PARTS = {
@@ -95,6 +96,7 @@ class Plan:
     quick: bool
     peers: bool
     parts: list[str] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
 
     def units(self) -> Iterator[list[Metric]]:
         """What is measured in one process: a metric, or with --quick a group."""
@@ -248,9 +250,18 @@ class Run:
 
     def _part(self, name: str) -> None:
         say(f"  {name} ...")
+        more: dict[str, Any] = {}
+        if name == "data":
+            more = {"rounds": min(DATA_ROUNDS, self.plan.rounds)}
+        elif name == "serve":
+            more = {"rounds": min(SERVE_ROUNDS, self.plan.rounds), "checks": self.plan.checks}
+            more |= {"peers": self.plan.peers, "say": say}
         try:
-            more = {"rounds": min(DATA_ROUNDS, self.plan.rounds)} if name == "data" else {}
-            self.tables.append(ALL_PARTS[name](self.children, self.plan.quick, **more))
+            found: Any = ALL_PARTS[name](self.children, self.plan.quick, **more)
+            self.tables += found if isinstance(found, list) else [found]
+        except Stopped as stopped:
+            self.tables += stopped.tables
+            raise
         except Skipped as error:
             self.skipped[name] = str(error)
         except MeasureError as error:

@@ -271,7 +271,7 @@ CHECKS = {
         "Services: no-op requests of HTTP",
         tuple(NAMES),
         tuple(_http()),
-        "One replica, 100 requests at a time. uvicorn serves an application of starlette with httptools, in one process; "
+        "One replica, 100 requests at a time. uvicorn serves an application of starlette by httptools in one process, "
         "and ingress is the same application served by hpc; LitServe and BentoML answer a POST with JSON. CPU time is "
         "that of all processes of a service. The client shares the cores.",
         _asked_http,

@@ -7,6 +7,7 @@ else from a client of the probe. Peers that are far off take part in the first r
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -152,8 +153,13 @@ class Measuring:
         self.quick = quick
         self.rounds = 1 if quick else rounds
         self.said: list[str] = []
+        self._load_before = os.getloadavg()[0]
         self._say = say
         self._pythons: dict[str, str | None] = {HPC: sys.executable, INGRESS: sys.executable}
+
+    def about(self) -> str:
+        """How busy the machine was, and who is not there."""
+        return " ".join([f"The machine's load before it was {self._load_before:.1f}.", *self.said])
 
     def python(self, who: str) -> str | None:
         """The interpreter of a peer; None where there is none, which is said once."""
@@ -176,16 +182,22 @@ class Measuring:
             self.said.append(text)
             self._say(f"  {text}")
 
-    def probe(self, what: str, who: str, script: str, *words: str) -> dict[str, float] | None:
-        """The figures of a peer, which are said at once. None where it failed, which is said too."""
+    def load(self, what: str, how: str, who: str, *words: str) -> dict[str, float] | None:
+        """The figures of a service that a client of ours asks."""
         python = self.python(who)
         if python is None:
             return None
-        own = script == "load.py"
+        return self._run(what, who, sys.executable, "load.py", how, who, python, *words)
+
+    def probe(self, what: str, who: str, script: str, *words: str) -> dict[str, float] | None:
+        """The figures of a peer by a script that it runs itself."""
+        python = self.python(who)
+        return None if python is None else self._run(what, who, python, script, *words)
+
+    def _run(self, what: str, who: str, python: str, script: str, *words: str) -> dict[str, float] | None:
+        """What is found, which is said at once. None where it failed, which is said too."""
         try:
-            (record,) = self.children.probe(
-                sys.executable if own else python, f"serve/{script}", *words, timeout_s=LIMIT_S
-            ).records
+            (record,) = self.children.probe(python, f"serve/{script}", *words, timeout_s=LIMIT_S).records
         except MeasureError as error:
             self._absent(who, f"{what} failed: {str(error)[:200]}")
             return None
@@ -238,24 +250,19 @@ class Check:
         how = f"The median of {max(map(len, found.values()), default=0)} rounds in turns (lowest…highest)."
         better = f"hpc better than {others}" if others else "hpc better"
         head = ["what", *(NAMES[peer] for peer in peers), better, "target", "reached"]
-        return table(self.title, " ".join([how, self.note, *measuring.said]), head, rows)
+        return table(self.title, " ".join([how, self.note, measuring.about()]), head, rows)
 
 
 def _asked_http(measuring: Measuring, who: str) -> dict[str, float] | None:
-    seconds, counts = ("1", "2")[not measuring.quick], ",".join(map(str, CONNECTIONS))
-    python = measuring.python(who)
-    return (python and measuring.probe("http", who, "load.py", "load", who, python, seconds, counts)) or None
+    return measuring.load("http", "load", who, ("1", "2")[not measuring.quick], ",".join(map(str, CONNECTIONS)))
 
 
 def _asked_stream(measuring: Measuring, who: str) -> dict[str, float] | None:
-    python = measuring.python(who)
-    return (python and measuring.probe("stream", who, "load.py", "stream", who, python, *STREAMS)) or None
+    return measuring.load("stream", "stream", who, *STREAMS)
 
 
 def _asked_payload(measuring: Measuring, who: str) -> dict[str, float] | None:
-    python, times = measuring.python(who), ("10", "30")[not measuring.quick]
-    sizes = ",".join(map(str, SIZES_MB))
-    return (python and measuring.probe("payload", who, "load.py", "payload", who, python, times, sizes)) or None
+    return measuring.load("payload", "payload", who, ("10", "30")[not measuring.quick], ",".join(map(str, SIZES_MB)))
 
 
 def _asked_calls(measuring: Measuring, who: str) -> dict[str, float] | None:

@@ -43,7 +43,7 @@ class Finding:
 def main(check: Callable[[bool], Iterator[Finding]], about: str | None) -> None:
     """Run a program: a line for each finding, and 1 where a promise is not kept."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--quick", action="store_true", help="shorter")
+    parser.add_argument("--quick", action="store_true", help="shorter, and no times are judged")
     is_kept = True
     for one in check(parser.parse_args().quick):
         print(f"{one.what}: {one.figure} (wanted: {one.wanted}) {'ok' if one.is_kept else 'NO'}", flush=True)

@@ -1,4 +1,4 @@
-"""Coroutines that begin within a task: what never waits has no task, and what waits is one task from its first step on."""
+"""Coroutines that begin within a task: what never waits has none of its own, and what waits has one from the start."""
 
 from __future__ import annotations
 

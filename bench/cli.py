@@ -11,9 +11,7 @@ from pathlib import Path
 from bench import page, rl_curves
 from bench.children import Children
 from bench.metrics import METRICS, PARTS, chosen, parts
-from bench.rl import CHECKS
-from bench.rl import chosen as checks_of
-from bench.run import Plan, Run
+from bench.run import CHECKS_OF, Plan, Run
 
 FULL_ROUNDS, QUICK_ROUNDS = 5, 1
 FULL_S, QUICK_S = 1.5, 0.3
@@ -30,7 +28,8 @@ def arguments() -> argparse.Namespace:
         help="one short round, several figures in one process, fewer nodes and tasks, no Slurm",
     )
     add("--only", nargs="+", default=[], metavar="NAME", help=f"whose name contains this, or groups: {groups}")
-    add("--checks", nargs="+", default=[], metavar="CHECK", help=f"of rl, only these: {', '.join(CHECKS)}")
+    known = "; ".join(f"of {part}: {', '.join(names)}" for part, names in CHECKS_OF.items())
+    add("--checks", nargs="+", default=[], metavar="CHECK", help=f"only these ({known})")
     add("--no-peers", action="store_true", help="only hpc")
     add("--rounds", type=int, help=f"default {FULL_ROUNDS}, with --quick {QUICK_ROUNDS}; seeds of rl")
     add("--seconds", type=float, help=f"of each measurement; {FULL_S}, with --quick {QUICK_S}")
@@ -42,10 +41,19 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     try:
         args.metrics, args.parts = chosen(args.only), parts(args.only)
-        checks_of(args.checks, args.quick)
+        check(args.checks, args.parts)
     except ValueError as error:
         parser.error(str(error))
     return args
+
+
+def check(checks: list[str], chosen_parts: list[str]) -> None:
+    """Raise ValueError for a check that no chosen part has."""
+    known = [name for part in chosen_parts for name in CHECKS_OF.get(part, ())]
+    for name in checks:
+        if name not in known:
+            there = f"but {', '.join(known)}" if known else f"as only {' and '.join(CHECKS_OF)} have some"
+            raise ValueError(f"there is no check {name} of {', '.join(chosen_parts) or 'what is chosen'}, {there}")
 
 
 def main() -> int:

@@ -121,10 +121,10 @@ def replace(page: str, text: str) -> str:
 
 
 def dated(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tables of a result, each of which says when it was made; one of a part of its lines says so of each."""
+    """The tables of a result, each of which says when it was made, unless each of its lines does."""
     when = f"Measured by itself: {result['started']}, commit {result['machine']['commit'] or 'unknown'}."
     parts = result.get("tables", [])
-    return [part if part.get("partial") else {**part, "note": f"{part['note']} {when}"} for part in parts]
+    return [part if "measured" in part.get("head", ()) else {**part, "note": f"{part['note']} {when}"} for part in parts]
 
 
 def among_others(kept: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -136,13 +136,16 @@ def among_others(kept: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -
 
 def joined(kept: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
     """A table of which only some lines were measured, among the other lines of the one that is kept; what is not shown
-    is left out. Lines are known by their first two cells, and are in the order of the first one."""
+    is left out. ``partial`` says how many cells, from the first on, tell a line from others. Lines of numbered checks
+    are in the order of their numbers."""
     shown = {key: value for key, value in part.items() if key not in ("curves", "partial")}
     old = next((one for one in kept.get("tables", []) if one["title"] == part["title"]), None)
     if not part.get("partial") or old is None or old["head"] != part["head"]:
         return shown
-    lines_of = {tuple(cells[:2]): cells for cells in [*old["rows"], *part["rows"]]}
-    body = sorted(lines_of.values(), key=lambda cells: (len(cells[0]), cells[0]))
+    lines_of = {tuple(cells[: part["partial"]]): cells for cells in [*old["rows"], *part["rows"]]}
+    body = list(lines_of.values())
+    if all(cells[0].isdigit() for cells in body):
+        body.sort(key=lambda cells: int(cells[0]))
     return {**shown, "rows": body}
 
 

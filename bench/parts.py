@@ -24,6 +24,14 @@ class Skipped(Exception):
     """This part cannot be measured here; the text says why."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A part was interrupted; it has these tables so far."""
+
+    def __init__(self, tables: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.tables = tables
+
+
 def table(title: str, note: str, head: list[str], rows: list[list[str]]) -> dict[str, Any]:
     """A part's data."""
     return {"title": title, "note": note, "head": head, "rows": rows}

@@ -21,6 +21,7 @@ FOLDER = ROOT / ".bench"
 INSTALL_S = 900.0
 RAY_DATA, OTHERS_DATA = "ray-data", "others-data"
 RAY_RL, SB3_RL = "ray-rl", "sb3-rl"
+LITSERVE, BENTOML = "litserve", "bentoml"
 #: The libraries that learn beside hpc.rllib, by the names that its probes take.
 RL_PEERS = {RAY: RAY_RL, "sb3": SB3_RL}
 PACKAGES = {
@@ -30,6 +31,8 @@ PACKAGES = {
     RAY_DATA: ["ray[data]", "numpy", "polars", "pillow", "torch"],
     RAY_RL: ["ray[rllib]", "numpy", "torch"],
     SB3_RL: ["stable-baselines3", "numpy", "torch"],
+    LITSERVE: ["litserve", "numpy"],
+    BENTOML: ["bentoml", "numpy"],
     OTHERS_DATA: [
         "dask[dataframe,distributed]", "polars", "duckdb", "daft", "datasets", "torch", "webdataset", "pillow", "numpy",
     ],
@@ -51,6 +54,8 @@ SHOWN = {
     RAY_DATA: ["ray", "pyarrow"],
     RAY_RL: ["ray", "gymnasium", "torch"],
     SB3_RL: ["stable_baselines3", "torch"],
+    LITSERVE: ["litserve"],
+    BENTOML: ["bentoml"],
     OTHERS_DATA: ["dask", "polars", "duckdb", "daft", "datasets", "torch", "webdataset"],
 }
 

@@ -349,7 +349,7 @@ def rl(
     names = chosen(checks, quick)
     measuring = Measuring(children, quick, say, seeds)
     found = table(TITLE, note_of(measuring), HEAD, measuring.rows)
-    found |= {"curves": measuring.curves, "partial": bool(checks) or quick}
+    found |= {"curves": measuring.curves, "partial": 2 if checks or quick else 0}
     keep(found)
     measuring.find_peers(peers)
     for name in names:

@@ -11,7 +11,7 @@ import datetime
 import json
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,10 +49,12 @@ from bench.metrics import (
     Metric,
 )
 from bench.mpi import mpi
-from bench.parts import PARTS, Skipped
+from bench.parts import PARTS, Skipped, Stopped
 from bench.peers import Peer, PeerError, find
+from bench.rl import CHECKS as CHECKS_OF_RL
 from bench.rl import rl
 from bench.seeing import seeing
+from bench.serve import CHECKS as CHECKS_OF_SERVE
 from bench.serve import serve
 from bench.stage import stage
 from bench.startup import startup
@@ -64,6 +66,7 @@ START_S = 60.0  # a peer's start and end may take so long, beside what is measur
 STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take long
 NET_S = 400.0
 DATA_ROUNDS = 3  # at most: one takes a quarter of an hour
+SERVE_ROUNDS = 3
 NODES = 4
 
 ALL_PARTS = {
@@ -82,6 +85,8 @@ ALL_PARTS = {
     "serve": serve,
     "llm": llm,
 }
+#: The checks of a part that can be measured one by one.
+CHECKS_OF = {"rl": tuple(CHECKS_OF_RL), "serve": CHECKS_OF_SERVE}
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class Plan:
     peers: bool
     parts: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
-    """Of reinforcement learning; none: all"""
+    """Of reinforcement learning and of services; none: all"""
     asked_rounds: int | None = None
 
     def units(self) -> Iterator[list[Metric]]:
@@ -249,23 +254,35 @@ class Run:
                     self._extra(metric, HPC, f"bare {kind} GB/s", record[kind])
 
     def _part(self, name: str) -> None:
+        checks = [check for check in self.plan.checks if check in CHECKS_OF.get(name, ())]
+        if self.plan.checks and not checks:
+            return
         say(f"  {name} ...")
+        more: dict[str, Any] = {}
+        if name == "data":
+            more = {"rounds": min(DATA_ROUNDS, self.plan.rounds)}
+        elif name == "serve":
+            more = {"rounds": min(SERVE_ROUNDS, self.plan.rounds), "checks": checks}
+            more |= {"peers": self.plan.peers, "say": say}
         try:
             if name == "rl":
-                self._rl()
+                self._rl(checks)
                 return
-            more = {"rounds": min(DATA_ROUNDS, self.plan.rounds)} if name == "data" else {}
-            self.tables.append(ALL_PARTS[name](self.children, self.plan.quick, **more))
+            found: Any = ALL_PARTS[name](self.children, self.plan.quick, **more)
+            self.tables += found if isinstance(found, list) else [found]
+        except Stopped as stopped:
+            self.tables += stopped.tables
+            raise
         except Skipped as error:
             self.skipped[name] = str(error)
         except MeasureError as error:
             self._failed(f"{name}: {error}")
 
-    def _rl(self) -> None:
+    def _rl(self, checks: Sequence[str]) -> None:
         """Hours: its table is kept from the beginning, and grows."""
         plan = self.plan
         rl(
-            self.children, plan.quick, checks=plan.checks, seeds=plan.asked_rounds, peers=plan.peers,
+            self.children, plan.quick, checks=checks, seeds=plan.asked_rounds, peers=plan.peers,
             keep=self.tables.append, say=say,
         )  # fmt: skip
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 #: One turn of a busy loop takes milliseconds: so long nobody else polls for it.
 PATIENCE_S = 0.02
+#: A loop that has much to do with descriptors of its own looks at the session's sockets this often: each look costs two
+#: more calls of the system.
+BUSY_S = 0.001
 
 
 class _Group:
@@ -332,6 +335,8 @@ class _SessionSelector(selectors.EpollSelector):
         self._all = select.epoll()
         self._all.register(self.fileno(), select.EPOLLIN)
         self._all.register(self._client.sockets.fileno(), select.EPOLLIN)
+        #: Several of asyncio's descriptors were ready at a time, and until when they are looked at alone.
+        self._is_busy, self._look_at = False, 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Events of asyncio's own descriptors; what came for the actor is read and begun on the way."""
@@ -339,6 +344,10 @@ class _SessionSelector(selectors.EpollSelector):
         client.flush_waiting()
         if take_calls():
             timeout = 0.0
+        if self._is_busy and time.monotonic() < self._look_at:
+            found = super().select(0)
+            if found:
+                return found
         if not client.polling.take():
             return super().select(timeout)
         try:
@@ -347,7 +356,11 @@ class _SessionSelector(selectors.EpollSelector):
         finally:
             client.polling.leave()
         take_calls()
-        return super().select(0)
+        found = super().select(0)
+        self._is_busy = len(found) > 1
+        if self._is_busy:
+            self._look_at = time.monotonic() + BUSY_S
+        return found
 
     def close(self) -> None:
         """Close both."""

@@ -78,3 +78,35 @@ def test_a_reader_that_leaves_while_its_answer_is_on_the_way() -> None:
         await reads_again(router)
 
     asyncio.run(run())
+
+
+class Wide:
+    """Its pieces are large; it knows how many it has made."""
+
+    made = 0
+
+    async def __call__(self) -> AsyncIterator[bytes]:
+        for _ in range(100):
+            Wide.made += 1
+            yield bytes(1 << 20)
+
+    async def count(self) -> int:
+        return Wide.made
+
+
+def test_what_a_reader_has_not_taken_is_bounded_by_its_bytes() -> None:
+    wide = ByHand(Wide, name="wide")
+
+    async def run() -> None:
+        stream = await asyncio.wait_for(routers.router_of(wide.id).http(META, REQUEST), 20)
+        before, made = -1, 0
+        while made != before:  # the replica goes on until it has to wait
+            await asyncio.sleep(0.2)
+            before, made = made, await wide.handle.count.remote()
+        assert 1 <= made <= 6
+        size = len(stream.first)
+        async for piece in stream:
+            size += len(piece)
+        assert size == 100 << 20
+
+    asyncio.run(run())

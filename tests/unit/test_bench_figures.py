@@ -216,14 +216,15 @@ def test_lines_that_were_measured_alone_take_their_places_among_the_others():
         return {"title": "T", "note": "n", "head": ["check", "what", "hpc"], "rows": body, **more}
 
     kept = {"tables": [part([["1", "a", "old"], ["9", "b", "old"]])]}
-    new = part([["10", "c", "new"], ["1", "a", "new"]], partial=True, curves=[1])
+    new = part([["10", "c", "new"], ["1", "a", "new"]], partial=2, curves=[1])
     found = page.joined(kept, new)
     assert found["rows"] == [["1", "a", "new"], ["9", "b", "old"], ["10", "c", "new"]]
     assert "curves" not in found and "partial" not in found
     assert page.joined(kept, part([["5", "d", "new"]]))["rows"] == [["5", "d", "new"]]
     other = {"tables": [{**kept["tables"][0], "head": ["check", "what"]}]}
     assert page.joined(other, new)["rows"] == new["rows"]
-    result = {"started": "now", "machine": {"commit": "abc"}, "tables": [new, part([])]}
+    each = {**part([]), "head": ["check", "what", "measured"]}
+    result = {"started": "now", "machine": {"commit": "abc"}, "tables": [each, new]}
     assert [one["note"] for one in page.dated(result)] == ["n", "n Measured by itself: now, commit abc."]
 
 

@@ -46,6 +46,8 @@ CONTROL = "control"
 WANTED_S = 0.6
 #: The beginning of an answer that goes on has at most this many bytes: callers load it where they read.
 OPENED_BYTES = 64 * 1024
+#: A piece of a stream has the weight of one for each of these bytes: what its caller has not taken is bounded by that.
+WEIGHT_BYTES = 64 * 1024
 #: An answer whose rest nobody has asked for after this time has lost its reader.
 CLAIM_S = 30.0
 #: A replica without requests waits for this long until callers know that it takes none: what is sent to it meanwhile
@@ -123,7 +125,7 @@ class Replica:
         self._telling = asyncio.ensure_future(LoadTeller(self._id, self._metrics, lambda: self._ongoing).run())
         identity = spi.whoami()
         return ReplicaFacts(
-            os.getpid(), str(identity.node), str(identity.worker), spec.is_asgi, servable.hooks(),
+            os.getpid(), identity.node.hex(), identity.worker.hex(), spec.is_asgi, servable.hooks(),
             getattr(servable.instance, "_hpc_docs_path", None) or "",
         )  # fmt: skip
 
@@ -365,6 +367,8 @@ class Replica:
                 yield found.kept
             async for piece in answer:
                 yield piece
+                for _ in range(len(piece) // WEIGHT_BYTES):  # callers pass over these, once the piece is taken
+                    yield b""
         except (asyncio.CancelledError, GeneratorExit):
             self._cancelled()
             raise

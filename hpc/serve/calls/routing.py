@@ -61,6 +61,8 @@ REJECTED = b"Rejected"
 SHUT_DOWN = "the handle was shut down"
 #: How many items of a stream may be underway before its reader has taken them.
 STREAM_WINDOW = 128
+#: The same of an answer of HTTP. Its small pieces are joined, and large ones count as several: see `Replica.http_rest`.
+HTTP_WINDOW = 32
 
 
 class ReplicaCalls:
@@ -75,7 +77,7 @@ class ReplicaCalls:
         self.http_drop = actor.http_drop
         self.probe = actor.probe
         self.stream = actor.stream.options(_generator_backpressure_num_objects=STREAM_WINDOW)
-        self.http_rest = actor.http_rest.options(_generator_backpressure_num_objects=STREAM_WINDOW)
+        self.http_rest = actor.http_rest.options(_generator_backpressure_num_objects=HTTP_WINDOW)
 
 
 class Router:
@@ -86,7 +88,7 @@ class Router:
         self.deployment_id = deployment_id
         self.id = f"{source or identity.kind}-{identity.process}-{new_request_id()[-6:]}"
         self.lock = Turn()
-        self.machine = RouterMachine(random.Random(), Home(str(identity.node), "", prefers_node, False))
+        self.machine = RouterMachine(random.Random(), Home(identity.node.hex(), "", prefers_node, False))
         self.table: DeploymentTable | None = None
         self.replicas: dict[str, ReplicaCalls] = {}
         #: What each replica has of us, the oldest first.

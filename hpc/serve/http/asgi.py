@@ -12,11 +12,13 @@ import functools
 import inspect
 import logging
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
 from hpc.serve.http.convert import ERROR, converted, error_reply, item_bytes, item_type
+from hpc.serve.http.eager import Nested
+from hpc.serve.http.lifespan import ASGI, Event, Lifespan, know_errors
 from hpc.serve.messages import HttpReply, HttpRequest
 
 logger = logging.getLogger("hpc.serve")
@@ -32,7 +34,6 @@ UNSENT_BYTES = 64 << 10
 #: larger parts; and at most so long. One whose parts come further apart waits for nothing.
 SPACING_S = 0.0002
 MOST_SPACING_S = 0.02
-_ASGI = {"version": "3.0", "spec_version": "2.4"}
 _FRAME = struct.Struct("!BI")
 TEXT, BYTES, CLOSE = 1, 2, 3
 #: The status of a websocket that the application takes.
@@ -40,7 +41,6 @@ ACCEPTED = 101
 #: How long tasks in the background may go on when the replica ends.
 BACKGROUND_S = 5.0
 
-Event = dict[str, Any]
 #: Asks the proxy for what the client sends further: an event of ASGI.
 Pull = Callable[[], Awaitable[Event]]
 #: Runs a function in a thread: a replica gives its own pool.
@@ -79,6 +79,13 @@ def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += size
 
 
+def whole(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> HttpReply:
+    """An answer that is whole. Its length is left out where it says what the body does: answers without it are made
+    from parts that are known."""
+    length = (b"content-length", b"%d" % len(body))
+    return HttpReply(status, [one for one in headers if one != length], body)
+
+
 class Stream:
     """An answer that goes on: its status, headers and first bytes; iterating has the rest. Close it in any case."""
 
@@ -112,21 +119,22 @@ class App:
         self._target = target
         self._in_thread = in_thread
         self._state: dict[str, Any] = {}
-        self._lifespan: _Lifespan | None = None
+        self._lifespan: Lifespan | None = None
         self._running: set[_Running] = set()
+        self._nested = Nested()
         self._call = _Call(target, in_thread) if not is_asgi else None
 
     async def start(self) -> None:
         """Run the application's start-up. Raises RuntimeError if that fails."""
         if not self.is_asgi:
             return
-        _know_errors(self._target)
-        self._lifespan = _Lifespan(self._target, self._state)
+        know_errors(self._target)
+        self._lifespan = Lifespan(self._target, self._state)
         await self._lifespan.start()
 
     async def stop(self) -> None:
         """Wait for tasks in the background, end what runs, and run the application's shutdown."""
-        behind = [running.task for running in self._running if running.is_answered]
+        behind = [running.task for running in self._running if running.is_answered and running.task is not None]
         if behind:
             await asyncio.wait(behind, timeout=BACKGROUND_S)
         for running in list(self._running):
@@ -157,13 +165,14 @@ class App:
         if not isinstance(result, Response):
             return converted(result)
         if type(result).__call__ is Response.__call__ and result.background is None:
-            return HttpReply(result.status_code, list(result.raw_headers), bytes(result.body))
+            return whole(result.status_code, result.raw_headers, bytes(result.body))
         return await self._run(result, request, pull)
 
     async def _run(self, app: Any, request: HttpRequest, pull: Pull) -> HttpReply | Stream:
-        running = _Running(app, request, pull, self._state)
-        self._running.add(running)
-        running.task.add_done_callback(lambda _: self._running.discard(running))
+        running = _Running(app, request, pull, self._state, self._nested)
+        if running.task is not None:
+            self._running.add(running)
+            running.task.add_done_callback(lambda _: self._running.discard(running))
         try:
             return await running.outcome()
         except asyncio.CancelledError:
@@ -180,7 +189,7 @@ def scope_of(request: HttpRequest, state: dict[str, Any]) -> Event:
     path = request.path
     scope: Event = {
         "type": request.kind,
-        "asgi": _ASGI,
+        "asgi": ASGI,
         "http_version": request.http_version,
         "scheme": request.scheme,
         "path": unquote(path) if "%" in path else path.encode("latin-1").decode("utf-8", "replace"),
@@ -296,7 +305,7 @@ class _Running:
 
     streams = 0
 
-    def __init__(self, app: Any, request: HttpRequest, pull: Pull, state: dict[str, Any]) -> None:
+    def __init__(self, app: Any, request: HttpRequest, pull: Pull, state: dict[str, Any], nested: Nested) -> None:
         self._is_socket = request.kind == "websocket"
         self._receive = _Receiver(request, pull)
         self._loop = asyncio.get_running_loop()
@@ -306,6 +315,7 @@ class _Running:
         self._parts: list[bytes] = []
         self._unsent = 0
         self._is_done = False
+        self._is_over = self._is_broken = False
         self._is_open = False
         self._is_gone = False
         self._opens = False
@@ -313,21 +323,39 @@ class _Running:
         self._changed: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         send = self._send_socket if self._is_socket else self._send
-        self.task: asyncio.Task[None] = self._loop.create_task(app(scope_of(request, state), self._receive, send))
-        self.task.add_done_callback(self._ended)
+        #: None where the application has ended without a wait.
+        self.task = nested.begin(self._work(app(scope_of(request, state), self._receive, send)))
+
+    async def _work(self, work: Awaitable[None]) -> None:
+        """The application, to its end."""
+        try:
+            await work
+        except asyncio.CancelledError:
+            self._is_broken = True
+            raise
+        except Exception as error:
+            self._is_broken = True
+            if not self._is_gone:
+                logger.error("A request ends in an error", exc_info=error)
+        finally:
+            self._is_over = True
+            self._stop_timer()
+            self._wake()
 
     async def outcome(self) -> HttpReply | Stream:
         """The answer, once it is whole or its first bytes are there."""
         while True:
             if self._is_done and self._status and self._status != ACCEPTED:
                 self._stop_timer()
-                return HttpReply(self._status, self._headers, self._take())
+                return whole(self._status, self._headers, self._take())
             if self._opens:
                 self._stop_timer()
                 self._is_open = True
                 return Stream(self._status, self._headers, self._take(), self._rest(), self._left)
-            if self.task.done():
+            if self._is_over:
                 return HttpReply(500, [(b"content-type", b"text/plain; charset=utf-8")], ERROR)
+            if self._status and self._timer is None:
+                self._look_later()
             await self._change()
 
     @property
@@ -347,16 +375,10 @@ class _Running:
         self._is_gone = True
         self._receive.leave()
         self._make_room()
-        if not self.task.done():
+        if self.task is not None and not self.task.done():
+            await asyncio.sleep(0)  # one that has begun in this turn of the loop takes the work over in the next
             self.task.cancel()
             await asyncio.wait([self.task])
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._stop_timer()
-        self._wake()
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._is_gone:
-            logger.error("A request ends in an error", exc_info=error)
 
     # -------------------------------------------------------------- from the application
 
@@ -368,7 +390,8 @@ class _Running:
             if self._status:
                 raise RuntimeError("an answer begins once: http.response.start was sent twice")
             self._begin(int(message["status"]), message.get("headers", ()))
-            self._timer = self._loop.call_later(OPEN_S if self._length is None else WHOLE_S, self._open)
+            if self._changed is not None:  # somebody waits for the answer
+                self._look_later()
         elif kind == "http.response.body":
             if not self._status:
                 raise RuntimeError("an answer begins by http.response.start, before its body")
@@ -432,6 +455,9 @@ class _Running:
 
     # -------------------------------------------------------------- to the proxy
 
+    def _look_later(self) -> None:
+        self._timer = self._loop.call_later(OPEN_S if self._length is None else WHOLE_S, self._open)
+
     def _open(self) -> None:
         """Open the answer without waiting for more of it."""
         self._opens = True
@@ -456,8 +482,8 @@ class _Running:
                 next_at = self._loop.time() + min(MOST_SPACING_S, SPACING_S * _Running.streams)
             elif self._is_done:
                 return
-            elif self.task.done():
-                if self._is_socket and not self.task.cancelled() and self.task.exception() is None:
+            elif self._is_over:
+                if self._is_socket and not self._is_broken:
                     return
                 raise RuntimeError("the application ended before its answer was whole")
             else:
@@ -525,66 +551,3 @@ async def _threaded(items: Any, in_thread: InThread) -> AsyncIterator[Any]:
             yield item
     finally:
         await in_thread(items.close)
-
-
-# ---------------------------------------------------------------- the application's life
-
-
-class _Lifespan:
-    """The lifespan of an application: its start-up and its shutdown."""
-
-    def __init__(self, app: Any, state: dict[str, Any]) -> None:
-        self._app = app
-        self._state = state
-        self._asked: asyncio.Queue[Event] = asyncio.Queue()
-        self._said: asyncio.Queue[Event] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Run the start-up. An application that knows no lifespan raises, and is served without one."""
-        scope = {"type": "lifespan", "asgi": _ASGI, "state": self._state}
-        self._task = asyncio.ensure_future(self._app(scope, self._asked.get, self._said.put))
-        said = await self._ask("startup")
-        if said is not None and said["type"] == "lifespan.startup.failed":
-            why = f": {said['message']}" if said.get("message") else ""
-            raise RuntimeError(f"ASGI lifespan startup failed. Check replica logs for details{why}")
-        if said is None:
-            self._task = None
-
-    async def stop(self) -> None:
-        """Run the shutdown."""
-        if self._task is None or self._task.done():
-            return
-        said = await self._ask("shutdown")
-        if said is not None and said["type"] == "lifespan.shutdown.failed":
-            logger.error("The shutdown of the application failed: %s", said.get("message", ""))
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-    async def _ask(self, what: str) -> Event | None:
-        assert self._task is not None
-        self._asked.put_nowait({"type": f"lifespan.{what}"})
-        said = asyncio.ensure_future(self._said.get())
-        await asyncio.wait([self._task, said], return_when=asyncio.FIRST_COMPLETED)
-        if said.done():
-            return said.result()
-        said.cancel()
-        if not self._task.cancelled() and self._task.exception() is not None:
-            logger.debug("the application knows no lifespan: %r", self._task.exception())
-        return None
-
-
-def _know_errors(app: Any) -> None:
-    """Have a starlette application answer a full queue, and a deployment that is not there, as a proxy would."""
-    if hasattr(app, "add_exception_handler"):
-        from starlette.responses import Response
-
-        from hpc.serve.exceptions import BackPressureError, DeploymentUnavailableError
-
-        def told(_: Any, error: Exception) -> Response:
-            reply = error_reply(error)
-            headers = {name.decode(): value.decode() for name, value in reply.headers}
-            return Response(reply.body, status_code=reply.status, headers=headers)
-
-        for kind in (BackPressureError, DeploymentUnavailableError):
-            app.add_exception_handler(kind, told)

@@ -57,6 +57,37 @@ class Beginner:
         return None
 
 
+class Nested:
+    """Begins coroutines as `Beginner` does, within a task that runs. Each has a context of its own, a copy of the
+    running one. A task that it gives is cancelled in the next turn of the loop at the earliest."""
+
+    def __init__(self) -> None:
+        self._standing: _Standing | None = None
+
+    def begin(self, work: Work) -> asyncio.Task[None] | None:
+        """Run until the first wait. Returns the task that goes on then, or None where it has ended. The caller keeps
+        it: a loop does not."""
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        if sys.version_info >= (3, 12):
+            task = asyncio.Task(work, loop=loop, context=context, eager_start=True)
+            return None if task.done() else task
+        if sys.version_info < (3, 11):
+            return context.run(loop.create_task, work)
+        standing, self._standing = self._standing or _Standing(loop, contextvars.Context()), None
+        outer = asyncio.current_task(loop)
+        if outer is not None:
+            asyncio.tasks._leave_task(loop, outer)
+        try:
+            has_ended = standing.step(work, context)
+        finally:
+            if outer is not None:
+                asyncio.tasks._enter_task(loop, outer)
+        if not has_ended:
+            return standing.task
+        self._standing = standing
+        return None
+
+
 class _Standing:
     """A task that stands by."""
 
@@ -64,19 +95,19 @@ class _Standing:
         self._loop = loop
         self._clean = clean
         self._context = clean.copy()
-        self._work: asyncio.Future[tuple[Work, Any]] = loop.create_future()
+        self._work: asyncio.Future[tuple[Work, Any, contextvars.Context | None]] = loop.create_future()
         self.task: asyncio.Task[None] = loop.create_task(self._go_on(), context=self._context)  # type: ignore[call-arg]
 
-    def step(self, work: Work) -> bool:
-        """Run the first step. Returns whether that was all."""
+    def step(self, work: Work, context: contextvars.Context | None = None) -> bool:
+        """Run the first step, in this context or in the task's own. Returns whether that was all."""
         asyncio.tasks._enter_task(self._loop, self.task)
         try:
-            waits_for = self._context.run(work.send, None)
+            waits_for = (context or self._context).run(work.send, None)
         except (StopIteration, asyncio.CancelledError):
             return True
         finally:
             asyncio.tasks._leave_task(self._loop, self.task)
-        self._work.set_result((work, waits_for))
+        self._work.set_result((work, waits_for, context))
         return False
 
     def is_clean(self) -> bool:
@@ -90,9 +121,10 @@ class _Standing:
 class _Rest:
     """A coroutine that waits, as something to await."""
 
-    def __init__(self, work: Work, waits_for: Any) -> None:
+    def __init__(self, work: Work, waits_for: Any, context: contextvars.Context | None) -> None:
         self._work = work
         self._waits_for = waits_for
+        self._context = context
 
     def __await__(self) -> Generator[Any, Any, None]:
         waits_for = self._waits_for
@@ -104,6 +136,11 @@ class _Rest:
             except BaseException as raised:
                 error = raised
             try:
-                waits_for = self._work.send(given) if error is None else self._work.throw(error)
+                waits_for = self._next(given, error)
             except StopIteration:
                 return
+
+    def _next(self, given: Any, error: BaseException | None) -> Any:
+        step = self._work.send if error is None else self._work.throw
+        what = given if error is None else error
+        return step(what) if self._context is None else self._context.run(step, what)

@@ -1,12 +1,11 @@
-"""A service that answers as little as it can, under one peer; and clients that ask it.
+"""Clients that ask a service, and what they see: figures of one peer as a line ``@bench {json}``.
 
-    python serve.py serve hpc|ray|uvicorn            serve until stdin ends; prints "@port N" once it answers
-    python serve.py load WHO PYTHON SECONDS COUNTS   no-op requests at each number of connections (1,16), by wrk or ours
-    python serve.py stream WHO PYTHON CLIENTS CHUNKS GAP_MS    streams of 20 bytes each GAP_MS: the first one, the gaps
-    python serve.py turns PYTHON ROUNDS SECONDS COUNTS    hpc, and uvicorn under PYTHON: no-op requests in turns
+    python load.py load WHO PYTHON SECONDS COUNTS   no-op requests at each number of connections (1,16), by wrk or ours
+    python load.py stream WHO PYTHON CLIENTS CHUNKS GAP_MS    streams of 20 bytes each GAP_MS: the first one, the gaps
+    python load.py payload WHO PYTHON TIMES MB      a body of each size (1,10) goes there and back, one after the other
+    python load.py turns NAMES PYTHON ROUNDS SECONDS COUNTS    no-op requests to several (hpc,uvicorn-uvloop) in turns
 
-``load`` and ``stream`` start ``serve`` under PYTHON, and print ``@bench {...}``. All answer "ok"; of uvicorn it is an
-application of starlette, of Ray and hpc a deployment with one replica and 100 requests at a time.
+Each starts `services.py` for a peer: hpc's own under this interpreter, others under PYTHON.
 """
 
 from __future__ import annotations
@@ -17,132 +16,41 @@ import json
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-CHUNK = b"0123456789abcdefghi\n"
-AT_A_TIME = 100
+from services import CHUNK, POSTS
+
 START_S = 120.0
-GET = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+SERVICES = Path(__file__).with_name("services.py")
+#: A script for wrk: a POST in place of a GET.
+POST = 'wrk.method = "POST"; wrk.body = "{}"; wrk.headers["Content-Type"] = "application/json"'
 
 
-# ---------------------------------------------------------------- who serves
+def asking(who: str) -> bytes:
+    """A request that a peer answers with as little as it can."""
+    if who in POSTS:
+        kind = b"content-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+        return b"POST %s HTTP/1.1\r\nhost: 127.0.0.1\r\n%s" % (POSTS[who].encode(), kind)
+    return getting(b"/")
 
 
-async def chunks(count: int, gap_s: float) -> AsyncIterator[bytes]:
-    for _ in range(count):
-        yield CHUNK
-        await asyncio.sleep(gap_s)
-
-
-def counts(query: Any) -> tuple[int, float]:
-    return int(query.get("n", 1)), float(query.get("gap", 0)) / 1000
-
-
-def deployment(serve: Any) -> Any:
-    from starlette.responses import StreamingResponse
-
-    @serve.deployment(max_ongoing_requests=AT_A_TIME)
-    class Bench:
-        async def __call__(self, request: Any) -> Any:
-            if request.url.path == "/stream":
-                return StreamingResponse(chunks(*counts(request.query_params)), media_type="text/plain")
-            return "ok"
-
-    return Bench.bind()
-
-
-def serve_hpc() -> int:
-    import hpc
-    from hpc.serve import api as serve
-
-    hpc.init(num_cpus=4)
-    serve.start(http_options={"host": "127.0.0.1", "port": 0})
-    serve.run(deployment(serve))
-    import msgspec
-
-    from hpc import spi
-
-    doors = msgspec.msgpack.decode(spi.kv_get("serve", "doors") or b"")
-    found = [door for told in doors.values() for door in told if door.startswith("http")]
-    return int(found[0].rpartition(":")[2])
-
-
-def serve_ray() -> int:
-    import socket
-
-    import ray
-    from ray import serve
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(deployment(serve))
-    return int(port)
-
-
-def serve_uvicorn() -> None:
-    import socket
-
-    import uvicorn
-    from starlette.applications import Starlette
-    from starlette.responses import PlainTextResponse, StreamingResponse
-    from starlette.routing import Route
-
-    async def ok(request: Any) -> Any:
-        return PlainTextResponse("ok")
-
-    async def stream(request: Any) -> Any:
-        return StreamingResponse(chunks(*counts(request.query_params)), media_type="text/plain")
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    app = Starlette(routes=[Route("/", ok), Route("/stream", stream)])
-    print(f"@port {port}", flush=True)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", access_log=False))
-
-    async def work() -> None:
-        serving = asyncio.ensure_future(server.serve())
-        await asyncio.to_thread(sys.stdin.read)
-        server.should_exit = True
-        await serving
-
-    asyncio.run(work())
-
-
-def serve(who: str) -> None:
-    if who == "uvicorn":
-        serve_uvicorn()
-        return
-    port = serve_hpc() if who == "hpc" else serve_ray()
-    print(f"@port {port}", flush=True)
-    sys.stdin.read()
-    if who == "hpc":
-        import hpc
-        from hpc.serve import api as service
-
-        service.shutdown()
-        hpc.shutdown()
-    else:
-        import ray
-        from ray import serve as theirs
-
-        theirs.shutdown()
-        ray.shutdown()
+def getting(path: bytes) -> bytes:
+    return b"GET %s HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" % path
 
 
 @contextlib.contextmanager
 def served(who: str, python: str) -> Iterator[tuple[int, int]]:
     """The port of a service in a process of its own, and that process."""
     process = subprocess.Popen(
-        [python, __file__, "serve", who],
+        [python, str(SERVICES), who],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -156,7 +64,7 @@ def served(who: str, python: str) -> Iterator[tuple[int, int]]:
                 break
         else:
             raise SystemExit(f"{who} did not begin to serve")
-        asyncio.run(answers(port))
+        asyncio.run(answers(port, who))
         yield port, process.pid
     finally:
         process.stdin.close()
@@ -166,20 +74,20 @@ def served(who: str, python: str) -> Iterator[tuple[int, int]]:
             process.kill()
 
 
-async def answers(port: int) -> None:
+async def answers(port: int, who: str) -> None:
     """Ask until it answers."""
     until = time.monotonic() + START_S
     while time.monotonic() < until:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            if (await asyncio.wait_for(ask(port), 10)).startswith(b"HTTP/1.1 200"):
+            if (await asyncio.wait_for(ask(port, who), 10)).startswith(b"HTTP/1.1 200"):
                 return
         await asyncio.sleep(0.1)
     raise SystemExit("it does not answer")
 
 
-async def ask(port: int) -> bytes:
+async def ask(port: int, who: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(GET % b"/")
+    writer.write(asking(who))
     try:
         return await reader.readuntil(b"\r\n\r\n")
     finally:
@@ -192,7 +100,8 @@ async def ask(port: int) -> bytes:
 class Client(asyncio.Protocol):
     """Asks again as soon as it has its answer."""
 
-    def __init__(self, latencies: list[float], state: dict[str, float]) -> None:
+    def __init__(self, request: bytes, latencies: list[float], state: dict[str, float]) -> None:
+        self._request = request
         self._latencies = latencies
         self._state = state
         self._input = b""
@@ -203,11 +112,14 @@ class Client(asyncio.Protocol):
 
     def _ask(self) -> None:
         self._began = time.perf_counter()
-        self._transport.write(GET % b"/")
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self._input += data
-        if not self._input.endswith((b"ok", b"\r\n0\r\n\r\n")):
+        head, end, body = self._input.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: *(\d+)", head.lower())
+        is_whole = len(body) == int(length[1]) if length else body.endswith(b"0\r\n\r\n")
+        if not end or not is_whole:
             return
         assert self._input.startswith(b"HTTP/1.1 200"), self._input
         self._input = b""
@@ -219,13 +131,13 @@ class Client(asyncio.Protocol):
             self._transport.close()
 
 
-async def own_load(port: int, connections: int, seconds: float) -> dict[str, float]:
+async def own_load(port: int, who: str, connections: int, seconds: float) -> dict[str, float]:
     latencies: list[float] = []
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     state = {"until": began + seconds}
     for _ in range(connections):
-        await loop.create_connection(lambda: Client(latencies, state), "127.0.0.1", port)
+        await loop.create_connection(lambda: Client(asking(who), latencies, state), "127.0.0.1", port)
     while time.perf_counter() < state["until"]:
         await asyncio.sleep(0.05)
     took = time.perf_counter() - began
@@ -240,16 +152,14 @@ def at(values: list[float], share: float) -> float:
 UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
-def wrk_load(port: int, connections: int, seconds: float) -> dict[str, float]:
-    command = [
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{max(1, round(seconds))}s",
-        "--latency",
-        f"http://127.0.0.1:{port}/",
-    ]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def wrk_load(port: int, who: str, connections: int, seconds: float) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "post.lua")
+        script.write_text(POST)
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+        command += ["-s", str(script)] if who in POSTS else []
+        command.append(f"http://127.0.0.1:{port}{POSTS.get(who, '/')}")
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
     assert bad is None, said
     shares = {
@@ -262,20 +172,20 @@ def wrk_load(port: int, connections: int, seconds: float) -> dict[str, float]:
 
 def load(who: str, python: str, seconds: float, connections: list[int]) -> None:
     with served(who, python) as (port, pid):
-        measured(port, pid, 16, 1.0)
+        measured(port, pid, who, 16, 1.0)
         record: dict[str, Any] = {}
         for count in connections:
-            record |= {f"{key}_{count}": value for key, value in measured(port, pid, count, seconds).items()}
+            record |= {f"{key}_{count}": value for key, value in measured(port, pid, who, count, seconds).items()}
     print("@bench " + json.dumps({**record, "wrk": HAS_WRK}), flush=True)
 
 
 HAS_WRK = shutil.which("wrk") is not None
 
 
-def measured(port: int, pid: int, count: int, seconds: float) -> dict[str, float]:
+def measured(port: int, pid: int, who: str, count: int, seconds: float) -> dict[str, float]:
     """What clients see, and the CPU time that each request costs the service, all of its processes together."""
     before, began = cpu_s(pid), time.monotonic()
-    found = wrk_load(port, count, seconds) if HAS_WRK else asyncio.run(own_load(port, count, seconds))
+    found = wrk_load(port, who, count, seconds) if HAS_WRK else asyncio.run(own_load(port, who, count, seconds))
     used = cpu_s(pid)
     cpu = sum(used[one] - before.get(one, 0.0) for one in used)
     return {**found, "cpu_us": cpu / (found["rate"] * (time.monotonic() - began)) * 1e6}
@@ -300,20 +210,60 @@ def cpu_s(pid: int) -> dict[int, float]:
     return found
 
 
-def turns(python: str, rounds: int, seconds: float, connections: list[int]) -> None:
-    """Both stay up, so that each measurement stands beside the other's of the same moment."""
+def turns(names: list[str], python: str, rounds: int, seconds: float, connections: list[int]) -> None:
+    """All stay up, so that each measurement stands beside the others' of the same moment."""
     rows: dict[tuple[int, str], list[dict[str, float]]] = {}
-    with served("hpc", sys.executable) as ours, served("uvicorn", python) as theirs:
-        services = {"hpc": ours, "uvicorn": theirs}
+    with contextlib.ExitStack() as stack:
+        services = {who: stack.enter_context(served(who, own_or(who, python))) for who in names}
         for turn in range(rounds + 1):
             for count in connections:
                 for who, (port, pid) in services.items():
-                    found = measured(port, pid, count, seconds if turn else 1.0)
+                    found = measured(port, pid, who, count, seconds if turn else 1.0)
                     if turn:  # the first one warms up
                         rows.setdefault((count, who), []).append(found)
     for (count, who), found in rows.items():
         middle = {key: statistics.median(one[key] for one in found) for key in found[0]}
-        print(f"{count:4} connections, {who:8}", *(f"{key} {value:.2f}" for key, value in middle.items()), flush=True)
+        print(f"{count:4} connections, {who:16}", *(f"{key} {value:.2f}" for key, value in middle.items()), flush=True)
+
+
+def own_or(who: str, python: str) -> str:
+    """The interpreter that serves."""
+    return sys.executable if who.startswith("hpc") else python
+
+
+# ---------------------------------------------------------------- payloads
+
+
+def echo(port: int, size: int) -> float:
+    """Seconds for a body of this size to go there and come back, on a connection of its own."""
+    body = bytes(size)
+    head = b"POST /echo HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % size
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        began = time.perf_counter()
+        sock.sendall(head + body)
+        found, end = bytearray(), -1
+        while end < 0 or len(found) < end + 4 + size:
+            data = sock.recv(1 << 20)
+            if not data:
+                break
+            found += data
+            end = found.find(b"\r\n\r\n", 0, 4096) if end < 0 else end
+        took = time.perf_counter() - began
+    assert found.startswith(b"HTTP/1.1 200") and len(found) >= end + 4 + size, bytes(found[:200])
+    return took
+
+
+def payload(who: str, python: str, times: int, sizes: list[int]) -> None:
+    record: dict[str, float] = {}
+    with served(who, python) as (port, pid):
+        for size in sizes:
+            echo(port, size << 20)
+            before = cpu_s(pid)
+            found = [echo(port, size << 20) * 1e3 for _ in range(times)]
+            used = cpu_s(pid)
+            record[f"p50_ms_{size}"] = statistics.median(found)
+            record[f"cpu_ms_{size}"] = sum(used[one] - before.get(one, 0.0) for one in used) / times * 1e3
+    print("@bench " + json.dumps(record), flush=True)
 
 
 # ---------------------------------------------------------------- streams
@@ -322,7 +272,7 @@ def turns(python: str, rounds: int, seconds: float, connections: list[int]) -> N
 async def read_stream(port: int, path: bytes, firsts: list[float], gaps: list[float]) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     began = time.perf_counter()
-    writer.write(GET % path)
+    writer.write(getting(path))
     await reader.readuntil(b"\r\n\r\n")
     found, before, size = 0, began, 0
     while True:
@@ -371,13 +321,20 @@ def stream(who: str, python: str, clients: int, count: int, gap_ms: float) -> No
     print("@bench " + json.dumps(record), flush=True)
 
 
-if __name__ == "__main__":
-    what, *words = sys.argv[1:]
-    if what == "serve":
-        serve(words[0])
-    elif what == "load":
-        load(words[0], words[1], float(words[2]), [int(one) for one in words[3].split(",")])
+def main(what: str, *words: str) -> None:
+    if what == "load":
+        load(words[0], words[1], float(words[2]), numbers(words[3]))
     elif what == "turns":
-        turns(words[0], int(words[1]), float(words[2]), [int(one) for one in words[3].split(",")])
+        turns(words[0].split(","), words[1], int(words[2]), float(words[3]), numbers(words[4]))
+    elif what == "payload":
+        payload(words[0], words[1], int(words[2]), numbers(words[3]))
     else:
         stream(words[0], words[1], int(words[2]), int(words[3]), float(words[4]))
+
+
+def numbers(words: str) -> list[int]:
+    return [int(one) for one in words.split(",")]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

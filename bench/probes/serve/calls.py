@@ -1,6 +1,6 @@
 """Calls of deployments through handles, under one module with Ray's API: one line ``@bench {json}``.
 
-    python serve_calls.py hpc|ray SECONDS
+    python calls.py hpc|ray|ray-throughput SECONDS
 
 One replica without work, with 100 requests at a time: calls/s of a driver with 100 in flight, and the latency of one at
 a time. A chain of three deployments, each of which awaits the next. Batches of 32 whose work takes 5 ms: rows/s with
@@ -13,11 +13,14 @@ import asyncio
 import collections
 import importlib
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from services import MODES
 
 IN_FLIGHT = 100
 WORK_S, WAIT_S, MOST = 0.005, 0.01, 32
@@ -107,7 +110,8 @@ def measured(ray: Any, serve: Any, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    module, seconds = sys.argv[1], float(sys.argv[2])
+    module, seconds = sys.argv[1].partition("-")[0], float(sys.argv[2])
+    os.environ.update(MODES.get(sys.argv[1], {}))
     ray, serve = importlib.import_module(module), importlib.import_module(f"{module}.serve")
     options: dict[str, Any] = {} if module == "hpc" else {"include_dashboard": False, "log_to_driver": False}
     ray.init(num_cpus=8, **options)

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from hpc.serve.llm.config import LLMConfig
-from hpc.serve.llm.hf import HfConfig, HfEngine, load_tokenizer
+from hpc.serve.llm.hf import HfEngine, load_tokenizer
 from hpc.serve.llm.hf_embed import HfEmbedEngine
+from hpc.serve.llm.hf_loading import HfConfig
 from hpc.serve.llm.process import ChildConfig, ChildModel
 from hpc.serve.llm.scheduler import SchedulerConfig
 from hpc.serve.llm.served import Model, TokenModel

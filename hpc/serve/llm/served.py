@@ -78,6 +78,11 @@ class Model(ABC):
     async def stop(self) -> None:
         """Give everything back."""
 
+    async def lost(self) -> str:
+        """Wait until the model ends by itself, and say why. Those that only `check_health` knows about never return."""
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("nobody ends this wait")
+
 
 class Prompt(msgspec.Struct):
     """What one request wants of the engine: prompts, and how they go on."""
@@ -135,6 +140,9 @@ class TokenModel(Model):
 
     async def stop(self) -> None:
         await self._engine.stop()
+
+    async def lost(self) -> str:
+        return await self._engine.lost()
 
     # -------------------------------------------------------------- text
 

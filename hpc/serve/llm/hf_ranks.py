@@ -44,7 +44,7 @@ def join(address: str, store: Any, rank: int, config: HfConfig) -> None:
     seen = torch.accelerator.is_available()
     if device.startswith("cpu") and seen:
         raise EngineError(
-            f"device={config.device!r} with tensor_parallel_size: this rank sees a GPU, and transformers would take it: "
+            f"device={config.device!r} with tensor_parallel_size: this rank sees a GPU, which transformers would take: "
             "leave device out, or give the ranks bundles without GPUs"
         )
     interface = spi.interface_of(address)

@@ -108,7 +108,7 @@ def test_prompts_of_megabytes(tmp_path: Path) -> None:
         long = client.chat.completions.create(**hello, messages=messages)
         refused, *answers = await asyncio.gather(long, *others, return_exceptions=True)
         assert isinstance(refused, openai.BadRequestError) and refused.code == "context_length_exceeded"
-        assert f"{len(megabytes)}"[:3] in str(refused) and refused.param == "messages"
+        assert "characters are" in str(refused) and refused.param == "messages"
         assert {one.choices[0].message.content for one in answers} == {answer(HELLO, 40)}
         with pytest.raises(openai.APIStatusError) as too_large:
             await client.completions.create(model="toy", prompt=megabytes * 7)

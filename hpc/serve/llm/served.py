@@ -31,6 +31,10 @@ from hpc.serve.llm.tools import Reader
 COMPLETION_TOKENS = 16
 #: A request of more bytes is read in a thread.
 LONG_BYTES = 64 * 1024
+#: More characters than a token has on average, and how many tokens fewer the beginning of a text may have within the
+#: whole than by itself.
+TOKEN_LETTERS = 8
+MARGIN = 64
 T = TypeVar("T")
 
 
@@ -176,7 +180,7 @@ class TokenModel(Model):
         with_logprobs = bool(request.logprobs)
         form = ChatForm(f"chatcmpl-{uuid.uuid4().hex}", request.model, int(time.time()), with_logprobs)
         # The template has written the special tokens already.
-        prompts = [self._tokenizer.encode(text, add_special=False)]
+        prompts = [self._fitting("messages", text, add_special=False)]
         most = request.max_completion_tokens or request.max_tokens
         logprobs = (request.top_logprobs or 0) if with_logprobs else None
         reader = self._reader if request.offers_tools else None
@@ -297,11 +301,25 @@ class TokenModel(Model):
         return made
 
     def _encoded(self, field: str, given: str | list[int], add_special: bool = True) -> list[int]:
-        tokens = self._tokenizer.encode(given, add_special) if isinstance(given, str) else given
+        tokens = self._fitting(field, given, add_special) if isinstance(given, str) else given
         if not tokens:
             raise ApiError(400, f"{field}: it has no tokens", param=field, code="invalid_value")
         self._check_tokens(field, tokens)
         return tokens
+
+    def _fitting(self, field: str, text: str, add_special: bool) -> list[int]:
+        """The tokens of a prompt. Of one that is much too long the beginning tells it: the rest takes no memory."""
+        context = self._info.context_length
+        begin = text[: context * TOKEN_LETTERS]
+        if len(begin) < len(text) and (count := len(self._tokenizer.encode(begin, add_special))) > context + MARGIN:
+            raise ApiError(
+                400,
+                f"{field}: the first {len(begin)} of {len(text)} characters are {count} tokens already, more than the "
+                f"{context} of the model's context",
+                param=field,
+                code="context_length_exceeded",
+            )
+        return self._tokenizer.encode(text, add_special)
 
     def _check_tokens(self, field: str, tokens: Sequence[int]) -> None:
         if not all(0 <= token < self._info.vocab_size for token in tokens):

@@ -1,8 +1,8 @@
 """A model of transformers that is divided over ranks: rank 0 is this process, each other one an actor.
 
-All ranks run the same loop over their parts of the model. Rank 0 has the requests: before each step its loop says to
-the others what is new, and all of them decide alike what runs (transformers does that, over gloo). The ranks end
-together: the first that ends is told by `Ranks.lost`, and whoever holds rank 0 ends then too.
+All ranks run the same loop over their parts of the model. Rank 0 has the requests. Before each step its loop says to
+the others what is new, and all decide alike what runs: transformers does that, over gloo. The ranks end together: the
+first that ends is told by `Ranks.lost`, and whoever holds rank 0 ends then too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Calls of tools, read out of the text of a model as it comes. Pure.
 
-Each family of models has its own way to write a call; a reader knows one of them, by the name that vLLM has for it.
+Each family of models has its own way to write a call. A reader knows one of them, by the name that vLLM has for it.
 What is no call, or becomes none, is text of the answer: nothing is lost. The arguments of a call are told as the model
-writes them, and nobody has checked them: a model may write what is no JSON, and its answer may end within them.
+writes them. Nobody has checked them: a model may write what is no JSON, and its answer may end within them.
 """
 
 from __future__ import annotations
@@ -322,8 +322,8 @@ class LlamaReader(Reader):
 
 
 class MistralReader(Reader):
-    """[TOOL_CALLS] and a list of {"name": ..., "arguments": {...}}, or as newer models of Mistral write it, a name and
-    its arguments: [TOOL_CALLS]name{...}, with [CALL_ID] and [ARGS] between both or not."""
+    """[TOOL_CALLS] and a list of {"name": ..., "arguments": {...}}. Newer models write a name and its arguments:
+    [TOOL_CALLS]name{...}, with [CALL_ID] and [ARGS] between both or not."""
 
     markers = ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]")
     #: The longest name of a function.

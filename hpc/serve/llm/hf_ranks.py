@@ -126,6 +126,7 @@ class Ranks:
         self._actors: list[Any] = []
         self._watching: asyncio.Task[str] | None = None
         self._loaded: Loaded | None = None
+        self._fate: Any = None
 
     async def start(self) -> Loaded:
         """Make the other ranks, and load all parts at once. Raises EngineError that says which rank failed, and why."""
@@ -134,11 +135,13 @@ class Ranks:
         store = open_store(address)
         self._actors = [_actor(*bundle) for bundle in bundles]
         names = [f"rank {number}" for number, _ in enumerate(self._actors, 1)]
-        spi.share_fate(self._actors, names)
+        self._fate = spi.share_fate(self._actors, names)
         work: dict[asyncio.Future[Any], str] = {asyncio.ensure_future(self._load_own(address, store)): "rank 0"}
         for number, (actor, name) in enumerate(zip(self._actors, names), 1):
             call = actor.load.remote(self._source, self._config, number, address, store.port)
             work[asyncio.ensure_future(_answer(call))] = name
+        for task in work:
+            task.add_done_callback(_seen)
         done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
         failed = [task for task in done if task.exception() is not None]
         if failed:
@@ -158,9 +161,9 @@ class Ranks:
 
     async def _watch(self, names: list[str]) -> str:
         ends = {asyncio.ensure_future(_answer(one.until_end.remote())): n for one, n in zip(self._actors, names)}
-        done, left = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in left:
+        for task in ends:
             task.add_done_callback(_seen)
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         return "; ".join(f"{ends[task]} has ended: {spi.said(task.exception())}" for task in done)
 
     def wake(self) -> None:
@@ -221,6 +224,6 @@ async def _answer(ref: Any) -> Any:
 
 
 def _seen(task: asyncio.Future[Any]) -> None:
-    """An error that another one has told already."""
+    """An error that nobody asks for: another one has told it already, or the ranks are over."""
     if not task.cancelled():
         task.exception()

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from speaking import spoken
 
-from hpc.serve.llm.config import LLMConfig
 from hpc.serve.llm.engine import TokenRequest
-from hpc.serve.llm.ingress import OpenAiApp
-from hpc.serve.llm.models import model_of
 from hpc.serve.llm.text import ByteTokenizer
 from hpc.serve.llm.toy import BEGIN, END, expected
 
 openai = pytest.importorskip("openai", reason="the client of OpenAI is not installed here")
-uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed here")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed here")
 
 TOKENIZER = ByteTokenizer(BEGIN, END)
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
-
-
-def toy(**arguments: Any) -> Any:
-    return model_of(LLMConfig(model_loading_config={"model_id": "toy"}, llm_engine="toy", engine_kwargs=arguments))
 
 
 def answer(messages: list[Any], most: int) -> str:
@@ -32,33 +25,6 @@ def answer(messages: list[Any], most: int) -> str:
     stop = frozenset({END})
     request = TokenRequest(id="", tokens=tokens, max_tokens=most, temperature=0, stop_tokens=stop)
     return TOKENIZER.decode(expected(request))
-
-
-def spoken(use: Callable[[Any, Any], Awaitable[None]], socket: str, **arguments: Any) -> None:
-    """A server on a socket, and a client that speaks with it."""
-    import httpx
-
-    async def run() -> None:
-        model = toy(**arguments)
-        await model.start()
-        config = uvicorn.Config(OpenAiApp({"toy": model.answer}), uds=socket, log_level="error", lifespan="on")
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.005)
-        http = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket), timeout=60)
-        client = openai.AsyncOpenAI(base_url="http://llm/v1", api_key="any", http_client=http, max_retries=0)
-        try:
-            await use(client, model)
-            await asyncio.wait_for(model.drain(), 60)
-            assert model.stats().kv_used == 0
-        finally:
-            await client.close()
-            server.should_exit = True
-            await serving
-            await model.stop()
-
-    asyncio.run(run())
 
 
 def test_the_client_of_openai(tmp_path: Path) -> None:
@@ -130,3 +96,35 @@ def test_a_client_that_leaves_a_stream_frees_its_memory(tmp_path: Path) -> None:
         await asyncio.gather(asking, return_exceptions=True)
 
     spoken(use, str(tmp_path / "s"), step_s=0.005)
+
+
+def test_prompts_of_megabytes(tmp_path: Path) -> None:
+    megabytes = "How long is this? " * 300_000
+
+    async def use(client: Any, model: Any) -> None:
+        hello = {"model": "toy", "temperature": 0, "max_tokens": 40}
+        messages = [{"role": "user", "content": megabytes}]
+        others = [client.chat.completions.create(**hello, messages=HELLO) for _ in range(4)]
+        long = client.chat.completions.create(**hello, messages=messages)
+        refused, *answers = await asyncio.gather(long, *others, return_exceptions=True)
+        assert isinstance(refused, openai.BadRequestError) and refused.code == "context_length_exceeded"
+        assert "characters are" in str(refused) and refused.param == "messages"
+        assert {one.choices[0].message.content for one in answers} == {answer(HELLO, 40)}
+        with pytest.raises(openai.APIStatusError) as too_large:
+            await client.completions.create(model="toy", prompt=megabytes * 7)
+        assert (too_large.value.status_code, too_large.value.code) == (413, "too_large")
+
+    spoken(use, str(tmp_path / "s"))
+
+
+def test_a_prompt_that_fills_the_context_is_answered(tmp_path: Path) -> None:
+    async def use(client: Any, model: Any) -> None:
+        fields = {"model": "toy", "temperature": 0, "max_tokens": 4}
+        said = await client.completions.create(**fields, prompt="x" * 300_000)
+        tokens = TOKENIZER.encode("x" * 300_000)
+        made = expected(TokenRequest(id="", tokens=tokens, max_tokens=4, temperature=0, stop_tokens=frozenset({END})))
+        assert said.choices[0].text == TOKENIZER.decode(made)
+        assert said.usage.prompt_tokens == len(tokens)
+
+    long = {"context_length": 400_000, "num_blocks": 4000, "block_size": 128, "max_batch_tokens": 4096}
+    spoken(use, str(tmp_path / "s"), **long)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import struct
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from hpc.serve.llm.engine import Delta, EngineError, TokenRequest
 from hpc.serve.llm.ingress import MAX_BODY_BYTES, OpenAiApp
 from hpc.serve.llm.scheduler import SchedulerConfig
 from hpc.serve.llm.schema import ApiError
-from hpc.serve.llm.served import TokenModel
+from hpc.serve.llm.served import LONG_BYTES, TokenModel
 from hpc.serve.llm.text import ByteTokenizer
 from hpc.serve.llm.toy import BEGIN, END, ToyEngine, expected
 from tests.unit.asgi_client import Seen, request
@@ -66,6 +67,35 @@ def tokens_of(prompt: str, most: int, begins: bool = False, **more: Any) -> list
 
 def answer_to(messages: list[dict[str, str]], most: int = 40, **more: Any) -> str:
     return TOKENIZER.decode(tokens_of(TOKENIZER.chat(messages, {}), most, **{"temperature": 0, **more}))
+
+
+def test_long_requests_are_read_in_a_thread_one_at_a_time_and_short_ones_at_once() -> None:
+    readers: list[threading.Thread] = []
+    inside = most = 0
+
+    class Watched(ByteTokenizer):
+        def encode(self, text: str, add_special: bool = True) -> list[int]:
+            nonlocal inside, most
+            readers.append(threading.current_thread())
+            inside += 1
+            most = max(most, inside)
+            tokens = super().encode(text, add_special)
+            inside -= 1
+            return tokens
+
+    async def run() -> None:
+        model = TokenModel(ToyEngine(), lambda: Watched(BEGIN, END))
+        await model.start()
+        app = OpenAiApp({"toy": model.answer})
+        short = await request(app, "POST", TEXT, {"model": "toy", "prompt": "a"})
+        assert (short.code, readers) == (200, [threading.main_thread()])
+        long = {"model": "toy", "prompt": "a" * (LONG_BYTES + 1)}
+        seen = await asyncio.gather(*(request(app, "POST", path, long) for path in (TEXT, "/tokenize", TEXT)))
+        assert [one.code for one in seen] == [400, 200, 400]
+        assert len(readers) == 4 and threading.main_thread() not in readers[1:] and most == 1
+        await model.stop()
+
+    asyncio.run(run())
 
 
 def test_a_conversation_is_answered_with_the_exact_text() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+import hpc
 from hpc import serve
 from hpc.serve import metrics
 from hpc.serve.context import replica_context
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from hpc.serve.handle import DeploymentHandle
 
 
+#: How long requests have to hear that their model has ended.
+TOLD_S = 1.0
 #: How often metrics say how an engine stands, and what they say.
 TELL_S = 2.0
 GAUGES = {
@@ -44,7 +48,19 @@ class LLMServer:
         self._config = llm_config
         self._model: Any = model_of(llm_config)
         await self._model.start()
-        self._telling = asyncio.ensure_future(self._tell()) if llm_config.log_engine_metrics and in_replica() else None
+        self._tasks: list[asyncio.Future[None]] = []
+        if in_replica():
+            self._tasks.append(asyncio.ensure_future(self._end_with_model()))
+            if llm_config.log_engine_metrics:
+                self._tasks.append(asyncio.ensure_future(self._tell()))
+
+    async def _end_with_model(self) -> None:
+        """A model that has ended by itself takes the replica along, at once: another one takes its place."""
+        why = await self._model.lost()
+        print(f"the model {self._config.model_id} has ended, and this replica with it: {why}", flush=True)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._model.drain(), TOLD_S)
+        hpc.kill(hpc.get_runtime_context().current_actor)
 
     async def _tell(self) -> None:
         """Have the metrics of the session say how the engine stands."""
@@ -120,8 +136,8 @@ class LLMServer:
     def __del__(self) -> Any:
         # Serve awaits what this returns; the interpreter, which comes later, gets nothing.
         model, self._model = getattr(self, "_model", None), None
-        if (telling := getattr(self, "_telling", None)) is not None:
-            telling.cancel()
+        for task in getattr(self, "_tasks", ()):
+            task.cancel()
         return None if model is None else model.stop()
 
 

@@ -8,9 +8,10 @@ import msgspec
 
 from hpc.serve.llm.engine import Delta, TokenLogprob
 from hpc.serve.llm.text import Stops, Tokenizer
+from hpc.serve.llm.tools import CallPart, Reader
 
 #: Why an answer ended, in OpenAI's words.
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -24,21 +25,26 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """What an answer got: text, and the tokens that begin in it. `finish`: it is whole."""
+    """What an answer got: text, the tokens that begin in it, and parts of calls. `finish`: it is whole."""
 
     text: str
     logprobs: list[Shown]
     finish: FinishReason | None
+    calls: list[CallPart] = []
 
 
 class Choice:
     """Feed it what an engine tells of one sequence; it gives what a client may see."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: list[str], logprobs: int | None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, stops: list[str], logprobs: int | None, reader: Reader | None = None
+    ) -> None:
         self.tokens = 0
         self.cached = 0
         self._tokenizer = tokenizer
-        self._stream = tokenizer.stream()
+        #: What reads calls of tools out of the text.
+        self._reader = reader
+        self._stream = tokenizer.stream(() if reader is None else reader.markers)
         self._stops = Stops(stops)
         self._most = logprobs
         #: Characters that are known, and those that were shown.
@@ -53,6 +59,18 @@ class Choice:
 
     def take(self, delta: Delta) -> Piece:
         """What a step of the engine adds."""
+        piece = self._take(delta)
+        if self._reader is None:
+            return piece
+        read = self._reader.feed(piece.text)
+        finish = piece.finish
+        if finish is not None:
+            read.add(self._reader.end())
+            if finish == "stop" and self._reader.count:
+                finish = "tool_calls"
+        return Piece(read.text, piece.logprobs, finish, read.calls)
+
+    def _take(self, delta: Delta) -> Piece:
         self.tokens += delta.count
         self.cached = max(self.cached, delta.cached)
         text = ""

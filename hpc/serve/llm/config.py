@@ -95,9 +95,13 @@ class LLMConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             actor["runtime_env"] = self.runtime_env
         if self.accelerator_type is not None:
             actor["accelerator_type"] = self.accelerator_type
-        if self.placement_group_config is not None:
-            options["placement_group_bundles"] = self._bundles(self.placement_group_config)
-            options["placement_group_strategy"] = self.placement_group_config.get("strategy", "PACK")
+        bundles = self._bundles(actor)
+        if bundles is not None:
+            options["placement_group_bundles"] = bundles
+            options["placement_group_strategy"] = (self.placement_group_config or {}).get("strategy", "PACK")
+            # The replica is in the first bundle, and of an engine that is divided over ranks it is rank 0.
+            actor.setdefault("num_cpus", bundles[0].get("CPU", 0))
+            actor.setdefault("num_gpus", bundles[0].get("GPU", 0))
         elif "num_gpus" not in actor and (self.accelerator_type is not None or self.engine == "vllm"):
             actor["num_gpus"] = self.workers
         if actor:
@@ -111,7 +115,15 @@ class LLMConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         tensor, pipeline = sizes
         return int(tensor) * int(pipeline)
 
-    def _bundles(self, config: Mapping[str, Any]) -> list[dict[str, float]]:
+    def _bundles(self, actor: Mapping[str, Any]) -> list[dict[str, float]] | None:
+        """The bundles of a replica. actor: what its process is to have, from which those of further ranks follow."""
+        config = self.placement_group_config
+        if config is None:
+            if self.engine != "hf" or self.workers == 1:
+                return None
+            has_gpus = self.accelerator_type is not None or actor.get("num_gpus")
+            each: dict[str, float] = {"CPU": actor.get("num_cpus", 1), **({"GPU": 1} if has_gpus else {})}
+            return [dict(each) for _ in range(self.workers)]
         if ("bundles" in config) == ("bundle_per_worker" in config):
             raise ValueError("placement_group_config: one of bundles and bundle_per_worker")
         return list(config["bundles"]) if "bundles" in config else [config["bundle_per_worker"]] * self.workers

@@ -10,6 +10,7 @@ All engines keep the same rules, and one test holds all of them to it (`tests/un
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from typing import Literal
@@ -134,6 +135,11 @@ class Engine(ABC):
     @abstractmethod
     async def stop(self) -> None:
         """End all requests and give everything back."""
+
+    async def lost(self) -> str:
+        """Wait until the engine ends by itself, and say why: its process is of no more use then."""
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("this engine never ends by itself")
 
     async def embed(self, tokens: Sequence[int]) -> list[float]:
         """A vector of length 1 that stands for the tokens. Raises NotOffered unless the engine's info has `embeds`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -24,61 +24,16 @@ from hpc.serve.llm.engine import (
     TokenRequest,
     TooLong,
 )
+from hpc.serve.llm.hf_loading import NO_EOS, HfConfig, begin, check_divided, context_of, ends_of, transformers
+from hpc.serve.llm.hf_ranks import Ranks
 from hpc.serve.llm.text import PieceTokenizer
 
-#: The versions of transformers that this was made for.
-MAJOR = 5
-#: No token ends a text, and how long the loop has to end.
-NO_EOS = -1
+#: How long the loop has to end.
 STOP_S = 30.0
 #: The least temperature: the logits are divided by it in 32 bits, and infinite ones end the loop for all requests.
 LEAST_TEMPERATURE = 0.01
-#: The tokens of a sequence where the model's files name no bound.
-DEFAULT_CONTEXT = 4096
-
-
-class HfConfig(msgspec.Struct, kw_only=True):
-    """How transformers loads and runs a model.
-
-    task: "generate" text, or "embed" texts as vectors; for these what follows of memory and batches has no meaning.
-    dtype: "auto" takes that of the files. device: None takes a GPU where there is one. attn_implementation: without
-    its prefix for pages. num_blocks, max_batch_tokens: None leaves both to transformers, which measures memory;
-    max_memory: the share of what is free that it takes. share_prefixes: prompts that begin alike are computed once."""
-
-    task: Literal["generate", "embed"] = "generate"
-    dtype: str = "auto"
-    device: str | None = None
-    attn_implementation: str = "sdpa"
-    num_blocks: int | None = None
-    max_batch_tokens: int | None = None
-    max_memory: float = 0.6
-    share_prefixes: bool = True
-    context_length: int | None = None
-    trust_remote_code: bool = False
-    revision: str | None = None
-
-
-def transformers() -> Any:
-    """The package. Raises EngineError that says which version is needed."""
-    try:
-        import transformers as package
-    except ImportError as error:
-        raise EngineError("models of transformers need it: pip install 'hpc[llm]'") from error
-    if int(package.__version__.partition(".")[0]) != MAJOR:
-        raise EngineError(f"transformers {package.__version__} is there; {MAJOR}.x is needed: pip install 'hpc[llm]'")
-    return package
-
-
-def device_of(config: HfConfig) -> str:
-    """Where the model runs."""
-    import torch
-
-    return config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def context_of(model: Any, config: HfConfig) -> int:
-    """The most tokens of a sequence."""
-    return int(config.context_length or getattr(model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
+#: How often to look whether the loop still runs.
+LOOK_S = 1.0
 
 
 def load_tokenizer(source: str, ends: frozenset[int] = frozenset(), **options: Any) -> PieceTokenizer:
@@ -95,7 +50,10 @@ class HfEngine(Engine):
         self._source = source
         self._config = config or HfConfig()
         self._manager: Any = None
+        #: The other ranks, where the model is divided.
+        self._ranks: Ranks | None = None
         self._context = 0
+        self._vocab = 0
         self._readers: dict[str, asyncio.Queue[Any]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -103,7 +61,13 @@ class HfEngine(Engine):
         self.ends: frozenset[int] = frozenset()
 
     async def start(self) -> EngineInfo:
-        self._manager, info = await asyncio.to_thread(self._load)
+        check_divided(self._source, self._config)
+        if self._config.tensor_parallel_size > 1:
+            self._ranks = Ranks(self._source, self._config)
+            loaded = await self._ranks.start()
+        else:
+            loaded = await asyncio.to_thread(begin, self._source, self._config)
+        self._manager, info = loaded.manager, self._known(loaded.model)
         self._context = info.context_length
         # The first step makes the memory and compiles what there is to compile: no client waits for that.
         first = TokenRequest(id="first", tokens=[0], max_tokens=1, temperature=0)
@@ -115,49 +79,23 @@ class HfEngine(Engine):
         self._context = min(self._context, memory or self._context)
         return msgspec.structs.replace(info, kv_tokens=memory, context_length=self._context)
 
-    def _load(self) -> tuple[Any, EngineInfo]:
-        """Load the model and begin its loop. It takes long, and holds no event loop."""
-        package, config = transformers(), self._config
-        model = package.AutoModelForCausalLM.from_pretrained(
-            self._source,
-            dtype=config.dtype,
-            attn_implementation=config.attn_implementation,
-            trust_remote_code=config.trust_remote_code,
-            revision=config.revision,
-        ).to(device_of(config))
-        own = model.generation_config
-        eos = own.eos_token_id if own.eos_token_id is not None else model.config.eos_token_id
-        self.ends = frozenset(() if eos is None else (eos,) if isinstance(eos, int) else eos)
-        # Each of these is there per request only if its default is another one than none.
-        wished = package.GenerationConfig(
-            do_sample=True, temperature=0.5, top_k=1, top_p=0.5, max_new_tokens=1, eos_token_id=NO_EOS
-        )
-        manager = model.init_continuous_batching(
-            generation_config=wished,
-            continuous_batching_config=package.ContinuousBatchingConfig(
-                num_blocks=config.num_blocks,
-                max_batch_tokens=config.max_batch_tokens,
-                max_memory_percent=config.max_memory,
-                allow_block_sharing=config.share_prefixes,
-                per_request_processors=True,
-                use_async_batching=False,
-            ),
-        )
-        manager.start()
-        self._vocab = model.config.vocab_size
-        info = EngineInfo(
+    def _known(self, model: Any) -> EngineInfo:
+        """What a model's files say of it."""
+        self.ends = ends_of(model)
+        self._vocab = model.config.get_text_config().vocab_size
+        return EngineInfo(
             model_id=self._model_id,
-            context_length=context_of(model, config),
+            context_length=context_of(model, self._config),
             vocab_size=self._vocab,
-            max_batch=config.max_batch_tokens or 0,
+            max_batch=self._config.max_batch_tokens or 0,
             kv_tokens=0,
         )
-        return manager, info
 
     async def generate(self, request: TokenRequest) -> AsyncGenerator[Delta, None]:
         await self.check_health()
         self._check(request)
         reader: asyncio.Queue[Any] = asyncio.Queue()
+        was_idle = not self._readers
         self._readers[request.id] = reader
         self._idle.clear()
         is_whole = False
@@ -174,6 +112,8 @@ class HfEngine(Engine):
                 top_k=1 if request.temperature <= 0 else min(int(request.top_k) or self._vocab, self._vocab),
                 top_p=float(request.top_p),
             )
+            if was_idle and self._ranks is not None:
+                self._ranks.wake()
             made = 0
             while not is_whole:
                 output = await reader.get()
@@ -238,15 +178,39 @@ class HfEngine(Engine):
         if not self._manager.is_running():
             raise EngineError("transformers' loop has ended: its reason is in the log of the replica")
 
+    async def lost(self) -> str:
+        while self._manager is not None and self._manager.is_running():
+            if self._ranks is None:
+                await asyncio.sleep(LOOK_S)
+                continue
+            with contextlib.suppress(asyncio.TimeoutError):
+                why = await asyncio.wait_for(self._ranks.lost(), LOOK_S)
+                self._fail(why)
+                return why
+        if self._manager is None:
+            return await super().lost()
+        why = "transformers' loop has ended: its reason is in the log of the replica"
+        self._fail(why)
+        return why
+
+    def _fail(self, why: str) -> None:
+        """End all requests by an error."""
+        for reader in self._readers.values():
+            reader.put_nowait(Delta(tokens=[], finish="error", error=why))
+
     async def drain(self) -> None:
         await self._idle.wait()
 
     async def stop(self) -> None:
         manager, self._manager = self._manager, None
-        if manager is not None:
-            for request_id, reader in self._readers.items():
-                manager.cancel_request(request_id)
-                reader.put_nowait(Delta(tokens=[], finish="error", error="the engine has been stopped"))
+        if manager is None:
+            return
+        for request_id in self._readers:
+            manager.cancel_request(request_id)
+        self._fail("the engine has been stopped")
+        if self._ranks is not None:
+            await self._ranks.stop()
+        else:
             await asyncio.to_thread(manager.stop, True, STOP_S)
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from hpc.serve.llm.engine import Delta, Engine, EngineError, EngineInfo, EngineStats, NotOffered, TokenRequest
-from hpc.serve.llm.hf import HfConfig, context_of, device_of, transformers
+from hpc.serve.llm.hf_loading import HfConfig, check_divided, context_of, device_of, transformers
 
 
 class HfEmbedEngine(Engine):
@@ -22,6 +22,7 @@ class HfEmbedEngine(Engine):
         self._waiting = 0
 
     async def start(self) -> EngineInfo:
+        check_divided(self._source, self._config)
         self._model = await asyncio.to_thread(self._load)
         return EngineInfo(
             model_id=self._model_id,

@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from hpc.serve.llm.config import LLMConfig
-from hpc.serve.llm.hf import HfConfig, HfEngine, load_tokenizer
+from hpc.serve.llm.hf import HfEngine, load_tokenizer
 from hpc.serve.llm.hf_embed import HfEmbedEngine
+from hpc.serve.llm.hf_loading import HfConfig
 from hpc.serve.llm.process import ChildConfig, ChildModel
 from hpc.serve.llm.scheduler import SchedulerConfig
 from hpc.serve.llm.served import Model, TokenModel
 from hpc.serve.llm.text import ByteTokenizer, Tokenizer
+from hpc.serve.llm.tools import reader_of
 from hpc.serve.llm.toy import BEGIN, END, ToyEngine
 from hpc.serve.llm.vllm import VllmEngine
 
@@ -26,16 +28,17 @@ def model_of(config: LLMConfig) -> Model:
 
 
 def _toy(config: LLMConfig) -> Model:
-    arguments = dict(config.engine_kwargs)
+    reader, arguments = reader_of(config.engine_kwargs)
     step_s = float(arguments.pop("step_s", 0.0))
     engine = ToyEngine(config.model_id, scheduler=_arguments(SchedulerConfig, arguments), step_s=step_s)
-    return TokenModel(engine, lambda: ByteTokenizer(BEGIN, END))
+    return TokenModel(engine, lambda: ByteTokenizer(BEGIN, END), reader)
 
 
 def _hf(config: LLMConfig) -> Model:
     loading = config.loading
     tokenizer = loading.tokenizer_source or loading.source
-    arguments = _arguments(HfConfig, config.engine_kwargs)
+    reader, given = reader_of(config.engine_kwargs)
+    arguments = _arguments(HfConfig, given)
     # A tokenizer of the model's own files is of the same revision.
     options: dict[str, Any] = {
         "trust_remote_code": arguments.trust_remote_code or None,
@@ -45,13 +48,14 @@ def _hf(config: LLMConfig) -> Model:
         embedder = HfEmbedEngine(config.model_id, loading.source, arguments)
         return TokenModel(embedder, lambda: load_tokenizer(tokenizer, **options))
     engine = HfEngine(config.model_id, loading.source, arguments)
-    return TokenModel(engine, lambda: load_tokenizer(tokenizer, engine.ends, **options))
+    return TokenModel(engine, lambda: load_tokenizer(tokenizer, engine.ends, **options), reader)
 
 
 def _vllm(config: LLMConfig) -> Model:
     loading = config.loading
     tokenizer = loading.tokenizer_source or loading.source
-    arguments = {"tokenizer": tokenizer, **config.engine_kwargs}
+    reader, given = reader_of(config.engine_kwargs)
+    arguments = {"tokenizer": tokenizer, **given}
     engine = VllmEngine(config.model_id, loading.source, arguments)
 
     def tokenizer_of() -> Tokenizer:
@@ -64,7 +68,7 @@ def _vllm(config: LLMConfig) -> Model:
         found.ends |= engine.ends
         return found
 
-    return TokenModel(engine, tokenizer_of)
+    return TokenModel(engine, tokenizer_of, reader)
 
 
 def _process(config: LLMConfig) -> Model:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from hpc.serve.llm.choice import Piece, Shown
+from hpc.serve.llm.tools import CallPart
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
@@ -94,14 +95,19 @@ class ChatForm(Form):
         found = []
         if piece.text or piece.logprobs:
             logprobs = self._logprobs(piece.logprobs)
-            delta = {"content": piece.text}
+            delta: dict[str, Any] = {"content": piece.text}
             found.append({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None})
+        for part in piece.calls:
+            delta = {"tool_calls": [_call_part(part)]}
+            found.append({"index": index, "delta": delta, "logprobs": None, "finish_reason": None})
         if piece.finish is not None:
             found.append({"index": index, "delta": {}, "logprobs": None, "finish_reason": piece.finish})
         return found
 
     def _whole(self, index: int, piece: Piece) -> dict[str, Any]:
-        message = {"role": "assistant", "content": piece.text, "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": piece.text, "refusal": None}
+        if piece.calls:
+            message |= {"content": piece.text or None, "tool_calls": _calls(piece.calls)}
         logprobs = self._logprobs(piece.logprobs)
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": piece.finish}
 
@@ -136,6 +142,25 @@ class TextForm(Form):
         }
 
 
+def _call_part(part: CallPart) -> dict[str, Any]:
+    """A part of a call, for a stream."""
+    if part.id is None:
+        return {"index": part.index, "function": {"arguments": part.arguments}}
+    function = {"name": part.name, "arguments": part.arguments}
+    return {"index": part.index, "id": part.id, "type": "function", "function": function}
+
+
+def _calls(parts: Sequence[CallPart]) -> list[dict[str, Any]]:
+    """Whole calls of all of their parts."""
+    found: list[dict[str, Any]] = []
+    for part in parts:
+        if part.id is not None:
+            function = {"name": part.name, "arguments": ""}
+            found.append({"id": part.id, "type": "function", "function": function})
+        found[part.index]["function"]["arguments"] += part.arguments
+    return found
+
+
 def _plain(one: Shown) -> dict[str, Any]:
     return {"token": one.token, "logprob": one.logprob, "bytes": one.bytes}
 
@@ -146,6 +171,7 @@ def joined(pieces: Sequence[Piece]) -> Piece:
         "".join(piece.text for piece in pieces),
         [one for piece in pieces for one in piece.logprobs],
         pieces[-1].finish if pieces else None,
+        [one for piece in pieces for one in piece.calls],
     )
 
 

@@ -6,7 +6,7 @@ A field that has no effect here is refused, unless it has none on the answer any
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -71,13 +71,28 @@ class Part(msgspec.Struct):
     text: str = ""
 
 
+class Function(msgspec.Struct):
+    """The function that a call names, and its arguments: JSON text, or an object."""
+
+    name: str
+    arguments: str | dict[str, Any] = ""
+
+
+class Call(msgspec.Struct):
+    """A call of a tool that an earlier answer made."""
+
+    function: Function
+    id: str = ""
+    type: Literal["function"] = "function"
+
+
 class Message(msgspec.Struct, omit_defaults=True):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
     name: str | None = None
-    tool_calls: list[Any] | None = None
+    tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
 
 
@@ -171,8 +186,14 @@ class ChatRequest(Request, kw_only=True):
             raise _refused("messages", "messages: at least one is needed")
         if self.top_logprobs is not None and not self.logprobs:
             raise _refused("top_logprobs", "top_logprobs needs logprobs to be true")
-        if self.tool_choice not in (None, "none", "auto"):
-            raise _refused("tool_choice", "tool_choice: only 'none' and 'auto'; no engine here forces a call of a tool")
+        self._check_tools()
+        form = self.response_format
+        if (
+            form is not None
+            and form.type == "json_schema"
+            and (form.json_schema is None or not form.json_schema.schema)
+        ):
+            raise _refused("response_format", "response_format: json_schema needs a schema in its json_schema")
         if self.modalities not in (None, ["text"]):
             raise _refused("modalities", "modalities: only ['text']")
         if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
@@ -182,6 +203,21 @@ class ChatRequest(Request, kw_only=True):
                 if part.type != "text":
                     field = f"messages[{number}].content"
                     raise _refused(field, f"{field}: a part of type {part.type!r}; the models here read text only")
+
+    def _check_tools(self) -> None:
+        if self.tool_choice not in (None, "none", "auto"):
+            raise _refused("tool_choice", "tool_choice: only 'none' and 'auto'; no engine here forces a call of a tool")
+        if self.tool_choice == "auto" and not self.tools:
+            raise _refused("tool_choice", "tool_choice: there are no tools to choose from")
+        for number, tool in enumerate(self.tools or ()):
+            function = tool.get("function")
+            if tool.get("type") != "function" or not isinstance(function, dict) or not function.get("name"):
+                raise _refused("tools", f"tools[{number}]: a tool has the type 'function', and a function with a name")
+
+    @property
+    def offers_tools(self) -> bool:
+        """Whether the model may call tools."""
+        return bool(self.tools) and self.tool_choice != "none"
 
     def conversation(self) -> list[dict[str, Any]]:
         """The messages as templates expect them, with the form that is wished for in the first one of the system."""
@@ -204,7 +240,7 @@ class ChatRequest(Request, kw_only=True):
 
     def template_values(self) -> dict[str, Any]:
         """What a template gets beside the messages."""
-        tools = {"tools": self.tools} if self.tools and self.tool_choice != "none" else {}
+        tools = {"tools": self.tools} if self.offers_tools else {}
         return {**tools, **(self.chat_template_kwargs or {})}
 
 
@@ -315,8 +351,23 @@ def _plain(message: Message) -> dict[str, Any]:
     content = message.content
     if isinstance(content, list):
         content = "".join(part.text for part in content)
-    plain: Mapping[str, Any] = msgspec.structs.asdict(message)
+    plain: dict[str, Any] = msgspec.structs.asdict(message)
+    if message.tool_calls:
+        plain["tool_calls"] = [_called(call) for call in message.tool_calls]
     return {"content": content, **{k: v for k, v in plain.items() if v is not None and k != "content"}}
+
+
+def _called(call: Call) -> dict[str, Any]:
+    """An earlier call for templates, which write its arguments as JSON themselves."""
+    arguments = call.function.arguments
+    if isinstance(arguments, str):
+        try:
+            arguments = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            message = f"messages[].tool_calls: the arguments of {call.function.name!r} are no JSON object: {error}"
+            raise _refused("messages", message) from error
+    function = {"name": call.function.name, "arguments": arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _refused(param: str, message: str) -> ApiError:

@@ -13,7 +13,8 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,9 +25,17 @@ from hpc.serve.llm.openai import DONE, EVENTS, JSON, ChatForm, Form, TextForm, U
 from hpc.serve.llm.schema import ApiError
 from hpc.serve.llm.template import TemplateError
 from hpc.serve.llm.text import Tokenizer
+from hpc.serve.llm.tools import Reader
 
 #: How many tokens an answer of /v1/completions has, as OpenAI has it. One of a conversation may fill the context.
 COMPLETION_TOKENS = 16
+#: A request of more bytes is read in a thread.
+LONG_BYTES = 64 * 1024
+#: More characters than a token has on average, and how many tokens fewer the beginning of a text may have within the
+#: whole than by itself.
+TOKEN_LETTERS = 8
+MARGIN = 64
+T = TypeVar("T")
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -78,6 +87,11 @@ class Model(ABC):
     async def stop(self) -> None:
         """Give everything back."""
 
+    async def lost(self) -> str:
+        """Wait until the model ends by itself, and say why. Those that only `check_health` knows about never return."""
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("nobody ends this wait")
+
 
 class Prompt(msgspec.Struct):
     """What one request wants of the engine: prompts, and how they go on."""
@@ -89,13 +103,19 @@ class Prompt(msgspec.Struct):
     logprobs: int | None
     form: Form
     field: str
+    #: What makes readers of calls of tools, one for each answer.
+    reader: Callable[[], Reader] | None = None
 
 
 class TokenModel(Model):
-    """A model over an engine that takes and gives tokens."""
+    """A model over an engine that takes and gives tokens. reader: what reads calls of tools out of its text."""
 
-    def __init__(self, engine: Engine, tokenizer: Callable[[], Tokenizer]) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: Callable[[], Tokenizer], reader: Callable[[], Reader] | None = None
+    ) -> None:
         self._engine = engine
+        self._reader = reader
+        self._turn = asyncio.Lock()
         self._make_tokenizer = tokenizer
         self._routes: dict[str, Callable[[bytes], Any]] = {
             "/v1/chat/completions": self._chat,
@@ -136,31 +156,51 @@ class TokenModel(Model):
     async def stop(self) -> None:
         await self._engine.stop()
 
+    async def lost(self) -> str:
+        return await self._engine.lost()
+
     # -------------------------------------------------------------- text
 
     async def _chat(self, body: bytes) -> Reply:
+        return await self._text(await self._made(self._chat_prompt, body))
+
+    async def _complete(self, body: bytes) -> Reply:
+        return await self._text(await self._made(self._text_prompt, body))
+
+    async def _made(self, make: Callable[[bytes], T], body: bytes) -> T:
+        """What is made of a body. A long one holds up nobody else: it has a thread, and one at a time has memory."""
+        if len(body) <= LONG_BYTES:
+            return make(body)
+        async with self._turn:
+            return await asyncio.to_thread(make, body)
+
+    def _chat_prompt(self, body: bytes) -> Prompt:
         request = schema.parse(schema.ChatRequest, body)
         text = self._tokenizer.chat(request.conversation(), request.template_values())
         with_logprobs = bool(request.logprobs)
         form = ChatForm(f"chatcmpl-{uuid.uuid4().hex}", request.model, int(time.time()), with_logprobs)
         # The template has written the special tokens already.
-        prompts = [self._tokenizer.encode(text, add_special=False)]
+        prompts = [self._fitting("messages", text, add_special=False)]
         most = request.max_completion_tokens or request.max_tokens
         logprobs = (request.top_logprobs or 0) if with_logprobs else None
-        return await self._text(Prompt(request, prompts, [], most, logprobs, form, "messages"))
+        reader = self._reader if request.offers_tools else None
+        if reader is not None and request.parallel_tool_calls is False:
+            reader = partial(_one_call, reader)
+        return Prompt(request, prompts, [], most, logprobs, form, "messages", reader)
 
-    async def _complete(self, body: bytes) -> Reply:
+    def _text_prompt(self, body: bytes) -> Prompt:
         request = schema.parse(schema.CompletionRequest, body)
         given = schema.texts_or_tokens("prompt", request.prompt)
         prompts = [self._encoded("prompt", one, request.add_special_tokens) for one in given]
         form = TextForm(f"cmpl-{uuid.uuid4().hex}", request.model, int(time.time()), request.logprobs is not None)
         echoed = [one if isinstance(one, str) else self._tokenizer.decode(one) for one in given] if request.echo else []
         most = request.max_tokens or COMPLETION_TOKENS
-        return await self._text(Prompt(request, prompts, echoed, most, request.logprobs, form, "prompt"))
+        return Prompt(request, prompts, echoed, most, request.logprobs, form, "prompt")
 
     async def _text(self, prompt: Prompt) -> Reply:
         requests = self._token_requests(prompt)
-        choices = [Choice(self._tokenizer, prompt.request.stops(), prompt.logprobs) for _ in requests]
+        stops, make = prompt.request.stops(), prompt.reader
+        choices = [Choice(self._tokenizer, stops, prompt.logprobs, make and make()) for _ in requests]
         pieces = merged([self._pieces(one, choice) for one, choice in zip(requests, choices)])
         usage = Usage(prompt=sum(map(len, prompt.prompts)))
         count = prompt.request.n or 1
@@ -218,7 +258,7 @@ class TokenModel(Model):
                 if delta.finish in ("error", "cancel"):
                     raise EngineError(delta.error or "the request was cancelled")
                 piece = choice.take(delta)
-                if piece.text or piece.logprobs or piece.finish:
+                if piece.text or piece.logprobs or piece.calls or piece.finish:
                     yield piece
                 if piece.finish:
                     return
@@ -261,11 +301,25 @@ class TokenModel(Model):
         return made
 
     def _encoded(self, field: str, given: str | list[int], add_special: bool = True) -> list[int]:
-        tokens = self._tokenizer.encode(given, add_special) if isinstance(given, str) else given
+        tokens = self._fitting(field, given, add_special) if isinstance(given, str) else given
         if not tokens:
             raise ApiError(400, f"{field}: it has no tokens", param=field, code="invalid_value")
         self._check_tokens(field, tokens)
         return tokens
+
+    def _fitting(self, field: str, text: str, add_special: bool) -> list[int]:
+        """The tokens of a prompt. Of one that is much too long the beginning tells it: the rest takes no memory."""
+        context = self._info.context_length
+        begin = text[: context * TOKEN_LETTERS]
+        if len(begin) < len(text) and (count := len(self._tokenizer.encode(begin, add_special))) > context + MARGIN:
+            raise ApiError(
+                400,
+                f"{field}: the first {len(begin)} of {len(text)} characters are {count} tokens already, more than the "
+                f"{context} of the model's context",
+                param=field,
+                code="context_length_exceeded",
+            )
+        return self._tokenizer.encode(text, add_special)
 
     def _check_tokens(self, field: str, tokens: Sequence[int]) -> None:
         if not all(0 <= token < self._info.vocab_size for token in tokens):
@@ -278,13 +332,18 @@ class TokenModel(Model):
 
     # -------------------------------------------------------------- the rest
 
-    async def _embed(self, body: bytes) -> Reply:
+    def _texts(self, body: bytes) -> tuple[schema.EmbeddingRequest, list[list[int]]]:
+        """The texts to make vectors of, as tokens."""
         request = schema.parse(schema.EmbeddingRequest, body)
         given = [self._encoded("input", one) for one in schema.texts_or_tokens("input", request.input)]
         for tokens in given:
             if len(tokens) > self._info.context_length:
                 message = f"input: {len(tokens)} tokens are more than the {self._info.context_length} of the context"
                 raise ApiError(400, message, param="input", code="context_length_exceeded")
+        return request, given
+
+    async def _embed(self, body: bytes) -> Reply:
+        request, given = await self._made(self._texts, body)
         vectors = [await self._engine.embed(tokens) for tokens in given]
         if request.dimensions not in (None, len(vectors[0])):
             message = f"dimensions: this model's vectors have {len(vectors[0])}"
@@ -293,6 +352,9 @@ class TokenModel(Model):
         return Reply(200, JSON, embeddings(vectors, request.model, sum(map(len, given)), as_base64))
 
     async def _tokenize(self, body: bytes) -> Reply:
+        return await self._made(self._tokens, body)
+
+    def _tokens(self, body: bytes) -> Reply:
         request = schema.parse(schema.TokenizeRequest, body)
         if request.prompt is None:
             tokens = self._tokenizer.encode(self._tokenizer.chat(request.conversation(), {}), add_special=False)
@@ -304,9 +366,19 @@ class TokenModel(Model):
         return Reply(200, JSON, msgspec.json.encode(answer))
 
     async def _detokenize(self, body: bytes) -> Reply:
+        return await self._made(self._detokenized, body)
+
+    def _detokenized(self, body: bytes) -> Reply:
         request = schema.parse(schema.DetokenizeRequest, body)
         self._check_tokens("tokens", request.tokens)
         return Reply(200, JSON, msgspec.json.encode({"prompt": self._tokenizer.decode(request.tokens)}))
+
+
+def _one_call(make: Callable[[], Reader]) -> Reader:
+    """A reader that tells of the first call only."""
+    reader = make()
+    reader.most = 1
+    return reader
 
 
 def _nth_seed(seed: int, number: int) -> int:

@@ -33,8 +33,8 @@ class Tokenizer(ABC):
         """How one token is shown, and its bytes if they are known."""
 
     @abstractmethod
-    def stream(self) -> Stream:
-        """What makes text of the tokens of one answer as they come."""
+    def stream(self, markers: Sequence[str] = ()) -> Stream:
+        """What makes text of the tokens of one answer as they come. markers: special tokens that are text here."""
 
     @abstractmethod
     def chat(self, messages: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> str:
@@ -72,7 +72,7 @@ class ByteTokenizer(Tokenizer):
             return f"<|{token}|>", None
         return bytes((token,)).decode(errors="replace"), bytes((token,))
 
-    def stream(self) -> Stream:
+    def stream(self, markers: Sequence[str] = ()) -> Stream:
         return ByteStream()
 
     def chat(self, messages: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> str:
@@ -113,8 +113,24 @@ class PieceTokenizer(Tokenizer):
         text = str(self.own.decode([token], skip_special_tokens=False))
         return text, None if HOLE in text else text.encode()
 
-    def stream(self) -> Stream:
-        return PieceStream(self.decode)
+    def stream(self, markers: Sequence[str] = ()) -> Stream:
+        special = {
+            self.own.convert_tokens_to_ids(text): text for text in markers if text in self.own.all_special_tokens
+        }
+        if not special:
+            return PieceStream(self.decode)
+
+        def decode(tokens: Sequence[int]) -> str:
+            text, run = "", []
+            for token in tokens:
+                if token in special:
+                    text += self.decode(run) + special[token]
+                    run = []
+                else:
+                    run.append(token)
+            return text + self.decode(run)
+
+        return PieceStream(decode)
 
     def chat(self, messages: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> str:
         template = self.own.chat_template

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from hpc.data.block.flat import distinct  # noqa: E402
-from hpc.data.exec.warm import MODULES  # noqa: E402
+from hpc.data.block.flat import distinct
+from hpc.data.exec.warm import MODULES
 
 
 @pytest.mark.parametrize("values", [[], [3], [3, 1, 3, 3, -2, 1], list(range(50, 0, -1))])

@@ -48,7 +48,11 @@ OTHERS = {
     "lists of dictionaries": pa.ListArray.from_arrays(pa.array(range(51), pa.int32()), ENCODED),
     "lists of list views": pa.array([[[word]] for word in WORDS], pa.list_(pa.list_view(pa.string_view()))),
     "structs": pa.StructArray.from_arrays(
-        [pa.array(WORDS, pa.string_view()), pa.array([[word] for word in WORDS], pa.list_view(pa.string_view())), ENCODED],
+        [
+            pa.array(WORDS, pa.string_view()),
+            pa.array([[word] for word in WORDS], pa.list_view(pa.string_view())),
+            ENCODED,
+        ],
         ["text", "list", "encoded"],
     ),
 }
@@ -160,7 +164,9 @@ def test_dictionaries_of_views_are_sorted_joined_and_aggregated_as_texts(name):
     texts = pa.array(encoded.to_pylist())
     tables = [pa.table({"n": np.arange(50), "c": column}) for column in (encoded, texts)]
     by_text, aggregates = Sort((SortKey("c"),)), (Min("c"), Max("c"), Unique("c"), CountDistinct("c"))
-    found, wanted = ([rows(run(by_text, [[one]], 3)), rows(run(Aggregated((), aggregates), [[one]], 1))] for one in tables)
+    found, wanted = (
+        [rows(run(by_text, [[one]], 3)), rows(run(Aggregated((), aggregates), [[one]], 1))] for one in tables
+    )
     assert found == wanted
     for few in (texts.slice(1, 1), texts.slice(1, 1).cast(type_of_views(texts.type)), encoded.slice(1, 1)):
         side = pa.table({"c": few, "m": [1]})

@@ -38,7 +38,7 @@ def to_numpy(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
-    """Each of some integers once, in ascending order. `np.unique` imports masked arrays first: 25 ms of each process."""
+    """Each of some integers once, in ascending order. `np.unique` imports masked arrays: 25 ms of each process."""
     ordered = np.sort(values)
     is_first = np.ones(len(ordered), bool)
     is_first[1:] = ordered[1:] != ordered[:-1]

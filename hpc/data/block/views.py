@@ -1,7 +1,7 @@
 """Columns of views (`string_view`, `binary_view`), of which pyarrow can take no values: they are done as plain texts.
 
-Their types stay: what was taken becomes views again. So it is for lists, structs and dictionaries of them. Of lists that
-are views themselves (`list_view`) pyarrow takes values, whatever these are, but casts of them go wrong.
+Their types stay: what was taken becomes views again. So it is for lists, structs and dictionaries of them. Of lists
+that are views themselves (`list_view`) pyarrow takes values, whatever these are, but casts of them go wrong.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ skipped with the reason. Rejected: timing the queue (that measures Slurm's confi
 
 from __future__ import annotations
 
-import compileall
 import shlex
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.children import PROBES, MeasureError, hpc_launch, parse
+from bench.machine import compile_ours
 from bench.metrics import SALLOC_READY, SBATCH_READY
 
 BEDS = Path(__file__).resolve().parents[1] / "tests" / "schedulers"
@@ -24,13 +24,6 @@ JOB_S = 60.0
 
 class NoSlurm(Exception):
     """No Slurm here; the text says why."""
-
-
-def compile_ours() -> None:
-    """As an installer does. Else each process would compile all of hpc where Python was told to keep no bytecode: that
-    takes longer than all the rest of a node's start."""
-    for folder in ("core", "hpc", "launchers"):
-        compileall.compile_dir(str(BEDS.parents[1] / folder), quiet=2)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.children import Children, MeasureError
+from bench.machine import compile_ours
 from bench.metrics import HPC, RAY
 from bench.parts import table
 from bench.peers import OTHERS_DATA, RAY_DATA, PeerError, find
@@ -107,6 +108,7 @@ class Found:
 
 def data(children: Children, quick: bool, rounds: int = 3) -> dict[str, Any]:
     """All works in turns. An interrupt ends the measuring: the table has what was found until then."""
+    compile_ours()
     size, rounds = ("quick", 1) if quick else ("full", rounds)
     pythons, said = interpreters()
     found = Found()
@@ -118,10 +120,10 @@ def data(children: Children, quick: bool, rounds: int = 3) -> dict[str, Any]:
     rows = [row(line, found) for line in LINES]
     note = (
         f"Seconds, the median of {rounds} rounds in turns, two CPUs for everybody, files in the page cache, sessions "
-        "started and warmed, and torch imported, before. Limit: the same by two bare processes without a library "
-        "around (parquet decoded and copied once; the functions, and all bytes copied before and after; PIL, and the "
-        "batches made of 64; open, read, close; copies of memory; as many bytes written to disk, flushed, "
-        "dropped from the cache and read, or the same without that; bare tasks). HF datasets gets an eighth "
+        "started and warmed, torch imported, and bytecode of hpc made, before. Limit: the same by two bare processes "
+        "without a library around (parquet decoded and copied once; the functions, and all bytes copied before and "
+        "after; PIL, and the batches made of 64; open, read, close; copies of memory; as many bytes written to disk, "
+        "flushed, dropped from the cache and read, or the same without that; bare tasks). HF datasets gets an eighth "
         "of the rows of 2 and 3, and its seconds are multiplied. The lines of 4 read JPEG as bytes "
         "that the function decodes; read_images decodes before it, and that line has no target. MB: "
         "the largest proportional set size of all processes, of hpc and Ray, in a run of its own. "

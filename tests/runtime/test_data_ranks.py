@@ -81,6 +81,18 @@ def test_rows_are_left_out_or_come_twice_or_ranks_have_not_as_many(split):
         split(range(3), "more")
 
 
+def test_all_ranks_have_as_many_batches_of_odd_rows_with_a_local_shuffle():
+    blocks = range(331, override_num_blocks=7).map_batches(lambda batch: batch, batch_size=None)
+    for ranks in (blocks.streaming_split(3, equal=True), ordered_split(blocks, 3, 7, 64, "drop")):
+
+        def sizes(rank):
+            batches = rank.iter_batches(batch_size=10, local_shuffle_buffer_size=25, local_shuffle_seed=1)
+            return [len(batch["id"]) for batch in batches]
+
+        found = together(*(lambda rank=rank: sizes(rank) for rank in ranks))
+        assert found == [[10] * 11] * 3
+
+
 def test_a_rank_that_wants_no_pass_any_more_holds_no_other():
     ranks = range(60).streaming_split(3, equal=True)
     parts = together(*(lambda one=one: ids(one) for one in ranks))

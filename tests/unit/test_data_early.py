@@ -196,6 +196,26 @@ def test_a_source_that_rows_are_drawn_from_is_cut_alike_on_every_machine(draw):
     assert parts(draw(rows), 2) == parts(draw(rows), 64) and parts(rows, 2) != parts(rows, 64)
 
 
+def test_a_source_of_which_a_few_rows_are_kept_is_cut_into_fewer_parts():
+    def parts(dataset, cpus=2, errors=0):
+        rooms = {"1": NodeRoom(cpus, 0, 1 << 30, 1 << 40)}
+        context = dataset.context.copy()
+        context.max_errored_blocks = errors
+        ops, _ = build_operators(dataset.plan, context, RunSettings(), rooms)
+        return ops[0].parallelism
+
+    rows = range_of(100_000_000)
+    half = rows.filter(expr=col("id") % 2 == 0).with_column("x", col("id") + 1)
+    for few in (rows.groupby("id").count(), half.groupby("x").sum("id"), half.sort("x").limit(3)):
+        assert parts(few) == 8 and parts(few, 10) == 40 and parts(few, errors=1) == parts(rows) == 200
+    assert parts(range_of(10_000_000_000).groupby("id").count()) == 80_000_000_000 // (128 << 20)
+    assert parts(range_of(100_000_000, override_num_blocks=50).groupby("id").count()) == 50
+    for many in (half, half.sort("x"), rows.map_batches(lambda batch: batch).groupby("id").count()):
+        assert parts(many) == 200
+    few_bytes = range_of(200_000)
+    assert parts(few_bytes.groupby("id").count()) == parts(few_bytes)
+
+
 def test_keys_that_are_texts_are_read_as_dictionaries_and_given_as_texts(tmp_path):
     table = pa.table({"k": ["a", "b", None, "a"] * 500, "g": ["x", "y"] * 1000, "x": range(2000)})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=600)

@@ -10,6 +10,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from hpc.data.exec.operators.joining import JoinedBody  # noqa: E402
+from hpc.data.shuffle import gather  # noqa: E402
 from hpc.data.shuffle.exchange import Gather  # noqa: E402
 from hpc.data.shuffle.join import TYPES, Join, Joining  # noqa: E402
 from hpc.data.shuffle.local import run  # noqa: E402
@@ -137,6 +138,27 @@ def test_a_small_side_goes_whole_to_each_part_of_the_other():
 def test_wrong_joins_are_told(arguments, error, words):
     with pytest.raises(error, match=words):
         join(*arguments)
+
+
+@settings(max_examples=80, deadline=None, database=None, derandomize=True)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.data())
+def test_few_rows_of_several_chunks_are_taken_of_each(lengths, data):
+    starts = np.cumsum([0, *lengths])
+    whole = pa.table({"n": np.arange(sum(lengths)), "t": pa.array([f"t{n}" for n in range(sum(lengths))], pa.string())})
+    table = pa.concat_tables(whole.slice(start, length) for start, length in zip(starts, lengths))
+    wanted = data.draw(st.lists(st.integers(-1, max(0, table.num_rows - 1)), max_size=table.num_rows // 2 + 1))
+    rows = np.array(sorted(wanted) if data.draw(st.booleans()) else wanted, np.int64)
+    found = gather.take_few(table, rows)
+    is_few = len(lengths) > 1 and 2 * len(rows) <= table.num_rows
+    ascends = list(rows) == sorted(rows) and (not len(rows) or rows[0] >= 0)
+    assert (found is not None) == (is_few and ascends)
+    if found is not None:
+        assert found.schema == table.schema and found.to_pylist() == [{"n": n, "t": f"t{n}"} for n in rows.tolist()]
+
+
+def test_a_table_whose_columns_are_cut_otherwise_is_brought_together_first():
+    columns = [pa.chunked_array([[1, 2], [3, 4]]), pa.chunked_array([[1], [2, 3, 4]])]
+    assert gather.take_few(pa.table(columns, ["a", "b"]), np.array([1])) is None
 
 
 def test_rows_that_all_have_one_match_are_views():

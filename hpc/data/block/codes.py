@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from hpc.data.block.flat import to_numpy
 from hpc.data.block.nanoseconds import python_values
+from hpc.data.block.views import plain
 
 
 def codes(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, int]:
@@ -23,7 +24,7 @@ def codes(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, int]:
     if pa.types.is_nested(array.type):
         return _codes_of_objects(array)
     if pa.types.is_dictionary(array.type):
-        return codes(array.dictionary_decode())
+        return codes(plain(array).dictionary_decode())
     try:
         encoded = array.dictionary_encode(null_encoding="encode")
     except pa.ArrowNotImplementedError:

@@ -37,6 +37,14 @@ def to_numpy(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return bits[first - 8 * start :][:count].view(np.bool_)
 
 
+def distinct(values: np.ndarray) -> np.ndarray:
+    """Each of some integers once, in ascending order. `np.unique` imports masked arrays: 25 ms of each process."""
+    ordered = np.sort(values)
+    is_first = np.ones(len(ordered), bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_first]
+
+
 def row_numbers(rows: np.ndarray) -> pa.Array:
     """The numbers of rows that are to be taken, without a copy where they are of 64 bits."""
     whole = np.ascontiguousarray(rows, np.int64)

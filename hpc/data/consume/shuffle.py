@@ -17,7 +17,7 @@ import pyarrow as pa
 from hpc.data.block import promote
 from hpc.data.block.bare import names
 from hpc.data.block.batch import column_to_numpy
-from hpc.data.block.flat import row_numbers
+from hpc.data.block.flat import distinct, row_numbers
 from hpc.data.block.views import rows_of
 from hpc.data.consume.views import Views, pieces
 
@@ -110,7 +110,7 @@ class Window:
         numbers = drawn >> BITS
         rows = drawn & ((1 << BITS) - 1)
         found = []
-        for number in np.unique(numbers).tolist():
+        for number in distinct(numbers).tolist():
             places = np.flatnonzero(numbers == number)
             found.append((self.blocks[number], rows[places], places))
             self.left[number] -= len(places)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -41,9 +41,10 @@ from hpc.data.plan.nodes import (
     Skip,
     Union,
     Zip,
+    walk,
 )  # fmt: skip
 from hpc.data.plan.optimize import optimized
-from hpc.data.plan.physical import Stage, physical
+from hpc.data.plan.physical import Stage, physical, read_for_few
 from hpc.data.plan.steady import steady_below_draws
 
 Rooms = Mapping[str, NodeRoom]
@@ -54,6 +55,9 @@ DRAWING_CPUS = 8
 #: A task that may join what it reads has so many bytes of it, where there are so many tasks for each CPU: each looks at
 #: all of the other side.
 JOINED_BYTES, JOINED_PER_CPU = 32 * MIB, 4
+#: A task that makes states of what it reads has so many bytes of it, where there are so many tasks for each CPU: it
+#: gives a few rows, and to begin it takes as long as to read a MiB.
+FEW_BYTES, FEW_PER_CPU = 128 * MIB, 4
 
 
 def build_operators(
@@ -64,8 +68,13 @@ def build_operators(
     cpus = sum(room.cpus for room in rooms.values())
     plan, drawn = steady_below_draws(optimized(plan))
 
+    few: Set[int] = {id(read) for node in walk(plan) if (read := read_for_few(node)) is not None} - drawn
+    if context.max_errored_blocks:
+        few = frozenset()  # of what cannot be read, a part is lost as a whole
+
     def parts_of(read: Read) -> int:
-        return parallelism(read, context, DRAWING_CPUS if id(read) in drawn else cpus)
+        parts = parallelism(read, context, DRAWING_CPUS if id(read) in drawn else cpus)
+        return fewer(read, parts, cpus, FEW_BYTES, FEW_PER_CPU) if id(read) in few else parts
 
     stage = physical(plan, parts_of=parts_of)
     count = _count(stage)
@@ -114,10 +123,8 @@ def _add_join(
     assert isinstance(node, Exchanged) and isinstance(read.node, Read)
     other = _add(stage.inputs[1 - side], ops, context, settings, rooms, parts_of)
     exchange: Any = node.exchange
-    parts, size = parts_of(read.node), read.node.source.estimate().nbytes or 0
-    if read.node.parallelism <= 0:
-        cpus = sum(room.cpus for room in rooms.values())
-        parts = min(parts, max(-(-size // JOINED_BYTES), int(JOINED_PER_CPU * cpus), 1))
+    cpus, size = sum(room.cpus for room in rooms.values()), read.node.source.estimate().nbytes or 0
+    parts = fewer(read.node, parts_of(read.node), cpus, JOINED_BYTES, JOINED_PER_CPU)
     reader = JoiningReadOperator(
         read.name,
         ChainBody(read.chain, settings.target_bytes),
@@ -220,6 +227,15 @@ def bytes_below(node: Node, top: Node) -> int | None:
     below = [bytes_below(one, top) for one in node.inputs]
     known = [size for size in below if size is not None]
     return sum(known) if len(known) == len(below) else None
+
+
+def fewer(read: Read, parts: int, cpus: float, nbytes: int, per_cpu: int) -> int:
+    """Into how many of so many parts a source is cut, where parts should have so many bytes, or each CPU so many of
+    them. What the user has said holds."""
+    size = read.source.estimate().nbytes
+    if read.parallelism > 0 or size is None:
+        return parts
+    return min(parts, max(-(-size // nbytes), int(per_cpu * cpus), 1))
 
 
 def parallelism(read: Read, context: Any, cpus: float) -> int:

@@ -20,7 +20,7 @@ ROW_BITS = 33
 BINARY, INTEGER, STRING = DataType.binary(), DataType.int64(), DataType.string()
 #: Where the dashes of an id stand among its 36 characters, and where its 32 digits.
 DASHES = (8, 13, 18, 23)
-DIGITS = np.setdiff1d(np.arange(36), DASHES)
+DIGITS = np.array([at for at in range(36) if at not in DASHES])
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import batch, promote
+from hpc.data.block.views import parquet_type, with_types
 from hpc.data.io import webdataset
 
 
@@ -65,20 +66,22 @@ class ParquetWriter(Writer):
 
         options = arguments(self.options, self.options_fn)
         group = options.pop("row_group_size", None)
-        return _ParquetFile(pq.ParquetWriter(file, schema, **options), group)
+        stored = with_types(schema, parquet_type)
+        return _ParquetFile(pq.ParquetWriter(file, stored, **options), group, None if stored is schema else stored)
 
 
 class _ParquetFile(Written):
     """Tables are gathered to row groups: a row group for each small table would make slow files."""
 
-    def __init__(self, writer: Any, group: int | None) -> None:
+    def __init__(self, writer: Any, group: int | None, schema: pa.Schema | None) -> None:
         self.writer = writer
         self.group = group
+        self.schema = schema  # to which tables are cast; None: as they are
         self.waiting: list[pa.Table] = []
         self.rows = self.size = 0
 
     def write(self, table: pa.Table) -> None:
-        self.waiting.append(table)
+        self.waiting.append(table if self.schema is None else table.cast(self.schema))
         self.rows += table.num_rows
         self.size += table.nbytes
         most = self.group or 1 << 20

@@ -141,6 +141,18 @@ def _follows(node: Node) -> bool:
     return not isinstance(node, Write) and not takes_long(node)
 
 
+def read_for_few(node: Node) -> Read | None:
+    """The source of which a step keeps states of groups, or first rows, with nothing between that takes long.
+
+    Nobody sees then into how many parts it is cut."""
+    if not isinstance(node, Apply) or not isinstance(node.transform, (PartialGroups, TopRows)):
+        return None
+    below = node.input
+    while isinstance(below, (Filter, Select, Drop, Rename, WithColumns)) and not takes_long(below):
+        below = below.input
+    return below if isinstance(below, Read) and below.options == PLAIN else None
+
+
 def takes_long(node: Node) -> bool:
     """Whether functions of users, or a network, are asked for the rows of a filter or for columns."""
     exprs = [node.expr] if isinstance(node, Filter) else []

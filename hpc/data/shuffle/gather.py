@@ -27,6 +27,26 @@ def take(table: pa.Table, indices: np.ndarray) -> pa.Table:
     return pa.Table.from_arrays([take_column(c, indices, shared) for c in table.columns], schema=table.schema)
 
 
+def take_few(table: pa.Table, indices: np.ndarray) -> pa.Table | None:
+    """The rows of a table of several chunks at these indices, which ascend. They are taken chunk by chunk, and only
+    they are brought together. None where that costs more than to bring all together, or is no use."""
+    lengths = [len(chunk) for chunk in table.column(0).chunks] if table.num_columns else []
+    if len(lengths) < 2 or 2 * len(indices) > table.num_rows:
+        return None
+    if len(indices) and (indices[0] < 0 or not (indices[1:] >= indices[:-1]).all()):
+        return None
+    if any([len(chunk) for chunk in column.chunks] != lengths for column in table.columns[1:]):
+        return None
+    starts = np.cumsum([0, *lengths])
+    ends = np.searchsorted(indices, starts)
+    chunks = [
+        take(table.slice(start, length), indices[first:end] - start)
+        for start, length, first, end in zip(starts[:-1].tolist(), lengths, ends[:-1].tolist(), ends[1:].tolist())
+        if end > first
+    ]
+    return combine(pa.concat_tables(chunks)) if chunks else table.slice(0, 0)
+
+
 def take_column(
     column: pa.ChunkedArray, indices: np.ndarray, shared: list[pa.Array] | None = None
 ) -> pa.Array | pa.ChunkedArray:

@@ -83,6 +83,8 @@ class Joining:
     ) -> Iterator[pa.Table]:
         width = left.nbytes / max(1, left.num_rows) + right.nbytes / max(1, right.num_rows)
         step = max(1024, int(_PIECE / max(1.0, width)))
+        if not isinstance(left_rows, range) and (few := gather.take_few(left, left_rows)) is not None:
+            left, left_rows = few, range(len(left_rows))
         left, right = (
             side if isinstance(rows, range) else gather.combine(side)
             for side, rows in ((left, left_rows), (right, right_rows))

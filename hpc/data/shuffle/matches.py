@@ -157,6 +157,8 @@ def _kind(kind: pa.DataType) -> str:
         return "float"
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return "text"
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
+        return "bytes"
     if pa.types.is_decimal(kind):
         return "decimal"
     return str(kind)

@@ -171,6 +171,12 @@ def _hash_dictionary(array: pa.DictionaryArray) -> np.ndarray:
     return values[to_numpy(indices)]
 
 
+_LISTS = (
+    pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)  # fmt: skip
+
+
 def _hash_values(array: pa.Array) -> np.ndarray:
     kind = array.type
     if pa.types.is_floating(kind):
@@ -186,7 +192,7 @@ def _hash_values(array: pa.Array) -> np.ndarray:
         for child in array.flatten():
             total = _combined(total, hash_array(child))
         return total
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if any(is_one(kind) for is_one in _LISTS):
         return _hash_lists(array)
     if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
         return _hash_times(array)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block.codes import whole
-from hpc.data.block.flat import to_numpy
+from hpc.data.block.flat import distinct, to_numpy
 from hpc.data.block.promote import concat as promoted
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Early, Exchange, Gather, Need, Parts, Place, Range, Reordering
@@ -116,7 +116,7 @@ class Sort(Base):
         weights = np.cumsum(to_numpy(table.column(str(len(self.keys) + 1))))
         wanted = weights[-1] * np.arange(1, partitions) / partitions
         chosen = np.minimum(np.searchsorted(weights, wanted), table.num_rows - 1)
-        chosen = np.unique(chosen)
+        chosen = distinct(chosen)
         bounds = gather.take(table.select(range(len(self.keys))), chosen)
         if not _has_equal_neighbours(bounds, self.keys):
             return bounds
@@ -268,7 +268,7 @@ def _by_ids(ids: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _narrowed(rows: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Small numbers in the same order: by how many boundaries are before a row, and whether one is equal to it."""
-    known = np.unique(bounds)
+    known = distinct(bounds)
     at = np.searchsorted(known, rows)
     equal = known[np.minimum(at, len(known) - 1)] == rows
     return 2 * at + equal, 2 * np.searchsorted(known, bounds) + 1
@@ -280,7 +280,7 @@ def _places(column: pa.ChunkedArray, bound: pa.ChunkedArray, key: SortKey) -> tu
     numbers, last = ranked(joined, key.column)
     count = len(column)
     ends = numbers[count:] if last is None else numbers[count:][last[count:] == 0]
-    known = np.unique(ends)
+    known = distinct(ends)
     at = np.searchsorted(known, numbers)
     equal = known[np.minimum(at, len(known) - 1)] == numbers if len(known) else np.zeros(len(numbers), bool)
     places, size = 2 * at + equal, 2 * len(known) + 3

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from hpc.data.block.codes import codes, first_rows, whole
 from hpc.data.block.flat import to_numpy
 from hpc.data.block.nanoseconds import bring_pandas, python_value, python_values
-from hpc.data.block.views import taken_of
+from hpc.data.block.views import plain, taken_of
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.groups import ByRows, Groups, States, offsets_of
 from hpc.data.shuffle.kernel import Kernel
@@ -65,9 +65,10 @@ def absolute(values: Column) -> Column:
 
 def extreme(values: Column, function: str, options: Any, what: str) -> States:
     """The least or the largest value by Arrow; values of other types have no order."""
+    values = plain(values)
     kind = values.type
     if pa.types.is_dictionary(kind):
-        values = values.cast(kind.value_type)
+        values = values.cast(values.type.value_type)
     elif pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
         raise TypeError(f"{what}: values of type {kind} have no order")
     return [Kernel(values, function, options)]

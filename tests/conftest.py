@@ -30,6 +30,9 @@ import pytest
 from hpc.core.node import rundir
 from hpc.core.node.process import become_subreaper
 from hpc.core.node.reap import descendants, is_running, reap_ended, signal_all
+from hpc.launchers.local.group import BEARERS
+from hpc.launchers.local.nursery import end_nursery, keep_nursery
+from hpc.settings.preloaded import PRELOADED
 from tests.lanes import WITH_SESSIONS
 
 PATIENCE_S = 60.0
@@ -175,6 +178,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if _at_start is None:
         return
+    end_nursery()
     leaks = wait_for_leaks(_at_start) + [str(ROOT / name) for name in sorted(_files() - _files_at_start)]
     reap_ended()  # orphans that came to this process; in a container the first process may never do it
     if leaks:
@@ -188,6 +192,8 @@ def _watch(path: Path) -> Iterator[None]:
     if WITH_SESSIONS.isdisjoint(path.parts):
         yield
         return
+    if not BEARERS:
+        keep_nursery(PRELOADED)
     before = look()
     yield
     leaks = wait_for_leaks(before)

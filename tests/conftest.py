@@ -30,14 +30,15 @@ import pytest
 from hpc.core.node import rundir
 from hpc.core.node.process import become_subreaper
 from hpc.core.node.reap import descendants, is_running, reap_ended, signal_all
-from hpc.launchers.local.group import BEARERS
-from hpc.launchers.local.nursery import end_nursery, keep_nursery
+from hpc.launchers.local.group import BEARERS, Bearer
+from hpc.launchers.local.nursery import keep_nursery
 from hpc.settings.preloaded import PRELOADED
 from tests.lanes import WITH_SESSIONS
 
 PATIENCE_S = 60.0
 LOOK_AGAIN_S = 0.01
 BASE_PREFIX = "hpct-"
+IMPORTS = "HPC_WORKER_IMPORTS"
 SHARED = bool(os.environ.get("HPC_TEST_SHARED_MACHINE"))
 
 # Where Python is told to keep no bytecode (containers do), each process that a test starts would compile all of hpc
@@ -178,7 +179,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if _at_start is None:
         return
-    end_nursery()
+    BEARERS.clear()
+    for nursery in _nurseries.values():
+        if nursery is not None:
+            nursery.close()
     leaks = wait_for_leaks(_at_start) + [str(ROOT / name) for name in sorted(_files() - _files_at_start)]
     reap_ended()  # orphans that came to this process; in a container the first process may never do it
     if leaks:
@@ -188,12 +192,23 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         shutil.rmtree(_base, ignore_errors=True)
 
 
+_nurseries: dict[str, Bearer | None] = {}
+
+
+def _use_nursery() -> None:
+    """Nodes of this process are forked, from one that has what their workers are to import: see `hpc.launchers.local.nursery`."""
+    imports = os.environ.get(IMPORTS, "")
+    if imports not in _nurseries:
+        _nurseries[imports] = keep_nursery((*PRELOADED, *imports.split()))
+    nursery = _nurseries[imports]
+    BEARERS[:] = [nursery] if nursery is not None else []
+
+
 def _watch(path: Path) -> Iterator[None]:
     if WITH_SESSIONS.isdisjoint(path.parts):
         yield
         return
-    if not BEARERS:
-        keep_nursery(PRELOADED)
+    _use_nursery()
     before = look()
     yield
     leaks = wait_for_leaks(before)
@@ -204,8 +219,12 @@ def _watch(path: Path) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_leaks_of_module(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a module whose fixtures leave something behind."""
-    yield from _watch(Path(str(request.node.path)))
+    """Fails a module whose fixtures leave something behind. A module of tests names in WORKER_IMPORTS what its workers
+    import: a node does it once then."""
+    with pytest.MonkeyPatch.context() as patch:
+        if imports := getattr(request.module, "WORKER_IMPORTS", ""):
+            patch.setenv(IMPORTS, imports)
+        yield from _watch(Path(str(request.node.path)))
 
 
 @pytest.fixture(autouse=True)

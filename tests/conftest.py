@@ -196,7 +196,7 @@ _nurseries: dict[str, Bearer | None] = {}
 
 
 def _use_nursery() -> None:
-    """Nodes of this process are forked, from one that has what their workers are to import: see `hpc.launchers.local.nursery`."""
+    """Have nodes of this process forked from one that has imported what they, and their workers, need."""
     imports = os.environ.get(IMPORTS, "")
     if imports not in _nurseries:
         _nurseries[imports] = keep_nursery((*PRELOADED, *imports.split()))

@@ -5,8 +5,8 @@ it, which the others (OpenBLAS, MKL, BLIS, numexpr) read too where their own var
 alone: a program that sets OMP_NUM_THREADS means them too. What does not read it gets its own variable. A library reads
 these when it is loaded, so those that were loaded before the worker knew its lease or its environment are told.
 
-numpy's BLAS is loaded once in the zygote, with one thread, because a process with threads cannot be forked, and so is
-torch where the user has it imported there (`worker_imports`). A worker whose env_vars name a number of threads tells the
+numpy's BLAS is loaded once in the zygote, with one thread, because a process with threads cannot be forked. So is torch
+where the user has it imported there (`worker_imports`). A worker whose env_vars name a number of threads tells the
 library so after its fork; libraries that are loaded later read the variables themselves.
 """
 

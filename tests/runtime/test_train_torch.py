@@ -16,7 +16,7 @@ from hpc.train.torch import TorchCheckpoint, TorchConfig, TorchTrainer
 from runtime.running import one_node
 
 #: What the workers of these tests import.
-WORKER_IMPORTS = "torch"
+WORKER_IMPORTS = "torch torch._dynamo"
 
 pytestmark = [
     pytest.mark.torch,

@@ -20,7 +20,7 @@ from hpc.rllib.env.multi_agent_env import make_multi_agent
 from hpc.rllib.execution.rollout_ops import synchronous_parallel_sample
 
 #: What the workers of these tests import.
-WORKER_IMPORTS = "torch torch._dynamo"
+WORKER_IMPORTS = "torch torch._dynamo gymnasium hpc.rllib.algorithms.ppo"
 
 
 class Count(gym.Env):

@@ -13,7 +13,7 @@ from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.env.connector_states import Pipelines
 
 #: What the workers of these tests import.
-WORKER_IMPORTS = "torch torch._dynamo"
+WORKER_IMPORTS = "torch torch._dynamo gymnasium hpc.rllib.algorithms.ppo"
 
 
 @pytest.fixture(scope="module")

@@ -37,9 +37,9 @@ def test_workers_find_what_their_node_has_imported() -> None:
 
 def test_a_module_that_is_not_there_is_an_error_of_the_node() -> None:
     """Of its start, or of the first call where the node is ready before its zygote."""
-    with pytest.raises((SessionStartError, SessionLostError), match="no_such_module"):
-        with one_node({VARIABLE: "no_such_module"}):
-            hpc.get(imported.remote("colorsys"))
+    wrong = pytest.raises((SessionStartError, SessionLostError), match="no_such_module")
+    with wrong, one_node({VARIABLE: "no_such_module"}):
+        hpc.get(imported.remote("colorsys"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch: pip install hpc[train]")

@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpc.core.exceptions import SessionStartError
-from hpc.launchers.local.group import LocalGroup
+from hpc.launchers.local.group import BEARERS, LocalGroup
+from hpc.launchers.local.nursery import Nursery, end_nursery, keep_nursery
 from hpc.launchers.session import Session
 from hpc.launchers.session_errors import SessionError
 from hpc.launchers.session_nodes import SessionNode
@@ -115,6 +116,7 @@ class Cluster:
         self.worker_nodes: set[ClusterNode] = set()
         self.connected = False
         self._pumped: SessionThread | None = None
+        self._nursery: Nursery | None = None
         self._atexit = shutdown_at_exit
         if shutdown_at_exit:
             atexit.register(self.shutdown)
@@ -148,6 +150,8 @@ class Cluster:
         try:
             if self._pumped is None:
                 return self._add_head(wanted)
+            if not BEARERS:
+                self._nursery = keep_nursery(PRELOADED)  # as dear as a node, and all further ones cheap
             with self._pumped.hold() as session:
                 if session.state != "ready":
                     raise SessionStartError(f"the session has ended: {session.lost or 'it was shut down'}")
@@ -255,6 +259,8 @@ class Cluster:
         if self._atexit:
             atexit.unregister(self.shutdown)
         pumped, self._pumped = self._pumped, None
+        if self._nursery is not None and self._nursery in BEARERS:
+            end_nursery()
         if pumped is None:
             return
         import hpc

@@ -210,6 +210,11 @@ SETTINGS: dict[str, Setting] = {
         Text("a directory"), "", "for virtual environments of runtime environments", "core/runenv/interpreters.py",
         "beside the nodes' directories", source="environ",
     ),
+    "worker_imports": Setting(
+        Text("names of modules, with spaces between"), "",
+        "that a node imports once, for all its workers: torch takes each of them a second otherwise",
+        "core/node/zygote.py", source="both",
+    ),
     "device_affinity": Setting(
         Switch(), True, "whether a worker with devices runs on the CPUs next to them and has its memory there",
         "core/node/nearness.py", source="both",

@@ -40,7 +40,7 @@ from hpc.core.node.imports import import_threadless, uncollected
 from hpc.core.node.orphans import Orphans
 from hpc.core.node.process import become_subreaper, fork_child, note_signals, thread_count
 from hpc.core.node.reap import end_descendants, reap_ended
-from hpc.core.node.settings import switch
+from hpc.core.node.settings import switch, text
 from hpc.core.node.spec import NodeSpec
 from hpc.core.runenv.spec import KEY, expand
 
@@ -226,7 +226,7 @@ def zygote_main(
     zygote = Zygote(spec, supervisor, raylet, worker_main, later=(*LATER, *spec.preload))
     try:
         with uncollected():
-            import_threadless(modules)
+            import_threadless((*modules, *text("worker_imports", spec.config, os.environ).split()))
         zygote.refusal = why_not_fork()
     except Exception as error:
         traceback.print_exc()

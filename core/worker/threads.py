@@ -5,15 +5,16 @@ it, which the others (OpenBLAS, MKL, BLIS, numexpr) read too where their own var
 alone: a program that sets OMP_NUM_THREADS means them too. What does not read it gets its own variable. A library reads
 these when it is loaded, so those that were loaded before the worker knew its lease or its environment are told.
 
-numpy's BLAS is loaded once in the zygote, with one thread, because a process with threads cannot be forked. A worker
-whose env_vars name a number of threads tells the library so after its fork; libraries that are loaded later read the
-variables themselves.
+numpy's BLAS is loaded once in the zygote, with one thread, because a process with threads cannot be forked. So is torch
+where the user has it imported there (`worker_imports`). A worker whose env_vars name a number of threads tells the
+library so after its fork; libraries that are loaded later read the variables themselves.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Mapping
 
 from hpc.core.node.imports import SHARE
@@ -55,6 +56,8 @@ class LeaseThreads:
 
     def __init__(self) -> None:
         self._given = VARIABLE in os.environ and not _limited
+        if self._given and "torch" in sys.modules:
+            follow(os.environ)
         self._others = [name for name in OTHERS if name not in os.environ]
         self._now = 1  # of what is loaded: the zygote sees to that, or `limit`
         #: What `ENVIRON` has while nobody changes it.
@@ -102,6 +105,9 @@ def follow(env: Mapping[str, str]) -> None:
                 if function is not None:
                     function(ctypes.c_int(count))
                     break
+    torch, count = sys.modules.get("torch"), wanted(env, (VARIABLE,))
+    if count and hasattr(torch, "set_num_threads"):  # not there while it is being imported
+        torch.set_num_threads(count)
 
 
 def loaded(part: str) -> list[str]:

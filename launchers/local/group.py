@@ -12,13 +12,27 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from hpc.core.node.process import fork_child, thread_count
 from hpc.core.node.reap import children_of, signal_all
 from hpc.launchers.node_group import HERE, Channel, NodeGroup, Surroundings, node_command
 
 SupervisorMain = Callable[[int, int, int], int]
+
+
+class Bearer(Protocol):
+    """What forks nodes in the place of executing them: see `launchers/local/nursery.py`."""
+
+    def bear(self, words: Sequence[str], stdin_fd: int, stdout_fd: int, apart: bool) -> int | None:
+        """The pid of a new node with these words of the node program; None where it must be executed."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+#: The one of this process, if it keeps one.
+BEARERS: list[Bearer] = []
 
 
 class LocalGroup(NodeGroup):
@@ -57,6 +71,7 @@ class LocalGroup(NodeGroup):
         self.apart = apart
         self._owned = owned
         self._command = list(command) if command is not None else node_command(around)
+        self._usual = command is None and around.usual
         self._supervisor = supervisor
         self._pids: dict[int, int] = {}  # rank → pid of the keeper
         self._codes: dict[int, int] = {}
@@ -104,20 +119,29 @@ class LocalGroup(NodeGroup):
         return Channel(stdin_write, stdout_read, [rank])
 
     def _execute_one(self, rank: int) -> Channel:
+        words = ["--rank", str(rank), "--launcher-pid", str(os.getpid())]
+        stdin_read, stdin_write = os.pipe()
+        stdout_read, stdout_write = os.pipe()
+        try:
+            pid = BEARERS[0].bear(words, stdin_read, stdout_write, self.apart) if self._usual and BEARERS else None
+            self._pids[rank] = pid or self._execute([*self._command, *words], stdin_read, stdout_write)
+        except BaseException:
+            os.close(stdin_write)
+            os.close(stdout_read)
+            raise
+        finally:
+            os.close(stdin_read)
+            os.close(stdout_write)
+        return Channel(stdin_write, stdout_read, [rank])
+
+    def _execute(self, command: list[str], stdin_fd: int, stdout_fd: int) -> int:
         import subprocess  # the forked path does without
 
-        command = [*self._command, "--rank", str(rank), "--launcher-pid", str(os.getpid())]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
-            start_new_session=self.apart,
-        )  # fmt: skip
-        assert process.stdin is not None and process.stdout is not None
-        channel = Channel(os.dup(process.stdin.fileno()), os.dup(process.stdout.fileno()), [rank])
-        process.stdin.close()
-        process.stdout.close()
+            command, stdin=stdin_fd, stdout=stdout_fd, stderr=stdout_fd, start_new_session=self.apart
+        )
         process.returncode = 0  # this class waits for it, not subprocess
-        self._pids[rank] = process.pid
-        return channel
+        return process.pid
 
     def poll(self) -> int | None:
         for rank in self._pids.keys() - self._codes.keys():

@@ -19,6 +19,9 @@ from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.env.multi_agent_env import make_multi_agent
 from hpc.rllib.execution.rollout_ops import synchronous_parallel_sample
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo gymnasium hpc.rllib.algorithms.ppo"
+
 
 class Count(gym.Env):
     """Ten steps; the action is worth its number; action 0 is not allowed where a mask is wanted."""

@@ -17,6 +17,9 @@ from hpc.rllib.algorithms.impala import IMPALAConfig
 from hpc.rllib.algorithms.impala.impala_learner import sequences
 from hpc.rllib.flow.machine import Learn
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo gymnasium hpc.rllib.algorithms.ppo"
+
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:

@@ -12,6 +12,9 @@ from hpc.rllib.connectors.env_to_module import MeanStdFilter
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.env.connector_states import Pipelines
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo gymnasium hpc.rllib.algorithms.ppo"
+
 
 @pytest.fixture(scope="module")
 def session():

@@ -16,6 +16,9 @@ from hpc.rllib.env.env_runner_group import EnvRunnerGroup
 from hpc.rllib.env.remote_runner import by_module
 from tests.rllib.stand_in_runner import WIDTH, StandInRunner, config
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo gymnasium hpc.rllib.algorithms.ppo"
+
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:

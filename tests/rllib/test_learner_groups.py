@@ -23,6 +23,9 @@ from hpc.rllib.core.learner.remote_learner import RemoteLearner, Share
 from hpc.rllib.core.rl_module.rl_module import RLModuleSpec
 from hpc.rllib.env.fragment import Fragment, Sample
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo gymnasium hpc.rllib.algorithms.ppo"
+
 SPACES = {"default_policy": (gym.spaces.Box(-1.0, 1.0, (4,), np.float32), gym.spaces.Discrete(2))}
 
 

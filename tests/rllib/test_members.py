@@ -17,6 +17,9 @@ from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from hpc.rllib.core.rl_module.rl_module import RLModuleSpec
 from hpc.rllib.env.multi_agent_env import make_multi_agent
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo gymnasium hpc.rllib.algorithms.ppo"
+
 TwoPoles = make_multi_agent("CartPole-v1")
 
 

@@ -15,6 +15,9 @@ from hpc.rllib.algorithms.ppo import PPOConfig
 from hpc.rllib.connectors.env_to_module import MeanStdFilter
 from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo gymnasium hpc.rllib.algorithms.ppo"
+
 
 @pytest.fixture(autouse=True, scope="module")
 def session() -> Iterator[None]:

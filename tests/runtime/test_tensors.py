@@ -12,6 +12,9 @@ import hpc
 from hpc import spi
 from runtime.running import one_node, settle
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo"
+
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytestmark = pytest.mark.torch
 

@@ -31,6 +31,9 @@ from hpc.train.torch import TorchConfig, TorchTrainer
 from hpc.train.trainer import DataParallelTrainer
 from runtime.running import local_nodes, one_node
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo"
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -15,6 +15,9 @@ from hpc.train import RunConfig, ScalingConfig
 from hpc.train.torch import TorchConfig, TorchTrainer
 from runtime.running import one_node
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo"
+
 
 def needs(*names):
     missing = [name for name in ("torch", *names) if importlib.util.find_spec(name) is None]

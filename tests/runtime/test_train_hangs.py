@@ -16,6 +16,9 @@ from hpc.train.trainer import DataParallelTrainer
 from runtime.running import eventually, one_node
 from runtime.test_train import PlainTrainer, needs_torch
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo"
+
 #: Ranks that have waited for so long are told of, and end the run.
 REPORT_S, END_S = 0.5, 2.5
 

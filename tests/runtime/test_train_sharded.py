@@ -13,6 +13,9 @@ from hpc.train.torch import TorchTrainer
 from runtime.running import one_node
 from runtime.test_train import needs_torch
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo"
+
 
 def train(config):
     """Six steps of a sharded model, a checkpoint after each second one; the sums of the weights by step."""

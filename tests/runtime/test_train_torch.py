@@ -15,6 +15,9 @@ from hpc.train import RunConfig, ScalingConfig
 from hpc.train.torch import TorchCheckpoint, TorchConfig, TorchTrainer
 from runtime.running import one_node
 
+#: What the workers of these tests import.
+WORKER_IMPORTS = "torch torch._dynamo"
+
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch: pip install hpc[train]"),

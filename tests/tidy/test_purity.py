@@ -25,8 +25,8 @@ SHELLS = {
     "core/net": "accept curve faults links plain reactor stream",
     "core/node": (
         "address apart caches control detect fabric_devices head_restart held_port imports inotify keeper left_names "
-        "limits nearness numa orphans output process programs rank_processes rank_recorder rank_site reap rundir "
-        "spec supervisor surroundings survey tail uplink usage witness zygote"
+        "limits nearness numa nursery orphans output process programs rank_processes rank_recorder rank_site reap "
+        "rundir spec supervisor surroundings survey tail uplink usage witness zygote"
     ),
     "core/owner": "generator ref",
     "core/owner/shell": (

@@ -1,0 +1,50 @@
+"""What the user has a node import once for all its workers (`worker_imports`) is there in each, with its threads."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import pytest
+from running import one_node
+
+import hpc
+from hpc.core.exceptions import SessionLostError, SessionStartError
+
+VARIABLE = "HPC_WORKER_IMPORTS"
+
+
+@hpc.remote
+def imported(name: str) -> bool:
+    """Whether a worker has it before anybody asks for it."""
+    return name in sys.modules
+
+
+@hpc.remote(num_cpus=2)
+def threads_of_torch() -> int:
+    """The number of torch's threads, as its user finds it."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def test_workers_find_what_their_node_has_imported() -> None:
+    with one_node({VARIABLE: "colorsys sndhdr"}):
+        assert hpc.get([imported.remote("colorsys"), imported.remote("sndhdr")]) == [True, True]
+    with one_node():
+        assert not hpc.get(imported.remote("colorsys"))
+
+
+def test_a_module_that_is_not_there_is_an_error_of_the_node() -> None:
+    """Of its start, or of the first call where the node is ready before its zygote."""
+    wrong = pytest.raises((SessionStartError, SessionLostError), match="no_such_module")
+    with wrong, one_node({VARIABLE: "no_such_module"}):
+        hpc.get(imported.remote("colorsys"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch: pip install hpc[train]")
+@pytest.mark.parametrize(("said", "count"), [(None, 2), ("3", 3)])
+def test_torch_has_the_threads_of_the_lease_or_of_the_user(said: str | None, count: int) -> None:
+    with one_node({VARIABLE: "torch", **({"OMP_NUM_THREADS": said} if said else {})}):
+        assert hpc.get(imported.remote("torch"))
+        assert hpc.get(threads_of_torch.remote()) == count

@@ -123,8 +123,10 @@ def replace(page: str, text: str) -> str:
 def dated(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tables of a result, each of which says when it was made, unless each of its lines does."""
     when = f"Measured by itself: {result['started']}, commit {result['machine']['commit'] or 'unknown'}."
-    parts = result.get("tables", [])
-    return [part if "measured" in part.get("head", ()) else {**part, "note": f"{part['note']} {when}"} for part in parts]
+    return [
+        part if "measured" in part.get("head", ()) else {**part, "note": f"{part['note']} {when}"}
+        for part in result.get("tables", [])
+    ]
 
 
 def among_others(kept: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -189,8 +189,8 @@ class _Together:
 
 
 def _is_brought_near(run: Run) -> bool:
-    """Whether the values of a run are copied before they are taken: from several places, or to a processor's caches,
-    as values that are read in their order come sooner. Of a piece of 512 KiB most are taken, or it costs more."""
+    """Whether the values of a run are copied before they are taken. Those of several places are. Those of a piece come
+    to a processor's caches so, in their order. That pays where at least half of them are taken."""
     return run.rows is not None and (len(run.spans) > 1 or run.length <= min(NEAR_ROWS, 2 * run.taken))
 
 

@@ -19,7 +19,7 @@ from hpc.core import serialization  # noqa: E402
 from hpc.data.block import build  # noqa: E402
 from hpc.data.exec.operators.exchange import MapBody, MergeBody, ReduceBody  # noqa: E402
 from hpc.data.shuffle import gather, moved, partition, reorder  # noqa: E402
-from hpc.data.shuffle.exchange import Parts, packed  # noqa: E402
+from hpc.data.shuffle.exchange import Parts, Place, packed  # noqa: E402
 from hpc.data.shuffle.order import SortKey  # noqa: E402
 from hpc.data.shuffle.partition import cut, cut_in_pieces, ends_of  # noqa: E402
 from hpc.data.shuffle.random import RandomShuffle, draws  # noqa: E402
@@ -227,11 +227,36 @@ def limit(freedom):
 
 def test_a_task_takes_each_column_once_for_many_partitions():
     table = pa.table({"id": np.arange(4000), "x": np.arange(4000.0)})
-    with small(64, 1, 1 << 30), mock.patch.object(moved.np, "take", wraps=np.take) as take:
+    with small(1000, 1, 1 << 30), mock.patch.object(moved.np, "take", wraps=np.take) as take:
         found = exchanged(RandomShuffle(1), [table], 16, 1, 1)
-        taken = [call for call in take.call_args_list if len(call.args[1]) == 4000]
+        taken = [len(call.args[1]) for call in take.call_args_list if len(call.args[1]) >= 1000]
     assert sum(map(len, found)) == 4000
-    assert len(taken) == 5, "three columns to the object, two to the block"
+    assert sorted(taken) == [1000] * 12 + [4000] * 2, "three columns of four pieces to the object, two to the block"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 60), st.integers(1, 5), st.integers(1, 20), st.integers(1, 40), st.data())
+def test_rows_of_pieces_are_the_same_in_the_store_as_in_memory(rows, parts, piece, near, data):
+    table = all_kinds(rows)
+    first, last = sorted(data.draw(st.lists(st.integers(0, parts), min_size=2, max_size=2)))
+    plan = RandomShuffle(3).plan([], [], parts)
+    with small(piece), mock.patch.object(moved, "NEAR_ROWS", near):
+        found = plan.split(Place(0, 0, 0), iter([table]), None)
+        made = [stored(one.stored(first, last)) for one in found]
+        kept = [one.range(first, last) for one in found]
+    for one, other in zip(made, kept):
+        assert one.schema == other.schema and one.to_pylist() == other.to_pylist()
+    if first == 0 and last == parts:
+        assert sorted(row["id"] for one in made for row in one.to_pylist()) == list(range(rows))
+
+
+def test_texts_of_neighbouring_pieces_are_taken_where_they_lie():
+    table = pa.table({"id": np.arange(100), "s": [str(number) for number in range(100)]})
+    with small(10), mock.patch.object(gather.pa, "concat_arrays", wraps=pa.concat_arrays) as joined:
+        (found,) = RandomShuffle(3).plan([], [], 4).split(Place(0, 0, 0), iter([table]), None)
+        made = stored(found.stored(0, 4))
+    assert joined.call_count == 0
+    assert made["s"].to_pylist() == [str(number) for number in made["id"].to_pylist()] != table["s"].to_pylist()
 
 
 def test_columns_are_looked_up_once_for_all_blocks_of_a_task():

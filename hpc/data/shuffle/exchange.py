@@ -51,7 +51,7 @@ class Parts:
     There may be several pieces of rows, each in this order, as rows of a piece are taken in a processor's caches. Then
     offsets has a row of these numbers for each piece, and piece k ends where piece k + 1 begins.
 
-    rows: which rows of the table they are, in that order; None: all, as they lie, in one piece. They are taken when
+    rows: which rows of their piece they are, in that order; None: all, as they lie, in one piece. They are taken when
     they are asked for, so that a range of partitions is made in memory of its own."""
 
     table: pa.Table
@@ -72,18 +72,20 @@ class Parts:
         """The same rows, on their way to the store: they are moved there and nowhere before."""
         if self.rows is None:
             return self.range(first, last)
-        return moved([self.table], [Run([(0, 0, self.table.num_rows)], self._rows(first, last))])
+        return moved([self.table], [Run([(0, *piece)], rows) for piece, rows in self._pieces(first, last)])
 
     def ends(self, first: int, last: int) -> np.ndarray:
         """Where each of these partitions begins and ends in each piece of `range`: pieces x (partitions + 1)."""
         return packed(np.atleast_2d(self.offsets)[:, first : last + 1])
 
     def _rows(self, first: int, last: int) -> np.ndarray:
+        return np.concatenate([rows + begin for (begin, _), rows in self._pieces(first, last)])
+
+    def _pieces(self, first: int, last: int) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        """Where each piece begins and ends, and which of its rows these partitions have."""
         assert self.rows is not None
-        if self.offsets.ndim == 1:
-            return self.rows[self.offsets[first] : self.offsets[last]]
-        bounds = zip(self.offsets[:, first].tolist(), self.offsets[:, last].tolist())
-        return np.concatenate([self.rows[start:stop] for start, stop in bounds])
+        for begin, start, stop, end in np.atleast_2d(self.offsets)[:, [0, first, last, -1]].tolist():
+            yield (begin, end), self.rows[start:stop]
 
 
 def packed(ends: np.ndarray) -> np.ndarray:

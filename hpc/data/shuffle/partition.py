@@ -112,7 +112,7 @@ def cut_in_pieces(table: pa.Table, parts: int, piece: Piece) -> Parts:
         stop = min(count, start + step)
         order, ends = piece(start, stop)
         np.add(ends, start, out=offsets[number])
-        np.add(order, start, out=rows[start:stop])
+        rows[start:stop] = order
     return Parts(table, np.array([0, count])) if parts == 1 else Parts(table, offsets, rows)
 
 

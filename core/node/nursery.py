@@ -76,7 +76,8 @@ def become_node(order: dict[str, Any], descriptors: Sequence[int]) -> None:
     for fd, target in ((stdin, 0), (stdout, 1), (stdout, 2)):
         os.dup2(fd, target)
     close_all_but(())
-    resource.setrlimit(resource.RLIMIT_NOFILE, tuple(order["open_files"]))
+    soft, hard = order["open_files"]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     os.environ.clear()
     os.environ.update(order["env"])
     supervisor.main(order["words"])

@@ -16,6 +16,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from hpc.core.node.imports import SHARE
 
@@ -105,7 +106,8 @@ def follow(env: Mapping[str, str]) -> None:
                 if function is not None:
                     function(ctypes.c_int(count))
                     break
-    torch, count = sys.modules.get("torch"), wanted(env, (VARIABLE,))
+    torch: Any = sys.modules.get("torch")
+    count = wanted(env, (VARIABLE,))
     if count and hasattr(torch, "set_num_threads"):  # not there while it is being imported
         torch.set_num_threads(count)
 

@@ -1,12 +1,12 @@
 """The launcher's half of a nursery: for a process that starts many nodes on its machine, as test suites do.
 
-A node that is executed costs an interpreter's start and all imports, in four processes: 0.29 s of CPU time for one with
-the head and two workers. One that a nursery forks costs 0.09 s. The nursery itself costs what a node costs, once, and
-lives until it is closed. So `hpc.init()` makes none, since most programs begin one session.
+A node that is executed costs an interpreter's start and all imports: 0.29 s of CPU time, with the head and two workers.
+One that a nursery forks costs 0.09 s. The nursery itself costs what a node costs, once, and lives until it is closed.
+So `hpc.init()` makes none, since most programs begin one session.
 
 A node must not notice where it comes from. What an executed node would inherit is either sent with the order, or
-compared with what the nursery has inherited (`heritage`). Where that differs, the node is executed: after a change of
-the user, the control group, the CPUs allowed, a namespace, ignored signals, variables of the interpreter and so on.
+compared with what the nursery has inherited (`heritage`). Where that differs, the node is executed. It does so after a
+change of the user, the control group, the CPUs allowed, a namespace, ignored signals or variables of the interpreter.
 """
 
 from __future__ import annotations

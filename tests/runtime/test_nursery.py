@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -120,7 +120,9 @@ def variable_of_the_interpreter() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("change", [changed_umask, one_processor, ignored_signal, variable_of_the_interpreter])
-def test_where_a_program_would_inherit_something_else_the_node_is_executed(nursery: Nursery, change) -> None:
+def test_where_a_program_would_inherit_something_else_the_node_is_executed(
+    nursery: Nursery, change: Callable[[], AbstractContextManager[None]]
+) -> None:
     if change is one_processor and len(os.sched_getaffinity(0)) < 2:
         pytest.skip("this process has one processor")
     with change():

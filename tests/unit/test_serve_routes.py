@@ -116,6 +116,7 @@ def test_a_stream_that_breaks_and_an_answer_that_is_late_count_against_a_canary(
     pytest.importorskip("httptools", reason="needs pip install 'hpc[serve]'")
     from hpc.serve.http.accesslog import AccessLog
     from hpc.serve.http.head import read_head
+    from hpc.serve.http.numbers import METHODS, Numbers
     from hpc.serve.http.proxy import Asked, Failure, Proxy
 
     def reply(code: int, headers: object, body: bytes) -> None:
@@ -124,7 +125,7 @@ def test_a_stream_that_breaks_and_an_answer_that_is_late_count_against_a_canary(
     head = read_head(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
     exchange = SimpleNamespace(is_gone=False, status=status, head=head, abort=lambda: None, reply=reply)
     one = object.__new__(Proxy)
-    one._outcomes, one._log = {}, AccessLog()
+    one._outcomes, one._log, one._counts = {}, AccessLog(), Numbers("http", METHODS, 400)
     asked = Asked(head, None)
     asked.row, asked.app = RouteRow("/", "old", "D", split=[("old", 9.0), ("new", 1.0)]), "new"
     one._fail(exchange, asked, Failure(failure, "why"))  # type: ignore[arg-type]

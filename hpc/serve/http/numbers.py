@@ -78,13 +78,13 @@ class Numbers:
 
 @cache
 def http_numbers() -> Numbers:
-    """Those of HTTP of this process."""
+    """The counts of HTTP in this process."""
     return _told(Numbers("http", METHODS, ERRORS))
 
 
 @cache
 def grpc_numbers() -> Numbers:
-    """Those of gRPC of this process, whose methods are those of the services."""
+    """The counts of gRPC in this process: the services bound its methods."""
     return _told(Numbers("grpc", None, 1))
 
 

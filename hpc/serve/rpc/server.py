@@ -410,7 +410,8 @@ _FAULTS = frozenset(
 def _number(code: Any) -> int:
     """The number of a status code. Methods may set anything; grpcio sends what is none as UNKNOWN."""
     number = code.value[0] if isinstance(code, Code) else code
-    return number if isinstance(number, int) else Code.UNKNOWN.value[0]  # type: ignore[no-any-return]
+    unknown: int = Code.UNKNOWN.value[0]
+    return number if isinstance(number, int) else unknown
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]

@@ -143,11 +143,10 @@ class Ranks:
         for task in work:
             task.add_done_callback(_seen)
         done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
-        failed = [task for task in done if task.exception() is not None]
-        if failed:
-            self._kill()
-            error = failed[0].exception()
-            raise EngineError(f"{work[failed[0]]} of {len(work)} did not load the model: {spi.said(error)}") from error
+        for task in done:
+            if (error := task.exception()) is not None:
+                self._kill()
+                raise EngineError(f"{work[task]} of {len(work)} did not load the model: {spi.said(error)}") from error
         self._loaded = next(task for task, name in work.items() if name == "rank 0").result()
         self._watching = asyncio.create_task(self._watch(names))
         return self._loaded
@@ -164,7 +163,8 @@ class Ranks:
         for task in ends:
             task.add_done_callback(_seen)
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        return "; ".join(f"{ends[task]} has ended: {spi.said(task.exception())}" for task in done)
+        errors = {ends[task]: task.exception() for task in done}
+        return "; ".join(f"{name} has ended: {spi.said(error)}" for name, error in errors.items() if error is not None)
 
     def wake(self) -> None:
         """The other ranks sleep while there is no request: they are not to sleep now."""

@@ -121,7 +121,8 @@ class PieceTokenizer(Tokenizer):
             return PieceStream(self.decode)
 
         def decode(tokens: Sequence[int]) -> str:
-            text, run = "", []
+            text = ""
+            run: list[int] = []
             for token in tokens:
                 if token in special:
                     text += self.decode(run) + special[token]

@@ -90,7 +90,7 @@ def test_the_most_groups_are_known_by_ranges_and_dictionaries():
         assert most_groups([few, column]) is None
 
 
-@pytest.mark.parametrize("groups, are_rows", [(10, False), (100_000, True)])
+@pytest.mark.parametrize(("groups", "are_rows"), [(10, False), (100_000, True)])
 def test_rows_are_looked_at_where_ranges_do_not_tell_that_groups_are_few(groups, are_rows, monkeypatch):
     drawn = []
     monkeypatch.setattr(aggregate, "groups_of", lambda *told: drawn.append(told) or told[-1])

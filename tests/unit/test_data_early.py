@@ -25,8 +25,8 @@ from hpc.data.plan.nodes import Apply, BlockHandle, Blocks, Exchanged, Filter, R
 from hpc.data.plan.optimize import optimized
 from hpc.data.plan.rules_exchange import combine_early
 from hpc.data.running import meta_of
-from hpc.data.shuffle import dense
-from hpc.data.shuffle.aggregate import FEW_BYTES, HELD_ROWS, Aggregated, PartialGroups, StatesMerged
+from hpc.data.shuffle import aggregate, dense
+from hpc.data.shuffle.aggregate import FEW_BYTES, HELD_ROWS, Aggregated, PartialGroups, StatesMerged, most_groups
 from hpc.data.shuffle.exchange import Gather
 from hpc.data.shuffle.kernel import Kernel
 from hpc.data.shuffle.matches import Matches
@@ -81,6 +81,23 @@ def test_many_groups_of_a_part_are_passed_on_and_few_are_kept():
     few = pa.table({"k": np.arange(rows) % 7, "x": np.ones(rows)})
     assert given(many) == [rows, rows, rows] and given(few) == [7]
     assert given(many.slice(0, 0)) == [0], "the columns are told"
+
+
+def test_the_most_groups_are_known_by_ranges_and_dictionaries():
+    few, texts = pa.chunked_array([[3, None, 12]]), pa.chunked_array([pa.array(["a", "b", "a"]).dictionary_encode()])
+    assert most_groups([few]) == 11 and most_groups([few, texts]) == 33
+    for column in (pa.chunked_array([["a"]]), pa.chunked_array([[1.5]]), pa.chunked_array([[None]], pa.int8())):
+        assert most_groups([few, column]) is None
+
+
+@pytest.mark.parametrize(("groups", "are_rows"), [(10, False), (100_000, True)])
+def test_rows_are_looked_at_where_ranges_do_not_tell_that_groups_are_few(groups, are_rows, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(aggregate, "groups_of", lambda *told: drawn.append(told) or told[-1])
+    table = pa.table({"k": np.arange(100_000) % groups, "x": np.zeros(100_000)})
+    partial = PartialGroups(("k",), (Sum("x"),), columns=("k", "x"))
+    (found,) = partial(iter([table]), None)
+    assert bool(drawn) == are_rows and found.num_rows == (100_000 if are_rows else groups)
 
 
 def test_few_states_are_merged_by_one_task_without_map_tasks():

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.aggregate import AggregateFn
-from hpc.data.shuffle import gather, partition
+from hpc.data.shuffle import dense, gather, partition
 from hpc.data.shuffle import states as states_of
 from hpc.data.shuffle.exchange import Base, Early, Exchange, Gather, Need, Partitioner, Parts, Place, Range
 from hpc.data.shuffle.groups import Groups, compute
@@ -186,6 +186,9 @@ class PartialGroups:
         if not self.columns or not self.keys or table.num_rows < LEAST_SAMPLES * SAMPLE_ROWS:
             return False
         check(table, self.keys, self.aggregates)
+        most = most_groups([table.column(name) for name in self.keys])
+        if most is not None and WORTH * most <= table.num_rows:
+            return False
         drawn = np.sort(np.random.default_rng(0).integers(0, table.num_rows, SAMPLE_ROWS))
         rows = drawn[np.diff(drawn, prepend=-1) > 0]
         held = max(table.num_rows, HELD_ROWS)  # the states of so many are merged, of this table and those behind it
@@ -213,6 +216,21 @@ class PartialGroups:
                 kind = field.type.value_type
                 table = table.set_column(number, field.with_type(kind), table.column(number).cast(kind))
         return table
+
+
+def most_groups(keys: Sequence[pa.ChunkedArray]) -> int | None:
+    """At most so many groups keys have, by the range of whole numbers and the size of dictionaries. None: not known."""
+    found = 1
+    for column in keys:
+        kind = column.type
+        if pa.types.is_dictionary(kind) and column.num_chunks == 1:
+            found *= 1 + len(column.chunk(0).dictionary)
+        elif pa.types.is_integer(kind) and column.null_count < len(column):
+            smallest, largest = dense.bounds(column)
+            found *= 2 + largest - smallest
+        else:
+            return None
+    return found
 
 
 def groups_of(seen: int, drawn: int, rows: int) -> float:

@@ -235,7 +235,6 @@ def arguments() -> argparse.Namespace:
 
 def measure(args: argparse.Namespace, kept: dict[str, Any]) -> dict[str, Any]:
     """Make runs that are missing, as long as there is time; each is kept at once."""
-    began = time.monotonic()
     children = Children()
     measuring = Measuring(children, False, lambda text: print(text, file=sys.stderr, flush=True))
     measuring.find_peers(True)
@@ -246,6 +245,7 @@ def measure(args: argparse.Namespace, kept: dict[str, Any]) -> dict[str, Any]:
     }
     kept |= about_it
     nothing = {**kept, "runs": []}
+    began = time.monotonic()
     try:
         for task, peer, seed in missing(nothing if args.again else kept, args.tasks, args.peers, args.seeds):
             needs = seconds_of(kept, task, peer)

@@ -226,6 +226,11 @@ def rates(measuring: Measuring) -> None:
         wanted = NOTHING if least is None else f"at least {least:,}"
         ok = None if least is None or HPC not in found else found[HPC] >= least
         measuring.line(title, {peer: number(rate) for peer, rate in found.items()}, wanted, ok)
+    coordinator(measuring)
+
+
+def coordinator(measuring: Measuring) -> None:
+    """What a fragment costs the process that asks for it."""
     if record := measuring.probe(HPC, "rates.py", HPC, "coordinator", measuring.seconds):
         ms = record["cpu_ms"]
         measuring.line(
@@ -317,10 +322,11 @@ CHECKS: Mapping[str, Callable[[Measuring], None]] = {
     "8": restores,
     "9": deaths,
     "10": searches,
+    "coordinator": coordinator,
     "masks": masks,
 }
 #: Parts of other checks, which are not run again where those are.
-PARTS_OF_OTHERS = {"masks": "7"}
+PARTS_OF_OTHERS = {"coordinator": "6", "masks": "7"}
 QUICK = ("1", "6", "8")
 
 

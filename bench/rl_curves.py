@@ -42,7 +42,7 @@ GOALS: Mapping[str, float] = {
 }
 NAMES = {HPC: "hpc", RAY: "RLlib", SB3: "Stable-Baselines3"}
 LINES = {HPC: COLORS[HPC], RAY: COLORS[RAY], SB3: "#5b8c3a"}
-HEAD = ["task", "library", "seeds that reached it", "steps", "seconds", "CPU seconds", "lag in versions"]
+HEAD = ["task", "library", "seeds that reached it", "steps", "seconds", "CPU seconds", "lag in versions", "load"]
 #: Where a point of a curve has what.
 STEPS, SECONDS, VALUE, CPU = range(4)
 #: A curve of fewer points shows each of them.
@@ -118,7 +118,8 @@ def row(task: str, peer: str, runs: Sequence[Run]) -> list[str]:
     if not came:
         cells[1] = f"best return {number(max(run['best'] for run in runs))}"
     lags = [run["said"]["policy_lag_mean"] for run in runs if "policy_lag_mean" in run["said"]]
-    return [TASKS[task].title, NAMES[peer], *cells, number(statistics.median(lags)) if lags else NOTHING]
+    cells.append(number(statistics.median(lags)) if lags else NOTHING)
+    return [TASKS[task].title, NAMES[peer], *cells, number(statistics.median(run["load"] for run in runs))]
 
 
 def spread(values: Sequence[float]) -> str:
@@ -234,7 +235,6 @@ def arguments() -> argparse.Namespace:
 
 def measure(args: argparse.Namespace, kept: dict[str, Any]) -> dict[str, Any]:
     """Make runs that are missing, as long as there is time; each is kept at once."""
-    began = time.monotonic()
     children = Children()
     measuring = Measuring(children, False, lambda text: print(text, file=sys.stderr, flush=True))
     measuring.find_peers(True)
@@ -245,6 +245,7 @@ def measure(args: argparse.Namespace, kept: dict[str, Any]) -> dict[str, Any]:
     }
     kept |= about_it
     nothing = {**kept, "runs": []}
+    began = time.monotonic()
     try:
         for task, peer, seed in missing(nothing if args.again else kept, args.tasks, args.peers, args.seeds):
             needs = seconds_of(kept, task, peer)

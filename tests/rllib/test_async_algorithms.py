@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,12 +45,13 @@ def flat(weights: dict[str, Any]) -> np.ndarray:
     return np.concatenate([np.asarray(parts[name]).reshape(-1) for name in sorted(parts)])
 
 
-def train_until(algo: Any, is_over: Any, most: int = 400) -> dict[str, Any]:
-    for _ in range(most):
+def train_until(algo: Any, is_over: Any, limit_s: float = 90.0) -> dict[str, Any]:
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
         result: dict[str, Any] = algo.train()
         if is_over(result):
             return result
-    raise AssertionError(f"it is not over after {most} iterations: {result.get('flow')}")
+    raise AssertionError(f"it is not over after {limit_s:g} s: {result.get('flow')}")
 
 
 def check_balance(flow: dict[str, Any]) -> None:

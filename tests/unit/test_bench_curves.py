@@ -20,6 +20,7 @@ def run(task="cartpole_ppo", peer=HPC, seed=0, steps=1000.0, **more):
     return {
         "task": task, "peer": peer, "seed": seed, "measured": "today", "steps": steps, "alone": True, "rate": 10.0,
         "seconds": at / 10 if reached else None, "cpu": at / 20 if reached else None, "best": 450.0, "said": {},
+        "load": 2.0,
         "curve": [[0.0, 0.0, 20.0, 0.0], [at, at / 10, 450.0, at / 20]], **more,
     }  # fmt: skip
 
@@ -67,9 +68,9 @@ def test_a_line_has_the_median_of_the_runs_that_came_and_how_many_did():
     lag = {"said": {"policy_lag_mean": 1.5}}
     runs = [run(**lag), run(seed=1, steps=3000.0, **lag), run(seed=2, steps=None, **lag)]
     cells = rl_curves.row("cartpole_impala", HPC, runs)
-    assert cells[1:] == ["hpc", "2 of 3", "2,000 (1,000…3,000)", "200 (100…300)", "100 (50.0…150)", "1.5"]
+    assert cells[1:] == ["hpc", "2 of 3", "2,000 (1,000…3,000)", "200 (100…300)", "100 (50.0…150)", "1.5", "2"]
     none = rl_curves.row("cartpole_impala", RAY, [run(steps=None)])
-    assert none[1:] == ["RLlib", "0 of 1", "best return 450", "–", "–", "–"]
+    assert none[1:] == ["RLlib", "0 of 1", "best return 450", "–", "–", "–", "2"]
 
 
 def test_the_page_has_a_plot_for_each_task_with_runs(tmp_path, monkeypatch):

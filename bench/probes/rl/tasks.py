@@ -133,7 +133,9 @@ def truncated_ppo(library: str) -> Any:
     """Episodes of 50 steps; it is evaluated on those of 500."""
     import gymnasium as gym
 
-    config = cartpole_ppo(library).environment(lambda _: gym.make("CartPole-v1", max_episode_steps=50))
+    registry = importlib.import_module(f"{library}.tune.registry")
+    registry.register_env("short_cartpole", lambda _: gym.make("CartPole-v1", max_episode_steps=50))
+    config = cartpole_ppo(library).environment("short_cartpole")
     config.evaluation(
         evaluation_interval=2, evaluation_duration=10, evaluation_config={"env": "CartPole-v1", "explore": False}
     )

@@ -49,7 +49,7 @@ class FastAdam(torch.optim.Adam):
         return None
 
     # torch puts a step that is not marked so into a range for profilers, and calls hooks there.
-    step.hooked = True  # type: ignore[attr-defined]
+    step.hooked = True
 
     def _has_hooks(self) -> bool:
         everywhere = of_torch._global_optimizer_pre_hooks or of_torch._global_optimizer_post_hooks

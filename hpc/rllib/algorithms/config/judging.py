@@ -187,9 +187,8 @@ class JudgingSections:
         times.
         ignore_env_runner_failures: go on without it. restart_failed_sub_environments: a runner makes an environment
         that raised anew, as opposed to failing itself.
-        env_runner_health_probe_timeout_s: a runner that has brought no sample for sample_timeout_s, and then makes no
-        step for so long, hangs: it is lost, as one whose process ends.
-        env_runner_restore_timeout_s: how long one that is made anew may take to come up.
+        env_runner_health_probe_timeout_s: how long a runner may make no step, after sample_timeout_s without a sample.
+        Then it counts as lost. env_runner_restore_timeout_s: how long one that is made anew may take to come up.
         """
         return self._take(locals())
 

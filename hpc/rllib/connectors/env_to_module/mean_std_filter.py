@@ -185,8 +185,9 @@ class MeanStdFilter(ConnectorV2):
         return {key: self._packed(key, self._stats.get(key) or self._fresh(key)) for key in self._agents()}
 
     def set_state(self, state: dict[Any, Any]) -> None:
-        """Take figures. What was seen after the state that they were merged of still counts as new; all that was seen
-        does not, where they are of none of its states."""
+        """Take figures. What was seen after the state that they were merged of still counts as new.
+
+        Where they are of none of its states, nothing that was seen does."""
         self._since = uuid.uuid4().hex
         if self._made[0] in {packed.get("merge") for packed in state.values()}:
             self._counted = self._made[1]

@@ -34,7 +34,7 @@ HEAD = ["what", "figure", "wanted", "ok"]
 
 def rows(children: Children, name: str, quick: bool, say: Callable[[str], None]) -> list[list[str]]:
     """What a program finds, as rows of the table."""
-    command = [sys.executable, "-m", f"bench.serve.{name}", *(["--quick"] if quick else [])]
+    command = [sys.executable, "-m", f"bench.serve.{name}", "--tell", *(["--quick"] if quick else [])]
     try:
         outcome = children.run(command, LIMIT_S, {"PYTHONPATH": str(spaces.ROOT)})
     except MeasureError as error:

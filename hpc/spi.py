@@ -38,7 +38,6 @@ connect to a session first where there is none, and raise SessionLostError where
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -67,6 +66,7 @@ from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.places import PENDING, UNKNOWN
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.shell import arrivals as arriving
+from hpc.core.owner.shell import own_work
 from hpc.core.owner.shell.answers import answer_of as answer_of
 from hpc.core.owner.shell.answers import read_now as read_now
 from hpc.core.owner.shell.answers import send_now as send_now
@@ -85,7 +85,7 @@ from hpc.core.policy.first_failure import in_order as failures_in_order
 from hpc.core.policy.hangs import MOST_STACKS, GroupRow, Hang, Sighting, find_hang
 from hpc.core.policy.hangs import numbers as rank_numbers
 from hpc.core.policy.hangs import report as describe_hang
-from hpc.core.process.context import TaskContext, beside, current_task, process
+from hpc.core.process.context import current_task, process
 from hpc.core.process.current import current
 from hpc.core.wire import INLINE, MAX_VALUES_BYTES, STORED, Answer, KvDelete, KvGet, KvKeys, KvPut
 from hpc.state import bulletins
@@ -459,15 +459,7 @@ def tell_metrics(changes: Callable[[], Sequence[MetricChange]]) -> None:
 def tell_work(running: Callable[[], tuple[str, str] | None]) -> None:
     """Have `get_runtime_context` know of a library's own work in this process, which is no task or call. ``running``:
     what the code that asks belongs to, by a text that is unique in this process, and the name of it; None for none."""
-
-    def context() -> TaskContext | None:
-        found = running()
-        if found is None:
-            return None
-        number = int.from_bytes(hashlib.blake2b(found[0].encode(), digest_size=8).digest(), "big") | 1 << 63
-        return TaskContext(ensure_client().machine.state.prefix + number.to_bytes(8, "big"), name=found[1])
-
-    beside.append(context)
+    own_work.tell(ensure_client, running)
 
 
 def tell_run(

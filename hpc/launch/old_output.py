@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-#: So many bytes before the end are compared.
+#: How many bytes before the end are compared.
 TAIL = 1 << 16
 #: The time of a file of which it does not matter whether it has changed.
 ANY_TIME = -1

@@ -27,7 +27,7 @@ from hpc.serve.canary import AppOutcomes, Split
 from hpc.serve.config import AggregationFunction, HTTPOptions, LoggingConfig, ProxyLocation, gRPCOptions
 from hpc.serve.control import actors, commands, state
 from hpc.serve.control.actors import GoneError, Replicas
-from hpc.serve.control.keys import Keys, read_blob, read_state
+from hpc.serve.control.keys import Keys, put_all, read_blob, read_state
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.shared import Shared
 from hpc.serve.control.statuses import status_of
@@ -369,7 +369,7 @@ class Controller:
                 one = self._machine.deployments.get(ident)
                 rows[deployment_key(ident.app_name, ident.name)] = None if one is None else encoded(table_of(one))
         if rows:
-            await asyncio.to_thread(_put_all, rows)
+            await asyncio.to_thread(put_all, rows)
 
     # -------------------------------------------------------------- replicas
 
@@ -597,11 +597,3 @@ class Controller:
 
 def _new_id() -> str:
     return "".join(secrets.choice(_LETTERS) for _ in range(8))
-
-
-def _put_all(rows: dict[str, bytes | None]) -> None:
-    for key, value in rows.items():
-        if value is None:
-            spi.kv_delete(NAMESPACE, key)
-        else:
-            spi.kv_put(NAMESPACE, key, value)

@@ -302,6 +302,22 @@ class Deployment:
         """It stands so from now on."""
         self.status, self.trigger, self.message = status, trigger, message
 
+    def become_healthy(self) -> None:
+        """It is whole with its newest version, which is a good one."""
+        self.good, self.good_epoch = self.spec.code_version, self.epoch
+        if self.status is DeploymentStatus.HEALTHY:
+            self.message = self.scaler.wrong
+        else:
+            self.set_status(DeploymentStatus.HEALTHY, ENDS.get(self.status, DeploymentStatusTrigger.UNSPECIFIED))
+
+
+#: Why a deployment is healthy that was so before.
+ENDS = {
+    DeploymentStatus.UPDATING: DeploymentStatusTrigger.CONFIG_UPDATE_COMPLETED,
+    DeploymentStatus.UPSCALING: DeploymentStatusTrigger.UPSCALE_COMPLETED,
+    DeploymentStatus.DOWNSCALING: DeploymentStatusTrigger.DOWNSCALE_COMPLETED,
+}
+
 
 def are_whole(members: list[Replica]) -> bool:
     """Whether they are all of a gang, and take requests. One in no gang is whole."""

@@ -53,3 +53,12 @@ def read_state() -> bytes | None:
 def read_blob(digest: str) -> bytes:
     """A blob, put together again."""
     return b"".join(spi.kv_get(NAMESPACE, key) or b"" for key in spi.kv_keys(NAMESPACE, f"{BLOBS}{digest}/"))
+
+
+def put_all(rows: Mapping[str, bytes | None]) -> None:
+    """Write the keys of a service; those without a value are deleted."""
+    for key, value in rows.items():
+        if value is None:
+            spi.kv_delete(NAMESPACE, key)
+        else:
+            spi.kv_put(NAMESPACE, key, value)

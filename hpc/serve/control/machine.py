@@ -571,18 +571,8 @@ class Machine:
         self._say(Reconfigure(replica.id, one.spec.config, rank, world_size))
 
     def _set_status(self, one: Deployment) -> None:
-        if one.deleting or one.failed or not one.is_whole(self.share):
-            return
-        one.good, one.good_epoch = one.spec.code_version, one.epoch
-        if one.status is Status.HEALTHY:
-            one.message = one.scaler.wrong
-            return
-        ends = {
-            Status.UPDATING: Trigger.CONFIG_UPDATE_COMPLETED,
-            Status.UPSCALING: Trigger.UPSCALE_COMPLETED,
-            Status.DOWNSCALING: Trigger.DOWNSCALE_COMPLETED,
-        }
-        one.set_status(Status.HEALTHY, ends.get(one.status, Trigger.UNSPECIFIED))
+        if not one.deleting and not one.failed and one.is_whole(self.share):
+            one.become_healthy()
 
     # -------------------------------------------------------------- a controller that comes after another one
 

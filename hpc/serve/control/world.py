@@ -1,7 +1,7 @@
 """The control plane and the routers of callers under virtual time. A seed repeats exactly.
 
 Deployments change, versions fail to begin, replicas die or are ill. Controllers die between what they keep and what
-they do. Nodes are about to be taken away, callers send requests. `World.check` and `World.check_end` say what holds.
+they do. Nodes are about to be taken away, callers send requests. `world_checks` says what holds.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from hpc.serve.calls.router import Request, RouterMachine
 from hpc.serve.canary import AppOutcomes, Split
 from hpc.serve.config import AutoscalingConfig, AutoscalingPolicy, DeploymentConfig, GangSchedulingConfig
 from hpc.serve.control import commands as say
-from hpc.serve.control.fleet import Deployment
 from hpc.serve.control.machine import Machine
 from hpc.serve.control.state import Writer, restore
 from hpc.serve.control.tables import routes_of, table_of
+from hpc.serve.control.world_checks import check_end, check_step
 from hpc.serve.messages import (
     DeploymentID,
     DeploymentTable,
@@ -31,7 +31,6 @@ from hpc.serve.messages import (
     ReplicaStats,
     helper_name,
 )
-from hpc.serve.schema import DeploymentStatus, ReplicaState
 from hpc.serve.specs import AppSpec, DeploymentSpec, HelperSpec
 
 #: The time of trouble, then that of quiet, in which all must become whole.
@@ -107,7 +106,7 @@ class World:
         self.epoch = 0
         self.is_adopting = False
         self.deaths = self.crashes = self.answered = self.broken = self.started = 0
-        self.quiet = self._moves = False
+        self.quiet = self.moves = False
         #: When each router is to look again.
         self._wakes: dict[int, float] = {}
         self._versions = self._steps = 0
@@ -166,8 +165,8 @@ class World:
         if any(not call.outcome for call in self.calls.values()):
             self._until(self.now + QUIET_S)
         #: One slow replica for many callers: the queue becomes shorter, and is not empty yet.
-        self._moves = self.answered > seen
-        self.check_end()
+        self.moves = self.answered > seen
+        check_end(self)
         self.machine.shutdown(self.now)
         self.follow()
         self._until(self.now + 100.0)
@@ -199,7 +198,7 @@ class World:
             said = self.machine.take()
             if not said:
                 return
-            self.check(said)
+            check_step(self, said)
             crashes = not self.quiet and self.random.random() < 0.01
             self._steps += 1
             if crashes or self._steps % KEPT_EACH == 0:  # nobody reads it otherwise
@@ -556,67 +555,3 @@ class World:
             row = HandleMetrics(str(caller.number), ident.app_name, ident.name, router.queued, running)
             self.machine.note_handle(row, self.now)
             self.follow()
-
-    # -------------------------------------------------------------- what must hold
-
-    def check(self, said: list[Any]) -> None:
-        """After each event: never are there more replicas than a target and its surge. Never do fewer than the floor
-        take requests because some were told to end."""
-        drained = {command.replica for command in said if isinstance(command, say.Drain)} - self.drained
-        self.drained |= drained
-        for one in self.machine.deployments.values():
-            wanted = one.wanted(self.machine.share)
-            moving = {replica.unit for replica in one.live if replica.state is ReplicaState.PENDING_MIGRATION}
-            staying = [replica for replica in one.live if replica.unit not in moving]
-            sizes = one.sizes | {one.spec.config.gang_size}  # a gang that is larger than what is too many stays
-            most = wanted.target + wanted.surge + (max(sizes) - 1 if len(sizes) > 1 else 0)
-            assert len(staying) <= most, f"{len(staying)} replicas of {one.id}, where {most} may be"
-            self._check_floor(one, drained)
-
-    def _check_floor(self, one: Deployment, drained: set[ReplicaID]) -> None:
-        ended = [ident for ident in drained if ident.deployment_id == one.id and ident.unique_id not in self.unwell]
-        if not ended or one.deleting:
-            return
-        actors = [self.actors.get(replica.id) for replica in one.serving]
-        serving, floor = sum(actor is None or actor.begun for actor in actors), one.wanted(self.machine.share).floor
-        assert serving >= floor, f"{serving} replicas of {one.id} take requests after {len(ended)} ended, not {floor}"
-
-    def check_end(self) -> None:
-        """After the quiet: all is whole or has failed for good, and each request of a living deployment is over."""
-        for one in self.machine.deployments.values():
-            if one.failed:
-                assert one.status is DeploymentStatus.DEPLOY_FAILED, f"{one.id} is {one.status}"
-                wanted = one.wanted(self.machine.share)
-                if wanted.good:  # its replicas serve behind the version that has failed
-                    most = wanted.target + max(one.sizes | {1}) - 1
-                    assert wanted.target <= len(one.serving) <= most, f"{one.id} has failed: {len(one.serving)} serve"
-                    assert set(one.states()) <= {ReplicaState.RUNNING}, f"{one.id} has failed: {one.states()}"
-            else:
-                count = one.wanted_count(self.machine.share)
-                assert one.status is DeploymentStatus.HEALTHY, f"{one.id} is {one.status}: {one.states()} of {count}"
-                assert one.states() == ({ReplicaState.RUNNING: count} if count else {}), f"{one.id}: {one.states()}"
-                assert sorted(replica.rank for replica in one.live) == list(range(count)), "ranks have holes"
-        known = {replica.id for one in self.machine.deployments.values() for replica in one.replicas.values()}
-        assert set(self.actors) == known, f"{set(self.actors) ^ known} are known to one only"
-        self._check_gangs()
-        for call in self.calls.values():
-            there = self.machine.deployments.get(call.deployment)
-            if not call.outcome and not self._moves and there is not None and there.serving:
-                raise AssertionError(f"request {call.ident} of {call.deployment} is {call.state}")
-
-    def _check_gangs(self) -> None:
-        """Each gang is whole, and has its group; each shared actor is one that the machine knows."""
-        gangs: dict[str, list[Any]] = {}
-        names = set()
-        for one in self.machine.deployments.values():
-            names |= {helper_name(one.id, *key) for key in one.helpers}
-            for replica in one.replicas.values():
-                if replica.gang is not None:
-                    gangs.setdefault(replica.gang.pg_name, []).append(replica)
-        assert self.groups == set(gangs), f"{self.groups ^ set(gangs)} are groups of one only"
-        for name, members in gangs.items():
-            ranks = sorted(each.gang.rank for each in members)
-            assert ranks == list(range(members[0].gang.world_size)), f"gang {name} has {ranks}"
-            assert len({each.version for each in members}) == 1, f"gang {name} has several versions"
-        assert set(self.helpers) == names, f"{set(self.helpers) ^ names} are known to one only"
-        assert not self.hanging & names, f"{self.hanging & names} hang, and nothing takes their places"

@@ -241,7 +241,8 @@ class Proxy:
         if self._lending is not None:
             self._lending.close()
         stopping = [] if self._grpc is None else [self._grpc.stop(timeout_s)]
-        is_empty, *_ = await asyncio.gather(self._server.drain(timeout_s), *stopping)
+        draining = asyncio.gather(self._server.drain(timeout_s), *stopping)
+        is_empty: bool = (await draining)[0]
         for task in self._tasks:
             task.cancel()
         door.clear(door.socket_path(spi.own_directory()))

@@ -40,8 +40,8 @@ class Drawing:
 
 
 def test_workers_find_what_their_node_has_imported() -> None:
-    with one_node({VARIABLE: "colorsys sndhdr"}):
-        assert hpc.get([imported.remote("colorsys"), imported.remote("sndhdr")]) == [True, True]
+    with one_node({VARIABLE: "colorsys wave"}):
+        assert hpc.get([imported.remote("colorsys"), imported.remote("wave")]) == [True, True]
     with one_node():
         assert not hpc.get(imported.remote("colorsys"))
 

@@ -54,6 +54,10 @@ CASES: list[tuple[str, str, str, Calls]] = [
     ("mistral", f"[TOOL_CALLS]a[CALL_ID]x1[ARGS]{WEATHER}", "", [("a", WEATHER)]),
     ("mistral", "[TOOL_CALLS] is a word", "[TOOL_CALLS] is a word", []),
     ("mistral", "[TOOL", "[TOOL", []),
+    ("mistral", "[TOOL_CALLS][1, 2] x", "[TOOL_CALLS][1, 2] x", []),
+    ("mistral", '[TOOL_CALLS][{"a": 1}, 2] x', '[TOOL_CALLS][{"a": 1}, 2] x', []),
+    ("mistral", '[TOOL_CALLS][{"name": "cu', '[TOOL_CALLS][{"name": "cu', []),
+    ("mistral", '[TOOL_CALLS][{"name": "cut", "arguments": {"x": [1', "", [("cut", '{"x": [1')]),
 ]
 
 

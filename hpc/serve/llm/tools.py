@@ -354,6 +354,8 @@ class MistralReader(Reader):
         super().__init__()
         self._is_open = False
         self._in_list = False
+        #: Text that the beginning of a list is, as long as no object was found in it.
+        self._tag = ""
 
     def new_id(self) -> str:
         return "".join(secrets.choice(MISTRAL_LETTERS) for _ in range(MISTRAL_ID))
@@ -375,7 +377,7 @@ class MistralReader(Reader):
         if self._in_list:
             return self._listed(kept)
         if kept.startswith("["):
-            self._in_list = True
+            self._in_list, self._tag = True, mark + "["
             self._kept = kept[1:]
             return Read()
         return self._named(kept)
@@ -383,12 +385,21 @@ class MistralReader(Reader):
     def _listed(self, kept: str) -> Read:
         self._kept = kept
         if kept[0] == "{":
-            self._open("")
-        else:
-            if kept[0] != ",":
-                self._in_list = self._is_open = False
-            self._kept = kept[1:] if kept[0] in ",]" else kept
-        return Read()
+            self._open(self._tag)
+            return Read()
+        found = Read()
+        if kept[0] != ",":
+            self._in_list = self._is_open = False
+            found.text, self._tag = self._tag if kept[0] != "]" else "", ""
+        self._kept = kept[1:] if kept[0] in ",]" else kept
+        return found
+
+    def _in_object(self) -> Read | None:
+        found = super()._in_object()
+        if self._object is None and self._told is None:
+            self._in_list = self._is_open = False
+        self._tag = ""
+        return found
 
     def _named(self, kept: str) -> Read | None:
         head, brace, rest = kept.partition("{")
@@ -410,7 +421,7 @@ class MistralReader(Reader):
     def _rest(self) -> Read:
         if self._is_open and self._kept.strip() and not self._in_list:
             return Read(self.markers[0] + self._kept)
-        return Read() if self._is_open else super()._rest()
+        return Read(self._tag) if self._is_open else super()._rest()
 
 
 class NamedArguments(ObjectText):

@@ -116,6 +116,8 @@ def main() -> NoReturn:
     sock = socket.socket(fileno=os.dup(0))
     try:
         preload(modules)
+        if zygote.why_not_fork() is not None:  # a zygote from here would not see it, and its workers might hang
+            os._exit(1)
         serve(sock, int(launcher_pid))
     except (OSError, ProcessLookupError):  # the launcher has gone meanwhile
         os._exit(1)

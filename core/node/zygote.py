@@ -196,11 +196,14 @@ def enter_environment(spec: NodeSpec, proc: int, env: dict[str, str | None]) -> 
 
 
 def reseed() -> None:
-    """Fresh random numbers for numpy: forked workers would all draw the same. Python's own sees to that itself; and
-    where the zygote has not imported numpy's, the import will seed it."""
+    """Fresh random numbers for numpy and torch: forked workers would all draw the same. Python's own sees to that
+    itself; and where the zygote has not imported one of them, its import will seed it."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
+    generator = getattr(sys.modules.get("torch"), "default_generator", None)
+    if generator is not None:
+        generator.seed()
 
 
 def _ignore(_signum: int, _frame: FrameType | None) -> None:

@@ -25,7 +25,8 @@ class Bearer(Protocol):
     """What forks nodes in the place of executing them: see `launchers/local/nursery.py`."""
 
     def bear(self, words: Sequence[str], stdin_fd: int, stdout_fd: int, apart: bool) -> int | None:
-        """The pid of a new node with these words of the node program; None where it must be executed."""
+        """The pid of a new node with these words of the node program; None where it must be executed, with other pipes:
+        a node may have got these."""
 
     def close(self) -> None:
         """End it."""
@@ -120,18 +121,32 @@ class LocalGroup(NodeGroup):
 
     def _execute_one(self, rank: int) -> Channel:
         words = ["--rank", str(rank), "--launcher-pid", str(os.getpid())]
+        if self._usual and BEARERS:
+            bear = BEARERS[0].bear
+            found = self._with_pipes(rank, lambda stdin, stdout: bear(words, stdin, stdout, self.apart))
+            if found is not None:
+                return found
+        command = [*self._command, *words]
+        found = self._with_pipes(rank, lambda stdin, stdout: self._execute(command, stdin, stdout))
+        assert found is not None
+        return found
+
+    def _with_pipes(self, rank: int, make: Callable[[int, int], int | None]) -> Channel | None:
+        """The channel to what `make` starts with the far ends of two pipes; None if it starts nothing."""
         stdin_read, stdin_write = os.pipe()
         stdout_read, stdout_write = os.pipe()
+        pid = None
         try:
-            pid = BEARERS[0].bear(words, stdin_read, stdout_write, self.apart) if self._usual and BEARERS else None
-            self._pids[rank] = pid or self._execute([*self._command, *words], stdin_read, stdout_write)
-        except BaseException:
-            os.close(stdin_write)
-            os.close(stdout_read)
-            raise
+            pid = make(stdin_read, stdout_write)
         finally:
             os.close(stdin_read)
             os.close(stdout_write)
+            if pid is None:
+                os.close(stdin_write)
+                os.close(stdout_read)
+        if pid is None:
+            return None
+        self._pids[rank] = pid
         return Channel(stdin_write, stdout_read, [rank])
 
     def _execute(self, command: list[str], stdin_fd: int, stdout_fd: int) -> int:

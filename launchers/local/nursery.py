@@ -114,13 +114,20 @@ class Nursery:
                 answer = self._sock.recv(64)
             except OSError:
                 answer = b""
+            except BaseException:  # an answer that comes later would be taken for that to the next order
+                self._end()
+                raise
             finally:
                 os.close(directory)
-            if not answer:  # it was killed; a node without an answer ends with its pipes
-                self.close()
+            if not answer:  # it was killed, or hangs; a node that it forked without an answer ends with its pipes
+                self._end()
                 return None
         pid = int(answer)
         return pid if pid > 0 else None
+
+    def _end(self) -> None:
+        self._process.kill()
+        self.close()
 
     def close(self) -> None:
         """End it. The nodes that it has forked stay."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -137,6 +138,71 @@ def test_a_nursery_that_was_killed_is_done_without(nursery: Nursery) -> None:
         (keeper,) = keepers(nursery)
         assert not is_forked(keeper)
         assert hpc.get(seen.remote())[3] > 0
+
+
+def test_a_nursery_that_hangs_is_killed_and_done_without(nursery: Nursery) -> None:
+    nursery._sock.settimeout(0.2)
+    os.kill(nursery.pid, signal.SIGSTOP)
+    with one_node():
+        assert not is_running(nursery.pid), "it would fork the node later"
+        assert hpc.get(seen.remote())[3] > 0
+
+
+def test_an_order_that_is_broken_off_ends_the_nursery(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its answer would be taken for the next one's."""
+
+    class Interrupted:
+        def recv(self, _bytes: int) -> bytes:
+            raise KeyboardInterrupt
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(own, name)
+
+    own = nursery._sock
+    with monkeypatch.context() as patch:
+        patch.setattr(nursery, "_sock", Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            hpc.init(address="local", num_cpus=1)
+    assert not is_running(nursery.pid)
+
+
+class Silent:
+    """It forks a node, as far as that can be seen from its pipes, and does not say so."""
+
+    def bear(self, words: Sequence[str], stdin_fd: int, stdout_fd: int, apart: bool) -> int | None:
+        self.stdin, self.stdout = os.dup(stdin_fd), os.dup(stdout_fd)
+        return None
+
+    def close(self) -> None:
+        """Nothing is to be ended."""
+
+
+def test_a_node_that_was_forked_without_an_answer_has_no_pipe_of_the_next(nursery: Nursery) -> None:
+    silent = Silent()
+    BEARERS[:] = [silent]
+    with one_node():
+        ready, _, _ = select.select([silent.stdin], [], [], 0)
+        assert ready and os.read(silent.stdin, 1) == b"", "it would read what the executed node is told"
+        with pytest.raises(BrokenPipeError):
+            os.write(silent.stdout, b"x")
+    os.close(silent.stdin)
+    os.close(silent.stdout)
+
+
+def test_a_nursery_with_threads_bears_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The zygote of an executed node refuses such modules; that of a forked one would not see the threads."""
+    (tmp_path / "with_thread.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    mine = Nursery(["with_thread"])
+    read, write = os.pipe()
+    try:
+        assert mine.bear(["--rank", "0"], read, write, False) is None
+    finally:
+        os.close(read)
+        os.close(write)
+        mine.close()
 
 
 def test_nodes_outlive_their_nursery_and_end_in_order(nursery: Nursery) -> None:

@@ -28,9 +28,20 @@ def threads_of_torch() -> int:
     return torch.get_num_threads()
 
 
+@hpc.remote
+class Drawing:
+    """A process of its own that draws random numbers without a seed."""
+
+    def draw(self) -> tuple[float, int]:
+        """A number of torch's generator, and the seed that this has."""
+        import torch
+
+        return torch.rand(1).item(), torch.initial_seed()
+
+
 def test_workers_find_what_their_node_has_imported() -> None:
-    with one_node({VARIABLE: "colorsys sndhdr"}):
-        assert hpc.get([imported.remote("colorsys"), imported.remote("sndhdr")]) == [True, True]
+    with one_node({VARIABLE: "colorsys wave"}):
+        assert hpc.get([imported.remote("colorsys"), imported.remote("wave")]) == [True, True]
     with one_node():
         assert not hpc.get(imported.remote("colorsys"))
 
@@ -61,3 +72,11 @@ def test_torch_has_the_threads_of_the_lease_or_of_the_user(said: str | None, cou
     with one_node({VARIABLE: "torch", **({"OMP_NUM_THREADS": said} if said else {})}):
         assert hpc.get(imported.remote("torch"))
         assert hpc.get(threads_of_torch.remote()) == count
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch: pip install hpc[train]")
+def test_workers_draw_other_random_numbers_of_torch() -> None:
+    with one_node({VARIABLE: "torch"}):
+        drawing = [Drawing.options(num_cpus=0).remote() for _ in range(3)]
+        drawn = hpc.get([one.draw.remote() for one in drawing])
+    assert len({number for number, _seed in drawn}) == len({seed for _number, seed in drawn}) == 3

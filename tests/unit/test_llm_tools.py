@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import time
 
 import pytest
 
@@ -53,6 +54,10 @@ CASES: list[tuple[str, str, str, Calls]] = [
     ("mistral", f"[TOOL_CALLS]a[CALL_ID]x1[ARGS]{WEATHER}", "", [("a", WEATHER)]),
     ("mistral", "[TOOL_CALLS] is a word", "[TOOL_CALLS] is a word", []),
     ("mistral", "[TOOL", "[TOOL", []),
+    ("mistral", "[TOOL_CALLS][1, 2] x", "[TOOL_CALLS][1, 2] x", []),
+    ("mistral", '[TOOL_CALLS][{"a": 1}, 2] x', '[TOOL_CALLS][{"a": 1}, 2] x', []),
+    ("mistral", '[TOOL_CALLS][{"name": "cu', '[TOOL_CALLS][{"name": "cu', []),
+    ("mistral", '[TOOL_CALLS][{"name": "cut", "arguments": {"x": [1', "", [("cut", '{"x": [1')]),
 ]
 
 
@@ -93,6 +98,15 @@ def test_arguments_are_told_before_they_are_whole() -> None:
     first = reader.feed('<tool_call>{"name": "f", "arguments": {"x": "lon')
     assert [(one.name, one.arguments) for one in first.calls] == [("f", ""), (None, '{"x": "lon')]
     assert [one.arguments for one in reader.feed('g"}').calls] == ['g"}']
+
+
+def test_long_arguments_cost_as_much_as_they_are_long() -> None:
+    reader = READERS["hermes"]()
+    reader.feed('<tool_call>{"name": "f", "arguments": {"x": "')
+    begin = time.process_time()
+    told = sum(len(part.arguments) for _ in range(100_000) for part in reader.feed("word").calls)
+    assert told == 400_000
+    assert time.process_time() - begin < 5, "each letter copies the whole text"
 
 
 def test_ids_of_mistral_are_those_that_its_templates_take() -> None:

@@ -44,28 +44,37 @@ class Read(msgspec.Struct):
 
 
 class ObjectText:
-    """One JSON object, character by character: which of its own keys have which text as their values so far."""
+    """One JSON object, character by character: which of its own keys have which text as their values so far.
+
+    Texts are lists of characters: to add one to a text costs as much as the text is long."""
 
     def __init__(self) -> None:
-        self.text = ""
+        self.letters: list[str] = []
         #: The texts of the values, by their keys; the last one may go on.
-        self.values: dict[str, str] = {}
+        self.values: dict[str, list[str]] = {}
         #: The keys whose values are whole.
         self.whole: set[str] = set()
         self.is_whole = False
         self._depth = 0
         self._in_string = self._is_escaped = self._in_value = False
         self._key = ""
-        self._letters = ""
+        #: Of the string that is open, unless it is part of a value.
+        self._string_letters: list[str] = []
+        self._name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(self.letters)
 
     def add(self, letter: str) -> None:
         """The next character. The first one opens the object."""
-        self.text += letter
+        self.letters.append(letter)
         if self._in_string:
             self._string(letter)
         elif letter == '"':
             self._in_string = True
-            self._letters = ""
+            self._string_letters = []
             self._value(letter)
         elif letter in "{[":
             self._depth += 1
@@ -80,7 +89,7 @@ class ObjectText:
                 self._value(letter)
         elif self._depth == 1 and letter == ":" and not self._in_value:
             self._in_value = True
-            self.values[self._key] = ""
+            self.values[self._key] = []
         elif self._depth == 1 and letter == ",":
             self._end_value()
         else:
@@ -95,29 +104,40 @@ class ObjectText:
         elif letter == '"':
             self._in_string = False
             if self._depth == 1 and not self._in_value:
-                self._key = self._letters
+                self._key = "".join(self._string_letters)
             return
-        self._letters += letter
+        if not self._in_value:
+            self._string_letters.append(letter)
 
     def _value(self, letter: str) -> None:
         if self._in_value and (self.values[self._key] or not letter.isspace()):
-            self.values[self._key] += letter
+            self.values[self._key].append(letter)
 
     def _end_value(self) -> None:
         if self._in_value:
-            self.values[self._key] = self.values[self._key].rstrip()
+            value = self.values[self._key]
+            del value[_end(value) :]
             self.whole.add(self._key)
+            if self._key == "name":
+                self._name = _name(value)
         self._in_value = False
 
     def name(self) -> str | None:
         """The text of the key `name`, once it is whole; None for what is none."""
-        if "name" not in self.whole:
-            return None
-        try:
-            found = json.loads(self.values["name"])
-        except ValueError:
-            return None
-        return found if isinstance(found, str) and found else None
+        return self._name
+
+
+def _end(letters: Sequence[str]) -> int:
+    """The place behind the last character that is no space."""
+    return next((place for place in range(len(letters), 0, -1) if not letters[place - 1].isspace()), 0)
+
+
+def _name(value: Sequence[str]) -> str | None:
+    try:
+        found = json.loads("".join(value))
+    except ValueError:
+        return None
+    return found if isinstance(found, str) and found else None
 
 
 class Reader(ABC):
@@ -196,17 +216,18 @@ class Reader(ABC):
         assert one is not None
         key = next((key for key in ("arguments", "parameters") if key in one.values), None)
         name = one.name()
-        if key is None or name is None or not one.values[key].startswith("{"):
+        if key is None or name is None or one.values[key][:1] != ["{"]:
             return Read()
         found = Read()
         if self._told is None:
             self._told = 0
             found.add(self._begin(name))
         # Space at the end may belong to the value, or come behind it.
-        now = one.values[key].rstrip()
-        if len(now) > self._told:
-            found.calls.append(CallPart(self.count - 1, now[self._told :]))
-            self._told = len(now)
+        value = one.values[key]
+        place = _end(value)
+        if place > self._told:
+            found.calls.append(CallPart(self.count - 1, "".join(value[self._told : place])))
+            self._told = place
         return found
 
     def _begin(self, name: str) -> Read:
@@ -333,6 +354,8 @@ class MistralReader(Reader):
         super().__init__()
         self._is_open = False
         self._in_list = False
+        #: Text that the beginning of a list is, as long as no object was found in it.
+        self._tag = ""
 
     def new_id(self) -> str:
         return "".join(secrets.choice(MISTRAL_LETTERS) for _ in range(MISTRAL_ID))
@@ -354,7 +377,7 @@ class MistralReader(Reader):
         if self._in_list:
             return self._listed(kept)
         if kept.startswith("["):
-            self._in_list = True
+            self._in_list, self._tag = True, mark + "["
             self._kept = kept[1:]
             return Read()
         return self._named(kept)
@@ -362,12 +385,21 @@ class MistralReader(Reader):
     def _listed(self, kept: str) -> Read:
         self._kept = kept
         if kept[0] == "{":
-            self._open("")
-        else:
-            if kept[0] != ",":
-                self._in_list = self._is_open = False
-            self._kept = kept[1:] if kept[0] in ",]" else kept
-        return Read()
+            self._open(self._tag)
+            return Read()
+        found = Read()
+        if kept[0] != ",":
+            self._in_list = self._is_open = False
+            found.text, self._tag = self._tag if kept[0] != "]" else "", ""
+        self._kept = kept[1:] if kept[0] in ",]" else kept
+        return found
+
+    def _in_object(self) -> Read | None:
+        found = super()._in_object()
+        if self._object is None and self._told is None:
+            self._in_list = self._is_open = False
+        self._tag = ""
+        return found
 
     def _named(self, kept: str) -> Read | None:
         head, brace, rest = kept.partition("{")
@@ -389,7 +421,7 @@ class MistralReader(Reader):
     def _rest(self) -> Read:
         if self._is_open and self._kept.strip() and not self._in_list:
             return Read(self.markers[0] + self._kept)
-        return Read() if self._is_open else super()._rest()
+        return Read(self._tag) if self._is_open else super()._rest()
 
 
 class NamedArguments(ObjectText):
@@ -398,20 +430,17 @@ class NamedArguments(ObjectText):
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
-        self.values["arguments"] = ""
+        self.values = {"arguments": self.letters}
 
     def add(self, letter: str) -> None:
         super().add(letter)
-        self.values = {"arguments": self.text}
+        self.values = {"arguments": self.letters}
 
     def _value(self, letter: str) -> None:
         """The values within are parts of the whole one."""
 
     def _end_value(self) -> None:
         self._in_value = False
-
-    def name(self) -> str | None:
-        return self._name
 
 
 #: The readers by the names that vLLM has for them.

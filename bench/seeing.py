@@ -59,7 +59,7 @@ def _probe(children: Children, *args: str, env: dict[str, str] | None = None) ->
 
 
 def _cost(children: Children, quick: bool) -> Rows:
-    args = ("0.3", "5") if quick else ("2", "40")
+    args = ("0.3", "5") if quick else ("0.7", "150")
     records = children.probe(sys.executable, "cost_of_seeing.py", *args, timeout_s=LIMIT_S).records
     found = {way: [one for one in records if one["way"] == way] for way in WAYS}
     for way, (words, most) in WAYS.items():

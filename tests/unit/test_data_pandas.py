@@ -132,10 +132,10 @@ def test_values_of_nanoseconds_are_those_of_pandas_also_where_nothing_has_import
     others = ("Max('t').aggregate_block(table)", "fractions(table['t'])", "list(counted_texts(table['t'], False))",
               "UDFExpr(lambda t: print(t.to_pylist()) or t, (col('t'),), {}, None).evaluate(table).type")  # fmt: skip
     for kind, all_made in (("timestamp('ns')", (rows, table, *others)), ("duration('ns')", (rows, table))):
-        for made in all_made:
-            program = NANOSECONDS.format(kind=kind, made=made, column="times")
-            known = program.replace('assert "pandas" not in sys.modules', "import pandas")
-            assert said(program) == said(known), (kind, made)
+        programs = [NANOSECONDS.format(kind=kind, made=made, column="times") for made in all_made]
+        known = NANOSECONDS.format(kind=kind, made=")\nprint(".join(all_made), column="times")
+        known = known.replace('assert "pandas" not in sys.modules', "import pandas")
+        assert "\n".join(map(said, programs)) == said(known), kind
 
 
 def test_values_of_nanoseconds_within_others_are_those_of_pandas():

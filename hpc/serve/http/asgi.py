@@ -376,7 +376,6 @@ class _Running:
         self._receive.leave()
         self._make_room()
         if self.task is not None and not self.task.done():
-            await asyncio.sleep(0)  # one that has begun in this turn of the loop takes the work over in the next
             self.task.cancel()
             await asyncio.wait([self.task])
 

@@ -454,6 +454,16 @@ def test_messages_of_a_websocket_are_framed() -> None:
     assert list(frames(data)) == [(1, "é".encode()), (2, b""), (2, b"\0" * 300)]
 
 
+def test_a_websocket_that_is_denied_in_parts_is_not_accepted() -> None:
+    async def deny(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        await asyncio.sleep(0.1)  # longer than an answer of HTTP waits for more of it
+        await send({"type": "websocket.http.response.body", "body": b"no, ", "more_body": True})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    assert whole(deny, is_asgi=True, request=HttpRequest("GET", "/", kind="websocket")) == (401, {}, b"no, no")
+
+
 def test_a_websocket_is_accepted_or_denied() -> None:
     async def talk(scope: Any, receive: Any, send: Any) -> None:
         assert (await receive())["type"] == "websocket.connect"

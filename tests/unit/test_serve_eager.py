@@ -103,3 +103,65 @@ def test_a_limit_of_time_holds_across_the_first_wait() -> None:
         assert seen == ["late"]
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout is of 3.11")
+@pytest.mark.parametrize("is_used", [False, True])
+def test_a_cancel_reaches_what_has_not_yet_been_taken_over(is_used: bool) -> None:
+    seen: list[str] = []
+
+    async def nothing() -> None:
+        pass
+
+    async def late() -> None:
+        try:
+            async with asyncio.timeout(0):  # it cancels before the task has taken the rest over
+                await asyncio.Event().wait()
+        except TimeoutError:
+            seen.append("late")
+
+    async def own() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel("enough")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            seen.append(*error.args)
+            raise
+
+    async def child() -> None:
+        inner = asyncio.ensure_future(asyncio.Event().wait())
+        try:
+            await inner
+        finally:
+            await asyncio.sleep(0)
+            seen.append(f"inner {inner.cancelled()}")
+
+    async def ended() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()  # nobody sees that: it ends before its next wait
+
+    async def main() -> None:
+        for work, outcome in ((late, "late"), (own, "enough"), (child, "inner True")):
+            nested = Nested()
+            if is_used:
+                assert not IS_EAGER or nested.begin(nothing()) is None
+                await asyncio.sleep(0)
+            task = nested.begin(work())
+            assert task is not None
+            if work is child:
+                task.cancel()
+            done, _ = await asyncio.wait([task], timeout=10)
+            assert done and seen.pop() == outcome and not seen
+            assert task.cancelled() is (work is not late)
+        nested = Nested()
+        for work in (nothing, ended, late):
+            task = nested.begin(work())
+            await asyncio.sleep(0)
+        assert task is not None
+        await asyncio.wait_for(task, 10)
+        assert seen == ["late"]
+
+    asyncio.run(main())

@@ -248,7 +248,7 @@ def test_an_older_table_changes_nothing() -> None:
 
 
 def test_retries_have_a_budget() -> None:
-    router = machine("a", ongoing=1000)
+    router = machine("a", ongoing=10)
     assert sum(router.may_retry(Request()) for _ in range(100)) == 10
     for _ in range(50):
         router.offer(Request(), 0.0)
@@ -257,6 +257,25 @@ def test_retries_have_a_budget() -> None:
     for _ in range(50):
         router.offer(Request(), 0.0)
     assert [router.may_retry(one) for _ in range(3)] == [True, True, False]
+
+
+def test_the_budget_is_enough_for_what_a_node_had_that_is_lost() -> None:
+    rows = [ReplicaRow(f"r{number}", b"", node=f"n{number % 3}") for number in range(6)]
+    router = machine(*rows, ongoing=20)
+    lost = {row.id for row in rows if row.node == "n0"}
+    asked = [Request() for _ in range(120)]
+    went = [(one, seat) for one in asked if (seat := router.offer(one, 0.0)) is not None]
+    hit = [one for one, seat in went if seat.id in lost]
+    assert len(hit) == 40
+    for ident in lost:
+        router.lost(ident)
+    assert all(router.may_retry(one) for one in hit)
+    assert not router.may_retry(Request()), "no more than that at once"
+    router.update(table(2, *[row for row in rows if row.id not in lost], ongoing=20), 1.0)
+    assert not router.may_retry(Request())
+    router.update(table(3, "a", ongoing=2), 2.0)  # few again
+    router.served_beside(1000)
+    assert sum(router.may_retry(Request()) for _ in range(100)) == 10
 
 
 @given(st.lists(st.sampled_from(["", "m1", "m2"]), max_size=3 * LOOK_AHEAD), st.integers(0, 1000))

@@ -181,6 +181,30 @@ def test_a_reader_with_a_limit_of_time_loses_no_message() -> None:
     assert asyncio.run(work()) == [1, 2]
 
 
+def test_a_message_that_comes_as_its_reader_stops_is_the_next_ones() -> None:
+    async def work(turns: int) -> list[int]:
+        came: asyncio.Future[tuple[bool | None, Any]] = asyncio.get_running_loop().create_future()
+        left = [came, (True, 2), (False, None)]
+
+        async def next_message(key: int, reader: str) -> Any:
+            found = left.pop(0)
+            return await found if isinstance(found, asyncio.Future) else found
+
+        source = InputSource(SimpleNamespace(next_message=SimpleNamespace(remote=next_message)), 7)
+        messages = source.messages(asyncio.Event())
+        reading = asyncio.ensure_future(messages.__anext__())
+        await asyncio.sleep(0.01)
+        came.set_result((True, 1))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        found = await asyncio.gather(reading, return_exceptions=True)
+        return [*(one for one in found if isinstance(one, int)), *[one async for one in messages]]
+
+    for turns in range(6):
+        assert asyncio.run(work(turns)) == [1, 2], turns
+
+
 def test_a_stream_that_is_cancelled_gives_nothing_more() -> None:
     async def numbers() -> AsyncIterator[int]:
         for one in range(10):

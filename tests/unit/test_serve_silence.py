@@ -11,7 +11,7 @@ from hpc.serve.calls.router import RETRY_RESERVE, RouterMachine, Seat
 from hpc.serve.calls.silence import GIVEN_UP_S, Silence, _Probe
 from hpc.serve.messages import DeploymentTable, ReplicaRow, RequestMeta
 
-TABLE = DeploymentTable(1, "app", "d", replicas=[ReplicaRow("a", b"")], max_ongoing_requests=1000)
+TABLE = DeploymentTable(1, "app", "d", replicas=[ReplicaRow("a", b"")], max_ongoing_requests=RETRY_RESERVE)
 
 
 def silence_of() -> tuple[Silence, Seat]:

@@ -53,9 +53,14 @@ class InputMessages(AsyncIterator[Any]):
         asked = self._asked
         try:
             is_there, message = await asyncio.shield(asked)
-        finally:
-            if asked.done():
+        except asyncio.CancelledError:  # of the reader: the message may have come in the same turn of the loop
+            if asked.cancelled():
                 self._asked = None
+            raise
+        except BaseException:
+            self._asked = None
+            raise
+        self._asked = None
         if is_there:
             return message
         self._is_over = True

@@ -29,7 +29,8 @@ MOST_MODELS = 1000
 LOOK_AHEAD = 64
 #: How often a request that a replica may have begun is sent again, where that is safe.
 MAX_RETRIES = 2
-#: One retry for so many requests; and how many at once when there were few.
+#: One retry for so many requests; and how many at once when there were few. More where the replicas of a node may run
+#: more: a node that is lost has lost as many.
 RETRY_EACH = 5
 RETRY_RESERVE = 10
 #: As many deadlines are kept of requests that do not wait any more, beside as many as do wait.
@@ -152,7 +153,7 @@ class RouterMachine:
         self._deadlines: list[tuple[float, int, Request]] = []
         self._count = 0
         self.queued = 0
-        self._budget = RETRY_RESERVE * RETRY_EACH
+        self._budget = self._most_budget = RETRY_RESERVE * RETRY_EACH
 
     # -------------------------------------------------------------- replicas
 
@@ -178,8 +179,17 @@ class RouterMachine:
         for ident, seat in before.items():
             seat.is_gone = ident not in self.seats
         self._gone &= {row.id for row in table.replicas}
+        self._cover()
         self._sort()
         return self.drain(now)
+
+    def _cover(self) -> None:
+        """Have the retries that are left at once be enough for the loss of any node."""
+        rooms: dict[str, int] = {}
+        for seat in self.seats.values():
+            rooms[seat.row.node] = rooms.get(seat.row.node, 0) + seat.limit
+        before, self._most_budget = self._most_budget, max(RETRY_RESERVE, *rooms.values(), 0) * RETRY_EACH
+        self._budget = min(self._most_budget, self._budget + max(0, self._most_budget - before))
 
     def clear(self) -> None:
         """There are no replicas; the next table is the first one."""
@@ -217,7 +227,7 @@ class RouterMachine:
         """A new request: the replica to which it is to be sent now, or None while it waits.
 
         Raises QueueFull if it would have to wait and the queue has its length."""
-        if self._budget < RETRY_RESERVE * RETRY_EACH:
+        if self._budget < self._most_budget:
             self._budget += 1
         if not self.queued or self._overtakes(request):
             seat = self._choose(request, now, None)
@@ -275,7 +285,7 @@ class RouterMachine:
 
     def served_beside(self, count: int) -> None:
         """A number of requests were served without this machine: they allow retries as its own do."""
-        self._budget = min(RETRY_RESERVE * RETRY_EACH, self._budget + count)
+        self._budget = min(self._most_budget, self._budget + count)
 
     def may_retry(self, request: Request) -> bool:
         """Whether a request that may have begun is sent once more; the caller knows that it is safe. Counts it."""

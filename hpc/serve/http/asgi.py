@@ -354,7 +354,7 @@ class _Running:
                 return Stream(self._status, self._headers, self._take(), self._rest(), self._left)
             if self._is_over:
                 return HttpReply(500, [(b"content-type", b"text/plain; charset=utf-8")], ERROR)
-            if self._status and self._timer is None:
+            if self._status and self._timer is None and not self._is_socket:  # a denial is whole
                 self._look_later()
             await self._change()
 
@@ -376,7 +376,6 @@ class _Running:
         self._receive.leave()
         self._make_room()
         if self.task is not None and not self.task.done():
-            await asyncio.sleep(0)  # one that has begun in this turn of the loop takes the work over in the next
             self.task.cancel()
             await asyncio.wait([self.task])
 

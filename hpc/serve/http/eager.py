@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+import types
 from collections.abc import Coroutine, Generator
 from typing import Any
 
@@ -46,8 +47,9 @@ class Beginner:
         return task
 
     def _started(self, work: Work) -> asyncio.Task[None] | None:
-        standing = self._standing or _Standing(self._loop, self._clean)
-        self._standing = None
+        standing, self._standing = self._standing, None
+        if standing is None or not standing.stands_on(self._loop):
+            standing = _Standing(self._loop, self._clean)
         if not standing.step(work):
             return standing.task
         if standing.is_clean():
@@ -59,7 +61,7 @@ class Beginner:
 
 class Nested:
     """Begins coroutines as `Beginner` does, within a task that runs. Each has a context of its own, a copy of the
-    running one. A task that it gives is cancelled in the next turn of the loop at the earliest."""
+    running one."""
 
     def __init__(self) -> None:
         self._standing: _Standing | None = None
@@ -73,7 +75,9 @@ class Nested:
             return None if task.done() else task
         if sys.version_info < (3, 11):
             return context.run(loop.create_task, work)
-        standing, self._standing = self._standing or _Standing(loop, contextvars.Context()), None
+        standing, self._standing = self._standing, None
+        if standing is None or not standing.stands_on(loop):
+            standing = _Standing(loop, contextvars.Context())
         outer = asyncio.current_task(loop)
         if outer is not None:
             asyncio.tasks._leave_task(loop, outer)
@@ -95,8 +99,16 @@ class _Standing:
         self._loop = loop
         self._clean = clean
         self._context = clean.copy()
-        self._work: asyncio.Future[tuple[Work, Any, contextvars.Context | None]] = loop.create_future()
-        self.task: asyncio.Task[None] = loop.create_task(self._go_on(), context=self._context)  # type: ignore[call-arg]
+        self._ready: asyncio.Future[None] = loop.create_future()
+        #: A coroutine that waits, what it waits for, and its context where that is not the task's.
+        self._begun: tuple[Work, Any, contextvars.Context | None] | None = None
+        going_on = self._go_on()
+        going_on.send(None)
+        self.task: asyncio.Task[None] = loop.create_task(going_on, context=self._context)  # type: ignore[call-arg]
+
+    def stands_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it can be used there: nobody has cancelled it."""
+        return self._loop is loop and not self.task.done() and not self.task.cancelling()  # type: ignore[attr-defined]
 
     def step(self, work: Work, context: contextvars.Context | None = None) -> bool:
         """Run the first step, in this context or in the task's own. Returns whether that was all."""
@@ -105,9 +117,14 @@ class _Standing:
             waits_for = (context or self._context).run(work.send, None)
         except (StopIteration, asyncio.CancelledError):
             return True
+        except BaseException:  # the process ends, or the actor
+            self.task.cancel()
+            raise
         finally:
             asyncio.tasks._leave_task(self._loop, self.task)
-        self._work.set_result((work, waits_for, context))
+        self._begun = work, waits_for, context
+        if not self._ready.done():  # it is cancelled where the first step has cancelled its own task
+            self._ready.set_result(None)
         return False
 
     def is_clean(self) -> bool:
@@ -115,26 +132,52 @@ class _Standing:
         return self._context == self._clean
 
     async def _go_on(self) -> None:
-        await _Rest(*await self._work)
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            await _pause()  # here already as the task is made: what has not begun would not see a cancel
+            await self._ready
+        except asyncio.CancelledError as error:
+            if self._begun is None:
+                raise
+            cancelled = error
+        assert self._begun is not None
+        begun, self._begun = self._begun, None
+        await _Rest(*begun, cancelled)
+
+
+@types.coroutine
+def _pause() -> Generator[None, None, None]:
+    yield
 
 
 class _Rest:
-    """A coroutine that waits, as something to await."""
+    """A coroutine that waits, as something to await. ``cancelled``: its task was cancelled before it took this over."""
 
-    def __init__(self, work: Work, waits_for: Any, context: contextvars.Context | None) -> None:
+    def __init__(
+        self,
+        work: Work,
+        waits_for: Any,
+        context: contextvars.Context | None,
+        cancelled: asyncio.CancelledError | None,
+    ) -> None:
         self._work = work
         self._waits_for = waits_for
         self._context = context
+        self._cancelled = cancelled
 
     def __await__(self) -> Generator[Any, Any, None]:
-        waits_for = self._waits_for
+        waits_for, early = self._waits_for, self._cancelled
+        if early is not None and waits_for is not None and waits_for.cancel(*early.args):
+            early = None  # as a task does it: what it waits for is cancelled, and tells it so
         while True:
-            error: BaseException | None = None
+            error: BaseException | None = early
             given: Any = None
-            try:
-                given = yield waits_for
-            except BaseException as raised:
-                error = raised
+            if early is None:
+                try:
+                    given = yield waits_for
+                except BaseException as raised:
+                    error = raised
+            early = None
             try:
                 waits_for = self._next(given, error)
             except StopIteration:

@@ -300,11 +300,17 @@ def test_models_are_listed() -> None:
     served(use)
 
 
+#: A call whose arguments are nested without an end.
+DEEP = {
+    "role": "assistant",
+    "tool_calls": [{"function": {"name": "f", "arguments": '{"a":' * 9999 + "1" + "}" * 9999}}],
+}
 WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     (CHAT, {"messages": []}, "messages", "at least one"),
     (CHAT, {"messages": None}, "messages", "expected array"),
     (CHAT, {"messages": [{"role": "king", "content": ""}]}, "messages[0].role", "king"),
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content", "text only"),
+    (CHAT, {"messages": [DEEP]}, "messages", "arguments of 'f' are no JSON object"),
     (CHAT, {"temperature": 3}, "temperature", "<= 2.0"),
     (CHAT, {"temperature": "hot"}, "temperature", "expected float"),
     (CHAT, {"top_p": 0}, "top_p", "> 0.0"),

@@ -1,7 +1,7 @@
 """What a file of output had before a job wrote to it, as `--output` may name one that is there. It is not the job's.
 
 Most schedulers append to such a file, and OpenPBS may begin it anew. So nothing is skipped but the same bytes at the
-same place, and that only when the file has changed. Rejected: to ask the scheduler which of the two it does, as sites
+same place, and that only when the file has grown. Rejected: to ask the scheduler which of the two it does, as sites
 set that, and a wrong answer would hide output.
 """
 
@@ -62,8 +62,9 @@ class OldOutput:
         """Where new output begins in the file; None while there is none."""
         try:
             about = path.stat()
-            if (about.st_size, about.st_mtime_ns) == (self.size, self.mtime_ns):
-                return None
+            if about.st_size == self.size and self.mtime_ns != ANY_TIME:
+                # Written anew with the same text, as by the same job again: nothing was appended.
+                return None if about.st_mtime_ns == self.mtime_ns else 0
             return self.size if _digest(path, self.size) == self.digest else 0
         except OSError:
             return None

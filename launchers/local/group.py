@@ -25,8 +25,9 @@ class Bearer(Protocol):
     """What forks nodes in the place of executing them: see `launchers/local/nursery.py`."""
 
     def bear(self, words: Sequence[str], stdin_fd: int, stdout_fd: int, apart: bool) -> int | None:
-        """The pid of a new node with these words of the node program; None where it must be executed, with other pipes:
-        a node may have got these."""
+        """The pid of a new node with these words of the node program; None where it must be executed.
+
+        It has other pipes then: a node that nobody knows may have got these."""
 
     def close(self) -> None:
         """End it."""

@@ -59,3 +59,17 @@ def test_each_rank_has_a_bundle_and_the_replica_is_in_the_first() -> None:
     assert given["placement_group_bundles"] == [{"GPU": 1}, {"GPU": 1}]
     assert given["ray_actor_options"] == {"num_cpus": 0, "num_gpus": 1}
     assert "placement_group_bundles" not in config().deployment_options()
+
+
+def test_a_bundle_has_all_that_its_rank_takes() -> None:
+    """A process that does not fit into its bundle never begins."""
+    two = {"tensor_parallel_size": 2}
+    takes = {"num_cpus": 2, "num_gpus": 2, "memory": 1e9, "resources": {"x": 1}}
+    more = config(engine_kwargs=two, deployment_config={"ray_actor_options": takes}).deployment_options()
+    assert more["placement_group_bundles"] == [{"CPU": 2, "GPU": 2, "memory": 1e9, "x": 1}] * 2
+    kind = config(engine_kwargs=two, accelerator_type="A100").deployment_options()
+    assert kind["placement_group_bundles"] == [{"CPU": 1, "GPU": 1, "accelerator_type:A100": 0.001}] * 2
+    each = {"bundle_per_worker": {"GPU": 1}}
+    given = config(engine_kwargs=two, placement_group_config=each, accelerator_type="A100").deployment_options()
+    assert given["placement_group_bundles"] == [{"GPU": 1, "accelerator_type:A100": 0.001}] * 2
+    assert given["ray_actor_options"]["num_gpus"] == 1 and each == {"bundle_per_worker": {"GPU": 1}}

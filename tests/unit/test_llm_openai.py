@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from hpc.serve.llm.engine import Delta, EngineError, TokenRequest
@@ -93,6 +94,37 @@ def test_long_requests_are_read_in_a_thread_one_at_a_time_and_short_ones_at_once
         seen = await asyncio.gather(*(request(app, "POST", path, long) for path in (TEXT, "/tokenize", TEXT)))
         assert [one.code for one in seen] == [400, 200, 400]
         assert len(readers) == 4 and threading.main_thread() not in readers[1:] and most == 1
+        await model.stop()
+
+    asyncio.run(run())
+
+
+def test_a_long_request_whose_client_has_gone_keeps_its_turn_until_its_thread_has_ended() -> None:
+    inside = most = 0
+    begun, going_on = threading.Event(), threading.Event()
+
+    class Slow(ByteTokenizer):
+        def encode(self, text: str, add_special: bool = True) -> list[int]:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            begun.set()
+            going_on.wait(10)
+            inside -= 1
+            return super().encode(text, add_special)
+
+    async def run() -> None:
+        model = TokenModel(ToyEngine(), lambda: Slow(BEGIN, END))
+        await model.start()
+        body = msgspec.json.encode({"model": "toy", "prompt": "a" * (LONG_BYTES + 1)})
+        first = asyncio.ensure_future(model.answer("/tokenize", body))
+        await asyncio.to_thread(begun.wait, 10)
+        first.cancel()
+        second = asyncio.ensure_future(model.answer("/tokenize", body))
+        done, _ = await asyncio.wait([first, second], timeout=0.2)
+        assert done == {first} and first.cancelled(), "the client waits no longer"
+        going_on.set()
+        assert (await second).status == 200 and most == 1
         await model.stop()
 
     asyncio.run(run())
@@ -268,11 +300,17 @@ def test_models_are_listed() -> None:
     served(use)
 
 
+#: A call whose arguments are nested without an end.
+DEEP = {
+    "role": "assistant",
+    "tool_calls": [{"function": {"name": "f", "arguments": '{"a":' * 9999 + "1" + "}" * 9999}}],
+}
 WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     (CHAT, {"messages": []}, "messages", "at least one"),
     (CHAT, {"messages": None}, "messages", "expected array"),
     (CHAT, {"messages": [{"role": "king", "content": ""}]}, "messages[0].role", "king"),
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content", "text only"),
+    (CHAT, {"messages": [DEEP]}, "messages", "arguments of 'f' are no JSON object"),
     (CHAT, {"temperature": 3}, "temperature", "<= 2.0"),
     (CHAT, {"temperature": "hot"}, "temperature", "expected float"),
     (CHAT, {"top_p": 0}, "top_p", "> 0.0"),

@@ -158,6 +158,7 @@ def test_a_template_of_a_model_is_rendered() -> None:
         "{{ messages.append(1) }}",
         "{% for x in y %}",
         "{{ messages[0].a.b }}",
+        "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
     ],
 )
 def test_a_template_can_only_refuse(template: str) -> None:

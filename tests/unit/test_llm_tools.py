@@ -128,12 +128,17 @@ def test_a_reader_is_named_as_in_vllm() -> None:
 
 def test_special_tokens_that_mark_a_call_are_seen() -> None:
     class Own:
-        all_special_tokens = ("[TOOL_CALLS]", "</s>")
+        """As transformers' own: a special token without a role is in no list, and one that is unknown has a number."""
+
+        all_special_tokens = ("</s>",)
         eos_token_id = 1
         texts = ("[TOOL_CALLS]", "</s>", "a", "{}")
 
         def convert_tokens_to_ids(self, text: str) -> int:
-            return self.texts.index(text)
+            return self.texts.index(text) if text in self.texts else 1
+
+        def convert_ids_to_tokens(self, tokens: list[int]) -> list[str]:
+            return [self.texts[token] for token in tokens]
 
         def decode(self, tokens: list[int], skip_special_tokens: bool) -> str:
             assert skip_special_tokens

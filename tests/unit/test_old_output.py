@@ -53,6 +53,13 @@ def test_a_file_that_was_begun_anew_is_all_output(path: Path, text: bytes) -> No
     assert old.begin(path) == 0
 
 
+def test_the_same_output_again_is_output(path: Path) -> None:
+    """As of a job whose output is copied to its place at once, when it has ended."""
+    old = known(path)
+    path.write_bytes(b"of yesterday\n")
+    assert old.begin(path) == 0
+
+
 def test_a_file_of_the_same_end_and_another_size_is_all_output(tmp_path: Path) -> None:
     path = tmp_path / "large.txt"
     path.write_bytes(b"a" * (2 * TAIL))

@@ -11,6 +11,8 @@ import msgspec
 #: The engines, by the word in small letters that names each.
 ENGINES = ("toy", "hf", "vllm", "process")
 PLACEMENT_KEYS = {"bundles", "bundle_per_worker", "strategy"}
+#: What a process of a kind of accelerator takes of the resource of that name.
+ACCELERATOR = 0.001
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -97,6 +99,9 @@ class LLMConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             actor["accelerator_type"] = self.accelerator_type
         bundles = self._bundles(actor)
         if bundles is not None:
+            if kind := actor.get("accelerator_type"):
+                for bundle in bundles:
+                    bundle.setdefault(f"accelerator_type:{kind}", ACCELERATOR)
             options["placement_group_bundles"] = bundles
             options["placement_group_strategy"] = (self.placement_group_config or {}).get("strategy", "PACK")
             # The replica is in the first bundle, and of an engine that is divided over ranks it is rank 0.
@@ -121,12 +126,23 @@ class LLMConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         if config is None:
             if self.engine != "hf" or self.workers == 1:
                 return None
-            has_gpus = self.accelerator_type is not None or actor.get("num_gpus")
-            each: dict[str, float] = {"CPU": actor.get("num_cpus", 1), **({"GPU": 1} if has_gpus else {})}
-            return [dict(each) for _ in range(self.workers)]
+            return [_share(actor) for _ in range(self.workers)]
         if ("bundles" in config) == ("bundle_per_worker" in config):
             raise ValueError("placement_group_config: one of bundles and bundle_per_worker")
-        return list(config["bundles"]) if "bundles" in config else [config["bundle_per_worker"]] * self.workers
+        given = config["bundles"] if "bundles" in config else [config["bundle_per_worker"]] * self.workers
+        return [dict(each) for each in given]
+
+
+def _share(actor: Mapping[str, Any]) -> dict[str, float]:
+    """The bundle of a rank: all that its process takes, which would never begin in less."""
+    kind = actor.get("accelerator_type")
+    cpus, gpus = actor.get("num_cpus"), actor.get("num_gpus")
+    found: dict[str, float] = {"CPU": 1 if cpus is None else cpus, **(actor.get("resources") or {})}
+    if gpus or (gpus is None and kind is not None):
+        found["GPU"] = gpus or 1
+    if actor.get("memory"):
+        found["memory"] = actor["memory"]
+    return found
 
 
 class IngressClsConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -363,7 +363,7 @@ def _called(call: Call) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             message = f"messages[].tool_calls: the arguments of {call.function.name!r} are no JSON object: {error}"
             raise _refused("messages", message) from error
     function = {"name": call.function.name, "arguments": arguments}

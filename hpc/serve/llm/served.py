@@ -171,8 +171,11 @@ class TokenModel(Model):
         """What is made of a body. A long one holds up nobody else: it has a thread, and one at a time has memory."""
         if len(body) <= LONG_BYTES:
             return make(body)
-        async with self._turn:
-            return await asyncio.to_thread(make, body)
+        await self._turn.acquire()
+        work = asyncio.ensure_future(asyncio.to_thread(make, body))
+        # A client that goes away does not end the thread, and the next one waits for it.
+        work.add_done_callback(lambda _: self._turn.release())
+        return await asyncio.shield(work)
 
     def _chat_prompt(self, body: bytes) -> Prompt:
         request = schema.parse(schema.ChatRequest, body)

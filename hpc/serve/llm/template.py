@@ -23,7 +23,7 @@ def render(template: str, /, **values: Any) -> str:
         return str(_compiled(template).render(**values))
     except SecurityError as error:
         raise TemplateError(f"the model's chat template does what templates must not do: {error}") from error
-    except (JinjaError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except (JinjaError, TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise TemplateError(f"the model's chat template refuses these messages: {error}") from error
 
 

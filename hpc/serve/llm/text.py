@@ -114,9 +114,7 @@ class PieceTokenizer(Tokenizer):
         return text, None if HOLE in text else text.encode()
 
     def stream(self, markers: Sequence[str] = ()) -> Stream:
-        special = {
-            self.own.convert_tokens_to_ids(text): text for text in markers if text in self.own.all_special_tokens
-        }
+        special = {token: text for text in markers if (token := self._left_out(text)) is not None}
         if not special:
             return PieceStream(self.decode)
 
@@ -132,6 +130,13 @@ class PieceTokenizer(Tokenizer):
             return text + self.decode(run)
 
         return PieceStream(decode)
+
+    def _left_out(self, text: str) -> int | None:
+        """The token of a special text that `decode` leaves out. `all_special_tokens` has only those with a role."""
+        token: int | None = self.own.convert_tokens_to_ids(text)
+        if token is None or self.own.convert_ids_to_tokens([token]) != [text]:
+            return None
+        return None if text in self.decode([token]) else token
 
     def chat(self, messages: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> str:
         template = self.own.chat_template

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hpc.data.block.views import taken_of
+from hpc.data.block.views import none_of, taken_of
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Gather, Need, Parts, Place, Range
 from hpc.data.shuffle.matches import Matches, Rows, comparable, keys_of, of_one_type
@@ -276,4 +276,4 @@ class JoinPartitioner:
 def _only_keys(names: Sequence[str], others: list[pa.Table], theirs: Sequence[str]) -> pa.Table:
     """A side without a block, of which no more is known than that it has no rows."""
     types = [others[0].schema.field(name).type for name in theirs]
-    return pa.table([pa.array([], kind) for kind in types], list(names))
+    return pa.table([none_of(kind) for kind in types], list(names))

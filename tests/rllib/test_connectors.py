@@ -202,7 +202,7 @@ def test_states_of_before_and_after_a_merge_was_taken_count_once():
     for merged in (second, second, third, third):  # which a runner may be given again
         one.set_state(merged)
         assert_same_figures(one.get_state(), seeing(MeanStdFilter(BOX), data.reshape(-1, 2)).get_state())
-    # Who merges without having merged before knows what the figures have that it began from.
+    # A filter that merges for the first time is told what the figures have that it began from.
     for begun in (local, MeanStdFilter(BOX)):
         begun.set_state(third)
         merged = begun.merge_states([one.get_state()])

@@ -92,6 +92,6 @@ class FastAdam(torch.optim.Adam):
 
 
 #: torch's step with its hooks. torch marks that of a class so when the first Adam of a program is made.
-_SLOW_STEP = torch.optim.Adam.step
+_SLOW_STEP: Callable[..., Any] = torch.optim.Adam.step
 if not getattr(_SLOW_STEP, "hooked", False):
     _SLOW_STEP = torch.optim.Optimizer.profile_hook_step(_SLOW_STEP)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import inspect
 
 import torch
 
@@ -45,3 +47,34 @@ def test_fast_adam_calls_hooks_and_counts_each_parameter_by_itself() -> None:
     optimizer.step()
     assert called == [0, 1]
     assert [optimizer.state[param]["step"].item() for param in params] == [5.0, 6.0]
+
+
+def test_fast_adam_calls_hooks_once_where_the_program_has_made_an_adam_before() -> None:
+    param = torch.ones(2, requires_grad=True)
+    torch.optim.Adam([param])
+    spec = importlib.util.find_spec("hpc.rllib.core.learner.torch.adam")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    optimizer, called = module.FastAdam([param]), []
+    optimizer.register_step_pre_hook(lambda *args: called.append("before"))
+    optimizer.register_step_post_hook(lambda *args: called.append("behind"))
+    param.grad = torch.ones(2)
+    optimizer.step()
+    assert called == ["before", "behind"]
+
+
+def test_copies_of_fast_adam_go_on_by_themselves_and_its_decay_is_that_of_its_settings() -> None:
+    new = "decoupled_weight_decay" in inspect.signature(torch.optim.Adam).parameters
+    for more in ({}, {"decoupled_weight_decay": True} if new else {}):
+        how = {"lr": 0.1, "weight_decay": 0.5, **more}
+        mine, theirs = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+        fast, slow = FastAdam([mine], **how), torch.optim.Adam([theirs], **how)
+        for step in range(4):
+            if step == 2:
+                (mine, fast), old = copy.deepcopy((mine, fast)), fast
+            for param, optimizer in ((mine, fast), (theirs, slow)):
+                param.grad = torch.full((3,), float(step) - 2.0)
+                optimizer.step()
+        torch.testing.assert_close(mine, theirs)
+        counts = [next(iter(one.state.values()))["step"].item() for one in (old, fast)]
+        assert counts == [2.0, 4.0]

@@ -184,6 +184,41 @@ def test_what_is_seen_between_a_state_and_its_merge_counts_in_the_next_one():
     assert one.get_state()[None]["running_stats"][0]["count"] == 0
 
 
+def test_states_of_before_and_after_a_merge_was_taken_count_once():
+    data = np.random.default_rng(5).normal(2.0, 3.0, (4, 10, 2))
+    one, local = MeanStdFilter(BOX), MeanStdFilter(BOX)
+    first = local.merge_states([seeing(one, data[0]).get_state()])
+    local.set_state(first)
+    # Two states are on their way, and the first merge is taken between them.
+    early = seeing(one, data[1]).get_state()
+    one.set_state(first)
+    late = seeing(one, data[2]).get_state()
+    second = local.merge_states([early])
+    local.set_state(second)
+    third = local.merge_states([late])
+    local.set_state(third)
+    assert_same_figures(third, seeing(MeanStdFilter(BOX), data[:3].reshape(-1, 2)).get_state())
+    seeing(one, data[3])
+    for merged in (second, second, third, third):  # which a runner may be given again
+        one.set_state(merged)
+        assert_same_figures(one.get_state(), seeing(MeanStdFilter(BOX), data.reshape(-1, 2)).get_state())
+    # A filter that merges for the first time is told what the figures have that it began from.
+    for begun in (local, MeanStdFilter(BOX)):
+        begun.set_state(third)
+        merged = begun.merge_states([one.get_state()])
+        assert_same_figures(merged, seeing(MeanStdFilter(BOX), data.reshape(-1, 2)).get_state())
+
+
+def test_what_the_merging_filter_has_seen_counts_once():
+    one = seeing(MeanStdFilter(BOX), np.ones((5, 2)))
+    one.get_state()  # as a checkpoint takes it
+    seeing(one, np.zeros((4, 2)))
+    for count in (9, 12):
+        one.set_state(one.merge_states([]))
+        assert one.get_state()[None]["running_stats"][0]["count"] == count
+        seeing(one, np.zeros((3, 2)))
+
+
 def test_runners_that_never_take_a_merge_are_counted_once():
     data = np.random.default_rng(1).normal(3, 2, (3, 10, 2))
     one, local = MeanStdFilter(BOX), MeanStdFilter(BOX)

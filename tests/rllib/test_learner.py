@@ -392,6 +392,9 @@ def test_schedulers_of_torch_go_on_after_a_restore() -> None:
         return [one["default_optimizer_learning_rate"] for one in found]
 
     whole, first, second = (learner_with_scheduler() for _ in range(3))
+    unused = pickle.loads(pickle.dumps(whole.get_state()))
+    rates(whole, 3)
+    whole.set_state(unused)
     expected = rates(whole, 5)
     assert expected == pytest.approx([0.01, 0.005, 0.005, 0.0025, 0.0025])
     rates(first, 3)

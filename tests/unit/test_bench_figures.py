@@ -248,6 +248,15 @@ def test_a_task_is_reached_by_the_medians_of_most_runs():
     assert rl.middle([good, never]) == "10.0 s, 500 steps (1 of 2)"
 
 
+@pytest.mark.parametrize(("healthy", "verdict"), [(8, "yes"), (7, "NO")])
+def test_runners_that_do_not_come_back_are_no_success(healthy, verdict):
+    measuring = rl.Measuring(None, True, lambda text: None)
+    killed = {"before_s": 0.1, "after_s": 0.1, "lost": 2, "back_s": 3.0, "healthy": healthy}
+    measuring.probe = lambda peer, script, what, *args: killed if what == "runners" else None
+    measuring.run("9")
+    assert [row[6] for row in measuring.rows] == ["yes", verdict]
+
+
 def test_a_run_that_is_stopped_keeps_the_lines_that_it_has(monkeypatch):
     def stopped(measuring):
         measuring.line("a", {HPC: "1"}, "2", False)

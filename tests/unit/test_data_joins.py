@@ -214,3 +214,34 @@ def test_an_order_that_is_the_same_in_all_sessions_needs_an_exchange():
     assert left.may_read(0) and not left.may_read(1)
     assert inner.goes_to_reads(1 << 20, 100 << 20, 16) and not inner.goes_to_reads(65 << 20, 10 << 30, 16)
     assert not inner.goes_to_reads(50 << 20, 100 << 20, 16), "it would be looked at 16 times"
+
+
+@pytest.mark.parametrize(("left", "right", "kind"), [
+    (pa.array([1, 2], pa.int32()), pa.array([2, 1 << 40]), pa.int64()),
+    (pa.array([1.0, 2.0], pa.float32()), pa.array([2.0, 0.1]), pa.float64()),
+    (pa.array(["1.5", "2.0"]).cast(pa.decimal128(3, 1)), pa.array(["2.00", "9.55"]).cast(pa.decimal128(5, 2)),
+     pa.decimal128(5, 2)),
+    (pa.array(["a", "b"], pa.string_view()), pa.array(["b", "c"]).dictionary_encode(), pa.string_view()),
+    (pa.array(["a", "b"]), pa.array(["b", "c"]).dictionary_encode().cast(pa.dictionary(pa.int8(), pa.string_view())),
+     pa.string()),
+    (pa.array([b"a", b"b"]).dictionary_encode(), pa.array([b"b", b"c"], pa.binary_view()),
+     pa.dictionary(pa.int32(), pa.binary())),
+], ids=lambda value: str(value.type) if isinstance(value, pa.Array) else str(value))  # fmt: skip
+def test_keys_of_a_full_join_keep_their_values_where_the_types_of_sides_differ(left, right, kind):
+    sides = [pa.table({"k": left, "v": [0, 1]}), pa.table({"k": right, "w": [0, 1]})]
+    exchange = Join(Joining("full_outer", ("k",), ("k",)), 3)
+    found = [row for table in run(exchange, [[side] for side in sides], 3) for row in table.to_pylist()]
+    first, both, last = left[0].as_py(), left[1].as_py(), right[1].as_py()
+    expected = {(first, 0, None), (both, 1, 0), (last, None, 1)}
+    assert len(found) == 3 and {(row["k"], row["v"], row["w"]) for row in found} == expected
+    assert exchange.schema_of([side.schema for side in sides]).field("k").type == kind
+
+
+def test_whole_numbers_beyond_64_signed_bits_are_equal_to_none_of_those():
+    left, right = (pa.table({"k": keys}) for keys in (pa.array([-1, 2]), pa.array([2, 2**64 - 1], pa.uint64())))
+    cases = {"inner": [2], "left_anti": [-1], "right_anti": [2**64 - 1], "right_outer": [2, 2**64 - 1]}
+    for kind, expected in cases.items():
+        (found,) = Joining(kind, ("k",), ("k",)).tables(left, right)
+        assert found["k"].to_pylist() == expected, kind
+    (found,) = Joining("left_outer", ("k",), ("k",)).tables(right, left)
+    assert found["k"].to_pylist() == [2, 2**64 - 1]

@@ -86,3 +86,19 @@ def test_rows_of_several_columns_have_numbers_in_the_order_in_which_they_come_up
     ids, count = codes_of_rows([pa.array([5, 5, 4, 5]), pa.array(["x", None, "x", "x"])])
     assert (ids.tolist(), count) == ([0, 1, 2, 0], 3)
     assert codes(pa.array([True, None, True]))[0].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("values", "groups"), [
+    (pa.array(["a", "b", "a", "unused"]), {"a": 3, "b": 1, None: 1}),
+    (pa.array(["a", "b", "a"], pa.string_view()), {"a": 3, "b": 1, None: 1}),
+    (pa.array(["a", None, "a"]), {"a": 3, None: 2}),
+    (pa.array([0.0, 1.0, -0.0]), {0.0: 3, 1.0: 1, None: 1}),
+])  # fmt: skip
+@pytest.mark.parametrize("parts", [1, 3])
+def test_values_that_a_dictionary_has_twice_are_one_key(values, groups, parts):
+    keys = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, None, 0], pa.int8()), values)
+    for several in (1, 2):
+        blocks = [[pa.table({"k": keys, "v": range(5)})] * several]
+        found = pa.concat_tables(run(Aggregated(("k",), (Count(),)), blocks, parts), promote_options="permissive")
+        counts = list(zip(found["k"].to_pylist(), found["count()"].to_pylist(), strict=True))
+        assert len(counts) == len(groups) and dict(counts) == {key: several * n for key, n in groups.items()}

@@ -9,6 +9,7 @@ import pytest
 
 from hpc.data.aggregate import Count, CountDistinct, Max, Min, Sum, Unique
 from hpc.data.block.batch import to_batch
+from hpc.data.block.codes import whole
 from hpc.data.block.passing import passing
 from hpc.data.block.views import plain, plain_table, plain_type, rows_of, taken_of
 from hpc.data.io.writers import ParquetWriter
@@ -204,3 +205,15 @@ def test_what_has_no_views_stays_as_it_is():
     assert plain_type(pa.list_view(pa.string_view())) is None
     encoded = pa.dictionary(pa.int8(), pa.string_view(), ordered=True)
     assert plain_type(encoded) == pa.dictionary(pa.int8(), pa.large_string(), ordered=True)
+
+
+@each_other
+def test_columns_without_a_chunk_are_columns_without_values(name):
+    kind = OTHERS[name].type
+    nothing = pa.chunked_array([], kind)
+    for found in (whole(nothing), gather.whole(nothing), plain(nothing)):
+        assert len(found) == 0
+    table = pa.table({"k": nothing, "v": pa.array([], pa.int64())})
+    assert gather.combine(table).schema == table.schema
+    exchange = Aggregated(("k",), (Sum("v"), Count()))
+    assert pa.concat_tables(run(exchange, [[table, table]], 2)).num_rows == 0

@@ -77,7 +77,7 @@ def masks(name: str, steps: int) -> dict[str, Any]:
 
 
 def restore() -> dict[str, Any]:
-    """Saved with four runners, restored with two: mean return of 100 episodes, and counters."""
+    """Saved with four runners, restored with two: mean return of 200 episodes, and counters."""
     import hpc
 
     hpc.init(num_cpus=6)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from hpc.data.block.flat import to_numpy
 from hpc.data.block.nanoseconds import python_values
-from hpc.data.block.views import plain
+from hpc.data.block.views import none_of, plain
 
 
 def codes(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, int]:
@@ -95,4 +95,4 @@ def whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
         return column
     if column.num_chunks == 1:
         return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else none_of(column.type)

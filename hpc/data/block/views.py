@@ -65,7 +65,7 @@ def plain(array: A) -> A:
     if has_list_views(array.type):
         if isinstance(array, pa.Array):
             return _of_lists(array)
-        return pa.chunked_array([_of_lists(chunk) for chunk in array.chunks or [pa.array([], array.type)]])
+        return pa.chunked_array([_of_lists(chunk) for chunk in array.chunks or [none_of(array.type)]])
     kind = plain_type(array.type)
     return array if kind is None else array.cast(kind)
 
@@ -91,6 +91,11 @@ def _of_lists(array: pa.Array) -> pa.Array:
     ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(array), 0).cast(pa.int64()))
     offsets = pa.concat_arrays([pa.array([0], pa.int64()), ends])
     return pa.LargeListArray.from_arrays(offsets, _of_lists(array.flatten()), mask=nulls)
+
+
+def none_of(kind: pa.DataType) -> pa.Array:
+    """No values of a type. Of dictionaries of views pyarrow makes nulls, but no values from Python's."""
+    return pa.array([], kind) if isinstance(kind, pa.BaseExtensionType) else pa.nulls(0, kind)
 
 
 def plain_table(table: pa.Table) -> pa.Table:

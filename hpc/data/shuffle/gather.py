@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from hpc.data.block.views import taken_of
+from hpc.data.block.views import none_of, taken_of
 
 _LARGE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
 _MOST_BYTES = 2**31 - 1
@@ -70,7 +70,7 @@ def whole(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         return column.chunk(0)
     if column.type in _LARGE and column.nbytes > _MOST_BYTES:
         return column
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else none_of(column.type)
 
 
 def runs(tables: Sequence[pa.Table]) -> list[pa.Table]:

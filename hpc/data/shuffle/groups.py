@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from hpc.data.block.codes import codes_of_rows, first_rows, plain_floats, stable_order, whole
 from hpc.data.block.flat import to_numpy
+from hpc.data.block.views import plain
 from hpc.data.shuffle import dense, gather
 from hpc.data.shuffle.kernel import Kernel
 
@@ -107,7 +108,7 @@ def _group_by(groups: Groups, kernels: list[Kernel], numbered: bool) -> tuple[li
     columns: dict[str, Any]
     if not groups.keys:
         columns, names = {}, []
-    elif numbered or any(not _is_key(groups.table.column(name).type) for name in groups.keys):
+    elif numbered or any(not _is_key(groups.table.column(name)) for name in groups.keys):
         numbered = True
         columns, names = {"g": groups.ids}, ["g"]
     else:
@@ -166,9 +167,30 @@ def _like(result: pa.Array, kernel: Kernel) -> pa.Array:
     return result
 
 
-def _is_key(kind: pa.DataType) -> bool:
-    """Whether Arrow's group-by takes such a column as key."""
+def _is_key(column: pa.ChunkedArray) -> bool:
+    """Whether Arrow's group-by takes such a column as key. It tells the values of dictionaries apart by their numbers,
+    so that each value must have one, and null and -0.0 none."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _is_key_type(kind.value_type) and not pa.types.is_floating(kind.value_type) and _are_once(column)
+    return _is_key_type(kind)
+
+
+def _is_key_type(kind: pa.DataType) -> bool:
     return not (pa.types.is_nested(kind) or pa.types.is_null(kind) or isinstance(kind, pa.BaseExtensionType))
+
+
+def _are_once(column: pa.ChunkedArray) -> bool:
+    """Whether each value of the dictionaries of a column is there once in each, and none is null."""
+    known: pa.Array | None = None
+    for chunk in column.chunks:
+        values = chunk.dictionary
+        if known is not None and values.equals(known):
+            continue
+        known = values
+        if values.null_count or len(plain(values).dictionary_encode().dictionary) < len(values):
+            return False
+    return True
 
 
 def with_plain_floats(table: pa.Table, names: Sequence[str]) -> pa.Table:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hpc.data.block.views import taken_of
+from hpc.data.block.views import none_of, taken_of
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Gather, Need, Parts, Place, Range
-from hpc.data.shuffle.matches import Matches, Rows, comparable, keys_of
+from hpc.data.shuffle.matches import Matches, Rows, comparable, keys_of, of_one_type
 from hpc.data.shuffle.partition import hash_cut
 
 TYPES = (
@@ -104,9 +104,7 @@ class Joining:
         at = np.asarray(at, np.int64)
         for one, other in zip(self.left_on, self.right_on):
             place, key = kept.index(one), take_or_null(right.select([other]), there).column(0)
-            column = columns[place]
-            column = column.cast(key.type) if pa.types.is_null(column.type) else column
-            key = key.cast(column.type) if key.type != column.type else key
+            column, key = of_one_type(columns[place], key)
             both = pa.concat_tables([pa.table({"": column}), pa.table({"": key})]).column(0)
             rows = np.where(at >= 0, np.arange(len(at)), len(at) + np.arange(len(at)))
             columns[place] = gather.take_column(both, rows)
@@ -278,4 +276,4 @@ class JoinPartitioner:
 def _only_keys(names: Sequence[str], others: list[pa.Table], theirs: Sequence[str]) -> pa.Table:
     """A side without a block, of which no more is known than that it has no rows."""
     types = [others[0].schema.field(name).type for name in theirs]
-    return pa.table([pa.array([], kind) for kind in types], list(names))
+    return pa.table([none_of(kind) for kind in types], list(names))

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from hpc.data.block.codes import plain_floats, stable_order, whole
 from hpc.data.block.flat import to_numpy
 from hpc.data.block.promote import Conflict, common
-from hpc.data.block.views import plain
+from hpc.data.block.views import plain, plain_type
 from hpc.data.shuffle.dense import codes_of_both
 from hpc.data.shuffle.groups import offsets_of
 from hpc.data.shuffle.states import no_column
@@ -138,12 +138,40 @@ def comparable(one: pa.Array, other: pa.Array, names: tuple[str, str]) -> tuple[
             kind = common(one.type, other.type)
         except Conflict:
             kind = one.type
-        one, other = one.cast(kind), other.cast(kind)
+        one, other = _cast(one, kind), _cast(other, kind)
     if pa.types.is_floating(one.type):
         one, other = plain_floats(one), plain_floats(other)
     if pa.types.is_nested(one.type) or isinstance(one.type, pa.BaseExtensionType):
         raise TypeError(f"column {names[0]!r} cannot be the key of a join: its values are of type {one.type}")
     return one, other
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The same values of another type. Whole numbers that it has no room for are equal to none of it: null."""
+    if pa.types.is_uint64(array.type) and pa.types.is_int64(kind):
+        array = pc.if_else(pc.less(array, pa.scalar(1 << 63, pa.uint64())), array, pa.scalar(None, pa.uint64()))
+    return array.cast(kind)
+
+
+def of_one_type(left: pa.ChunkedArray, right: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Key columns that can be compared, of one type. Texts have that of the left, numbers one with room for both."""
+    kind, other = left.type, right.type
+    if kind == other or pa.types.is_null(other):
+        return left, right.cast(kind)
+    if pa.types.is_null(kind):
+        return left.cast(other), right
+    right = plain(right)
+    if pa.types.is_dictionary(right.type):
+        right = right.cast(right.type.value_type)
+    if _kind(kind.value_type if pa.types.is_dictionary(kind) else kind) in ("text", "bytes"):
+        without = plain_type(kind) or kind
+        if pa.types.is_dictionary(without):
+            right = right.cast(without.value_type).dictionary_encode()
+        return left, right.cast(without).cast(kind)
+    if pa.types.is_dictionary(kind):
+        left = left.cast(kind.value_type)
+    both = common(left.type, right.type)
+    return left.cast(both), right.cast(both)
 
 
 def _decoded(array: pa.Array) -> pa.Array:

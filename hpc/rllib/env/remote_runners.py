@@ -159,6 +159,8 @@ class RemoteRunners:
         if now < self._next_look:
             return
         self._next_look = now + min(1.0, self._hang_s / LOOKS)
+        # What has come while the program did something else is read before anybody is judged for not coming.
+        self._sort(self.answers.next(0))
         asks, hang = self._watch.look(now)
         for runner in asks:
             member = self.members.rows[runner]

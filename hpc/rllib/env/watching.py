@@ -54,10 +54,11 @@ class Watch:
         found = self._runners.get(runner)
         if found is None:
             return
-        found.since = None
+        # Its answer may have lain unread: it says nothing of what was later than the question.
+        asked, found.since = found.since, None
         if rows != found.rows or not rows:
             found.rows, found.moved = rows, now
-        found.hangs = now - found.moved >= self._timeout_s
+        found.hangs = asked is not None and asked - found.moved >= self._timeout_s
 
     def look(self, now: float) -> tuple[list[int], list[int]]:
         """Runners that are to be asked how many rows they have made, and those that hang."""

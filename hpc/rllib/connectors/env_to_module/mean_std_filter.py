@@ -50,11 +50,13 @@ class MeanStdFilter(ConnectorV2):
         self._update_stats = update_stats
         #: By agent: figures of each part, None for a discrete one.
         self._stats: dict[Any, list[RunningStat | None]] = {}
-        #: What was seen since the last state was taken, and the figures of then.
+        #: What was seen in the time that `_since` names, and the figures that were taken last.
         self._seen: dict[Any, list[RunningStat | None]] = {}
         self._base: dict[Any, list[RunningStat | None]] = {}
+        #: What of that the merge has that was taken last.
+        self._merged: dict[Any, list[RunningStat | None]] = {}
         self._source = uuid.uuid4().hex
-        #: Names the time since the last state was taken.
+        #: Names the time since figures were taken that have nothing of what was seen before.
         self._since = uuid.uuid4().hex
         #: What the merge that was taken last has of each source and agent, and what the one that was made last has.
         self._counted: dict[tuple[str, Any], _Counted] = {}
@@ -166,6 +168,7 @@ class MeanStdFilter(ConnectorV2):
             "clip_by_value": self.clip_by_value,
             "running_stats": [stat.to_state() if stat else None for stat in stats],
             "seen": [stat.to_state() if stat else None for stat in seen],
+            "merged": [stat.to_state() if stat else None for stat in self._merged.get(key, ())],
             "source": self._source,
             "since": self._since,
             "number": self._states,
@@ -178,30 +181,34 @@ class MeanStdFilter(ConnectorV2):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[Any, Any]:
-        """The figures by agent (None without agents), and those of what was seen since the last merge was taken."""
+        """The figures by agent (None without agents), those of what was seen, and what of it the last merge had."""
         self._states += 1
         self._told[self._states] = {key: _copied(stats) for key, stats in self._seen.items()}
         self._told.pop(self._states - MOST_TOLD, None)
         return {key: self._packed(key, self._stats.get(key) or self._fresh(key)) for key in self._agents()}
 
     def set_state(self, state: dict[Any, Any]) -> None:
-        """Take figures. What was seen after the state that they were merged of still counts as new.
+        """Take figures, and what was seen after the state that they were merged of.
 
-        Where they are of none of its states, nothing that was seen does."""
-        self._since = uuid.uuid4().hex
+        Where they are of none of its states, nothing that was seen before counts."""
         if self._made[0] in {packed.get("merge") for packed in state.values()}:
             self._counted = self._made[1]
         numbers = [packed.get("numbers", {}).get(self._source, 0) for packed in state.values()]
         number = max(numbers, default=0)
         told = self._told.get(number)
-        later = {at: stats for at, stats in self._told.items() if told is not None and at > number}
-        self._told = {at: _without(stats, told) for at, stats in later.items()}
+        if told is None:
+            self._since = uuid.uuid4().hex
+            self._seen, self._told = {}, {}
+            told = {}
+        else:
+            # That state may be merged again, and a merge of it may come twice.
+            self._told = {at: stats for at, stats in self._told.items() if at >= number}
+        self._merged = told
         for key, packed in state.items():
-            unpacked = [RunningStat.from_state(part) if part else None for part in packed["running_stats"]]
+            unpacked = _unpacked(packed["running_stats"])
             self._base[key] = _copied(unpacked)
-            seen = {key: self._seen[key]} if told is not None and key in self._seen else {}
-            self._seen[key] = _without(seen, told).get(key) or self._fresh(key)
-            for stat, new in zip(unpacked, self._seen[key]):
+            later = _without(self._seen.get(key) or self._fresh(key), told.get(key))
+            for stat, new in zip(unpacked, later):
                 if stat is not None and new is not None:
                     stat.update(new)
             self._stats[key] = unpacked
@@ -216,7 +223,7 @@ class MeanStdFilter(ConnectorV2):
             raise ValueError(
                 f"State of {type(self).__name__} can only be changed when `update_stats` was set to True: it is False."
             )
-        self._stats, self._seen, self._base, self._told = {}, {}, {}, {}
+        self._stats, self._seen, self._base, self._told, self._merged = {}, {}, {}, {}, {}
         self._since = uuid.uuid4().hex
 
     def merge_states(self, states: list[dict[Any, Any]]) -> dict[Any, Any]:
@@ -226,19 +233,20 @@ class MeanStdFilter(ConnectorV2):
         """
         sources = {packed["source"] for state in states for packed in state.values()}
         if self._source not in sources:
-            states = [*states, {key: self._packed(key, self._stats[key]) for key in self._seen}]
+            own = self.get_state()
+            states = [*states, {key: own[key] for key in self._seen}]
         counted = dict(self._counted)
         out = {}
         for key in self._agents():
             merged = [s.copy() if s else None for s in self._base.get(key) or self._fresh(key)]
             for packed in (state[key] for state in states if key in state):
-                seen = [RunningStat.from_state(part) if part else None for part in packed["seen"]]
+                seen = _unpacked(packed["seen"])
                 place, since = (packed["source"], key), packed.get("since", "")
                 before = counted.get(place)
-                for at, stat in enumerate(merged):
-                    if stat is not None and (part := seen[at]) is not None:
-                        old = before.seen[at] if before is not None and before.since == since else None
-                        stat.update(part if old is None else part.without(old))
+                known = before.seen if before is not None and before.since == since else None
+                for stat, part in zip(merged, _without(seen, known or _unpacked(packed.get("merged", ())))):
+                    if stat is not None and part is not None:
+                        stat.update(part)
                 counted[place] = _Counted(since, seen)
             out[key] = self._packed(key, merged)
         name = uuid.uuid4().hex
@@ -266,17 +274,15 @@ def _copied(stats: list[RunningStat | None]) -> list[RunningStat | None]:
     return [stat.copy() if stat else None for stat in stats]
 
 
-def _without(
-    stats: dict[Any, list[RunningStat | None]], told: dict[Any, list[RunningStat | None]] | None
-) -> dict[Any, list[RunningStat | None]]:
-    """What was seen by agent beside what had been seen when a state was taken."""
-    out = {}
-    for key, parts in stats.items():
-        before = (told or {}).get(key) or [None] * len(parts)
-        out[key] = [
-            part.without(old) if part is not None and old is not None else part for part, old in zip(parts, before)
-        ]
-    return out
+def _unpacked(parts: Collection[dict[str, Any] | None]) -> list[RunningStat | None]:
+    return [RunningStat.from_state(part) if part else None for part in parts]
+
+
+def _without(stats: list[RunningStat | None], told: list[RunningStat | None] | None) -> list[RunningStat | None]:
+    """What was seen beside what had been seen when a state was taken; all of it if nothing had."""
+    if not told:
+        return stats
+    return [stat.without(old) if stat is not None and old is not None else stat for stat, old in zip(stats, told)]
 
 
 def _is_box(space: Any) -> bool:

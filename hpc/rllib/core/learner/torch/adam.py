@@ -68,12 +68,19 @@ class FastAdam(torch.optim.Adam):
         states = [self.state[param] for param in params if param in self.state]
         if len(states) < len(params) or group["amsgrad"] or not group["fused"] or len({p.device for p in params}) > 1:
             return None
+        if group.get("decoupled_weight_decay"):  # which is AdamW's kernel
+            return None
         count = torch.stack([state["step"] for state in states])
         for state, own in zip(states, count.unbind()):
             # Views of one tensor: all of them are counted at once.
             state["step"] = own
         names = ("exp_avg", "exp_avg_sq", "step")
         return params, *([state[name] for state in states] for name in names), count
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Also called by torch for a copy, whose state has no more than torch's own.
+        self._lists = []
+        super().__setstate__(state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._lists = []
@@ -84,4 +91,7 @@ class FastAdam(torch.optim.Adam):
         super().add_param_group(param_group)
 
 
-_SLOW_STEP = torch.optim.Optimizer.profile_hook_step(torch.optim.Adam.step)
+#: torch's step with its hooks. torch marks that of a class so when the first Adam of a program is made.
+_SLOW_STEP: Callable[..., Any] = torch.optim.Adam.step
+if not getattr(_SLOW_STEP, "hooked", False):
+    _SLOW_STEP = torch.optim.Optimizer.profile_hook_step(_SLOW_STEP)

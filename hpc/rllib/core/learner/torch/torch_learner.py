@@ -456,6 +456,8 @@ class TorchLearner(Learner):
             if optimizer is None:
                 continue
             optimizer.load_state_dict(_to_tensors(given["state"]))
+            # A state of before the first update has none: they are made anew by the next one.
+            self._lr_schedulers.pop(name, None)
             if self._lr_scheduler_classes is not None and "lr_schedulers" in given:
                 self._restore_lr_schedulers(name, given["lr_schedulers"])
             scheduler = self._optimizer_lr_schedules.get(optimizer)

@@ -487,3 +487,34 @@ def test_a_websocket_is_accepted_or_denied() -> None:
     assert list(frames(found.first)) == [(1, "hé!".encode()), (3, b"\x0b\xb8enough")]
     assert whole(deny, is_asgi=True, request=request)[0] == 403
     assert whole(Deployed(), request=request)[0] == 403
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"type": "websocket.send", "text": "before the accept"},
+        {"type": "websocket.send", "bytes": b"x" * 70_000},
+        {"type": "websocket.http.response.body", "body": b"no"},
+    ],
+)
+def test_a_websocket_that_nobody_accepted_is_an_error_and_no_stream(first: dict[str, Any]) -> None:
+    async def early(scope: Any, receive: Any, send: Any) -> None:
+        await send(first)
+
+    status, _headers, _body = whole(early, is_asgi=True, request=HttpRequest("GET", "/", kind="websocket"))
+    assert status == 500
+
+
+def test_a_websocket_is_answered_once() -> None:
+    said: list[str] = []
+
+    async def twice(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        try:
+            await send({"type": "websocket.accept"})
+        except RuntimeError as error:
+            said.append(str(error))
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    assert whole(twice, is_asgi=True, request=HttpRequest("GET", "/", kind="websocket")) == (401, {}, b"no")
+    assert len(said) == 1 and "too late" in said[0]

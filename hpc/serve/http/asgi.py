@@ -36,6 +36,8 @@ SPACING_S = 0.0002
 MOST_SPACING_S = 0.02
 _FRAME = struct.Struct("!BI")
 TEXT, BYTES, CLOSE = 1, 2, 3
+#: How the application may answer a websocket, once.
+BEGINS = ("websocket.accept", "websocket.http.response.start")
 #: The status of a websocket that the application takes.
 ACCEPTED = 101
 #: How long tasks in the background may go on when the replica ends.
@@ -426,6 +428,12 @@ class _Running:
         if self._is_gone:
             raise OSError("the client is gone")
         kind = message["type"]
+        if kind in BEGINS and self._status:
+            raise RuntimeError(f"the application has answered the websocket already: {kind!r} comes too late")
+        if kind == "websocket.send" and self._status != ACCEPTED:
+            raise RuntimeError("an application accepts a websocket before it sends to it")
+        if kind == "websocket.http.response.body" and self._status in (0, ACCEPTED):
+            raise RuntimeError("a denial begins by websocket.http.response.start, before its body")
         if kind == "websocket.accept":
             headers = list(message.get("headers", ()))
             if message.get("subprotocol"):

@@ -30,6 +30,7 @@ class Lifespan:
         self._task = asyncio.ensure_future(self._app(scope, self._asked.get, self._said.put))
         said = await self._ask("startup")
         if said is not None and said["type"] == "lifespan.startup.failed":
+            self._task.add_done_callback(_error_of)  # it raises what it has said
             why = f": {said['message']}" if said.get("message") else ""
             raise RuntimeError(f"ASGI lifespan startup failed. Check replica logs for details{why}")
         if said is None:
@@ -37,7 +38,11 @@ class Lifespan:
 
     async def stop(self) -> None:
         """Run the shutdown."""
-        if self._task is None or self._task.done():
+        if self._task is None:
+            return
+        if self._task.done():
+            if error := _error_of(self._task):
+                logger.error("The lifespan of the application has ended in an error", exc_info=error)
             return
         said = await self._ask("shutdown")
         if said is not None and said["type"] == "lifespan.shutdown.failed":
@@ -53,9 +58,14 @@ class Lifespan:
         if said.done():
             return said.result()
         said.cancel()
-        if not self._task.cancelled() and self._task.exception() is not None:
-            logger.debug("the application knows no lifespan: %r", self._task.exception())
+        if error := _error_of(self._task):
+            logger.debug("the application knows no lifespan: %r", error)
         return None
+
+
+def _error_of(task: asyncio.Task[None]) -> BaseException | None:
+    """What a task that is over has raised, if it has."""
+    return None if task.cancelled() else task.exception()
 
 
 def know_errors(app: Any) -> None:

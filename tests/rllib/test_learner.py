@@ -382,9 +382,7 @@ def test_schedulers_of_torch_move_learning_rates_once_an_update() -> None:
 def test_schedulers_of_torch_go_on_after_a_restore() -> None:
     def learner_with_scheduler() -> Any:
         config = config_of()
-        config._torch_lr_scheduler_classes = [
-            lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
-        ]
+        config._torch_lr_scheduler_classes = [lambda one: torch.optim.lr_scheduler.StepLR(one, step_size=2, gamma=0.5)]
         return learner_of(config)
 
     def rates(learner: Any, count: int) -> list[float]:

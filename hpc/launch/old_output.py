@@ -8,7 +8,6 @@ set that, and a wrong answer would hide output.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +70,7 @@ class OldOutput:
 
 
 def _digest(path: Path, end: int) -> str:
-    """Of the bytes before a place; of another number of them where the file is shorter."""
+    """Of the bytes before a place; of fewer where the file is shorter."""
     with path.open("rb") as file:
         file.seek(max(0, end - TAIL))
-        found = file.read(min(end, TAIL))
-    return hashlib.sha256(os.fsencode(f"{len(found)}:") + found).hexdigest()
+        return hashlib.sha256(file.read(min(end, TAIL))).hexdigest()

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Sequence
 
 from hpc.core.node.nursery import MAX_ORDER_BYTES, can_bear
+from hpc.core.node.reading import text_of
 from hpc.launchers.local.group import BEARERS
 
 #: As the node program: see `launchers/node_group.py`.
@@ -50,7 +51,7 @@ def heritage() -> tuple[object, ...]:
         tuple(resource.getrlimit(limit) for limit in LIMITS),
         tuple(_link(f"/proc/thread-self/ns/{name}") for name in NAMESPACES),
         _link("/proc/self/root"),
-        *(_text(f"/proc/self/{name}") for name in ("cgroup", "oom_score_adj")),
+        *(text_of(f"/proc/self/{name}") for name in ("cgroup", "oom_score_adj")),
         os.getsid(0),
         os.getpriority(os.PRIO_PROCESS, 0),
         tuple(sys.path),
@@ -61,14 +62,6 @@ def heritage() -> tuple[object, ...]:
 def _link(path: str) -> str:
     try:
         return os.readlink(path)
-    except OSError:
-        return ""
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
     except OSError:
         return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+from learned import best_of
 
 from hpc.rllib.algorithms.bc import BCConfig
 from hpc.rllib.algorithms.cql import CQLConfig
@@ -17,20 +18,6 @@ from hpc.rllib.core.rl_module.default_model_config import DefaultModelConfig
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 BOX = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
-
-
-def best_of(config, steps):
-    """The best mean return of an iteration until so many steps were sampled."""
-    algo = config.env_runners(num_env_runners=0).debugging(seed=3).build_algo()
-    best = -np.inf
-    try:
-        while True:
-            result = algo.train()
-            best = max(best, result["env_runners"].get("episode_return_mean", -np.inf))
-            if result["num_env_steps_sampled_lifetime"] >= steps:
-                return best
-    finally:
-        algo.stop()
 
 
 def test_ppo_balances_the_pole():

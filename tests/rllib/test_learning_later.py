@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from learned import best_of
 
 from hpc.rllib.algorithms.appo import APPOConfig
 from hpc.rllib.algorithms.impala import IMPALAConfig
@@ -17,20 +18,11 @@ from hpc.rllib.core.columns import Columns
 from hpc.rllib.examples.envs.classes.stateless_cartpole import StatelessCartPole
 
 
-def best_of(config, steps):
-    """The best mean return of an iteration until so many steps were sampled."""
-    config.env_runners(num_env_runners=0).learners(num_learners=0)
+def best_alone(config, steps):
+    """As `best_of`, with all in this process, looked at after each update."""
+    config.learners(num_learners=0)
     config.reporting(metrics_num_episodes_for_smoothing=20, min_time_s_per_iteration=0)
-    algo = config.debugging(seed=3).build_algo()
-    best = -np.inf
-    try:
-        while True:
-            result = algo.train()
-            best = max(best, result["env_runners"].get("episode_return_mean", -np.inf))
-            if result["num_env_steps_sampled_lifetime"] >= steps:
-                return best
-    finally:
-        algo.stop()
+    return best_of(config, steps)
 
 
 def with_memory(config, shared=True, length=8):
@@ -103,7 +95,7 @@ def test_ppo_remembers():
         vf_loss_coeff=0.5, gamma=0.95, lambda_=0.9,
     )  # fmt: skip
     # Without memory, or with states that are another's, it is right half of the time.
-    assert best_of(config, 10_000) > 0.9
+    assert best_alone(config, 10_000) > 0.9
 
 
 @pytest.mark.parametrize("kind", [IMPALAConfig, APPOConfig])
@@ -114,4 +106,4 @@ def test_asynchronous_algorithms_balance_the_pole(kind):
     )
     config.rl_module(model_config={"fcnet_hiddens": [64], "vf_share_layers": True})
     # A random policy has 22.
-    assert best_of(config, 40_000) > 60
+    assert best_alone(config, 40_000) > 60
